@@ -1,0 +1,179 @@
+"""Configuration of the recurrent classifiers and taggers."""
+
+import difflib
+import warnings
+from dataclasses import fields
+from typing import Any, ClassVar, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+# Keywords that transformers itself hands to every configuration beside the declared fields.
+_COMMON_KEYWORDS = frozenset(
+    {
+        "_name_or_path",
+        "_commit_hash",
+        "attn_implementation",
+        "auto_map",
+        "experts_implementation",
+        "model_type",
+        "name_or_path",
+        "num_labels",
+        "output_attentions",
+        "quantization_config",
+        "torch_dtype",
+    }
+)
+
+
+@strict
+class RnnConfig(PreTrainedConfig):
+    """Everything that determines the architecture of [`RnnModel`] and its heads.
+
+    Args:
+        vocab_size (`int`):
+            Number of entries of the embedding matrix.
+        embedding_size (`int`):
+            Size of a token's embedding.
+        hidden_size (`int`):
+            Size of the hidden state of one direction of one layer.
+        num_hidden_layers (`int`):
+            Number of stacked recurrent layers.
+        cell_type (`str`):
+            Recurrent cell: `"lstm"`, `"gru"`, `"rnn_tanh"` or `"rnn_relu"`.
+        bidirectional (`bool`):
+            Whether each layer also reads every sequence from its last token to its first.
+        embedding_dropout (`float`):
+            Locked dropout on the embeddings: one mask per sequence, the same at every step.
+        hidden_dropout (`float`):
+            Locked dropout between recurrent layers; without effect on a single layer.
+        classifier_dropout (`float`):
+            Dropout on what the head reads: plain on a classifier's vector, locked on a tagger's states.
+        pooling (`str`):
+            How a classifier makes one vector of a sequence's states: `"last"` (the forward direction's last
+            real step joined with the backward direction's first), `"mean"`, `"max"` or `"attention"` (one
+            learned score per step).
+        initializer_range (`float`):
+            Standard deviation of the initial embeddings.
+        pad_token_id (`int`, *optional*):
+            Id of the padding token.
+        unk_token_id (`int`, *optional*):
+            Id of the token that stands for unknown ones.
+        bos_token_id (`int`, *optional*):
+            Id of the token before a sequence, where the tokenizer adds one.
+        eos_token_id (`int`, *optional*):
+            Id of the token after a sequence, where the tokenizer adds one.
+        sep_token_id (`int`, *optional*):
+            Id of the separator token, where the tokenizer has one.
+
+    The fields of `PreTrainedConfig` go with these, among them `id2label`, `label2id`, `num_labels` and
+    `problem_type` (`"single_label_classification"`, `"multi_label_classification"`, `"regression"`).
+
+    Raises:
+        TypeError: A keyword that is no field but nearly has the name of one (`hiden_size`).
+        StrictDataclassFieldValidationError: A value of the wrong type.
+        StrictDataclassClassValidationError: Values out of range, or contradicting each other.
+
+    A keyword that resembles no field is kept as an attribute, with a warning: tools write keys of their own
+    into `config.json`.
+
+    Example:
+
+    ```python
+    >>> from rnn_hf import RnnConfig
+    >>> config = RnnConfig(vocab_size=100, cell_type="gru", id2label={0: "ham", 1: "spam"})
+    >>> config.label2id
+    {'ham': 0, 'spam': 1}
+    >>> config.num_directions
+    2
+    >>> RnnConfig(hiden_size=3)
+    Traceback (most recent call last):
+    ...
+    TypeError: RnnConfig has no field 'hiden_size'. Did you mean 'hidden_size'?
+
+    ```
+    """
+
+    model_type = "rnn_hf"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["h_n", "c_n", "hidden_states"]
+
+    vocab_size: int = 30000
+    embedding_size: int = 256
+    hidden_size: int = 256
+    num_hidden_layers: int = 1
+    cell_type: Literal["lstm", "gru", "rnn_tanh", "rnn_relu"] = "lstm"
+    bidirectional: bool = True
+    embedding_dropout: float | int = 0.0
+    hidden_dropout: float | int = 0.0
+    classifier_dropout: float | int = 0.0
+    pooling: Literal["last", "mean", "max", "attention"] = "last"
+    initializer_range: float | int = 0.1
+    pad_token_id: int | None = None
+    unk_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | None = None
+    sep_token_id: int | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self._refuse_misspelt(kwargs)
+        if self.id2label is None and self.label2id is not None:
+            self.id2label = {int(index): label for label, index in self.label2id.items()}
+        super().__post_init__(**kwargs)
+        self.label2id = {label: index for index, label in (self.id2label or {}).items()}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # `from_pretrained(id2label=...)` assigns either map alone, after `__post_init__`.
+        super().__setattr__(name, value)
+        if name == "id2label" and value and self.__dict__.get("label2id"):
+            super().__setattr__("label2id", {label: int(index) for index, label in value.items()})
+        if name == "label2id" and value and self.__dict__.get("id2label"):
+            super().__setattr__("id2label", {int(index): label for label, index in value.items()})
+
+    @property
+    def num_directions(self) -> int:
+        """`int`: 2 for a bidirectional model, else 1."""
+        return 2 if self.bidirectional else 1
+
+    @classmethod
+    def _refuse_misspelt(cls, keywords: dict[str, Any]) -> None:
+        names = {field.name for field in fields(cls)}
+        for keyword in keywords.keys() - names - _COMMON_KEYWORDS:
+            meant = difflib.get_close_matches(keyword, sorted(names | {"num_labels"}), n=1, cutoff=0.75)
+            if meant:
+                raise TypeError(f"{cls.__name__} has no field {keyword!r}. Did you mean {meant[0]!r}?")
+            warnings.warn(
+                f"{cls.__name__} has no field {keyword!r}; it is kept as an attribute without effect on the model.",
+                stacklevel=4,
+            )
+
+    def validate_sizes(self) -> None:
+        """Check that all sizes are positive."""
+        for name in ("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+
+    def validate_dropouts(self) -> None:
+        """Check that dropouts are probabilities below 1, and that the initial deviation is not negative."""
+        for name in ("embedding_dropout", "hidden_dropout", "classifier_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}.")
+        if self.initializer_range < 0:
+            raise ValueError(f"initializer_range must not be negative, got {self.initializer_range}.")
+
+    def validate_special_token_ids(self) -> None:
+        """Check that special token ids lie within the vocabulary."""
+        for name in ("pad_token_id", "unk_token_id", "bos_token_id", "eos_token_id", "sep_token_id"):
+            index = getattr(self, name)
+            if index is not None and not 0 <= index < self.vocab_size:
+                raise ValueError(f"{name}={index} is outside the vocabulary of {self.vocab_size} entries.")
+
+    def validate_labels(self) -> None:
+        """Check that `id2label` counts from 0 without a gap and names no label twice."""
+        ids = sorted(self.id2label or {})
+        if ids != list(range(len(ids))):
+            raise ValueError(f"The keys of id2label must be 0, 1, … {len(ids) - 1}, got {ids}.")
+        if len(set((self.id2label or {}).values())) != len(ids):
+            raise ValueError(f"id2label names a label twice: {list((self.id2label or {}).values())}.")
+
+
+__all__ = ["RnnConfig"]

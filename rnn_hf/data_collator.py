@@ -1,0 +1,111 @@
+"""From encoded examples to packed batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pack_sequence, pad_sequence
+from transformers import PreTrainedTokenizerBase
+
+
+@dataclass
+class DataCollatorWithPacking:
+    """Make a packed batch of encoded examples, for classifiers and taggers alike.
+
+    The ids of all sequences go into one tensor without padding, in the layout of
+    `torch.nn.utils.rnn.PackedSequence`. Its fields are separate entries of the batch, because the `Trainer`,
+    pinning and distributed training handle flat tensors only. Labels keep the order of the examples.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`):
+            Names the padding token, for `padding=True`.
+        padding (`bool`):
+            Emit padded `input_ids` and `attention_mask` instead: for metrics that want the inputs, and for
+            `nn.DataParallel`. The model's results are the same.
+        label_pad_token_id (`int`):
+            Fills the labels of a tagger behind the end of a sequence; ignored by the loss.
+
+    A batch has the entries
+
+    - `labels`, where the examples have `labels` or `label`: `[batch_size]` for one class or value a sequence,
+      `[batch_size, num_labels]` for lists of floats, `[batch_size, max_length]` for lists of integers (tags);
+    - `sorted_indices`, `unsorted_indices` `[batch_size]`, `input_ids` `[num_tokens]` and `batch_sizes`
+      `[max_length]`, or with `padding=True`: `input_ids` and `attention_mask` `[batch_size, max_length]`.
+
+    Raises:
+        ValueError: Examples without `input_ids`, a sequence of length 0, some examples without labels, or
+            a number of tags other than the number of tokens.
+
+    Example:
+
+    ```python
+    >>> from rnn_hf import DataCollatorWithPacking, train_tokenizer
+    >>> tokenizer = train_tokenizer(["a b c"], kind="word", min_frequency=1)
+    >>> collator = DataCollatorWithPacking(tokenizer)
+    >>> batch = collator([{"input_ids": [4, 5], "label": 0}, {"input_ids": [6, 7, 8], "label": 1}])
+    >>> batch["input_ids"], batch["batch_sizes"], batch["labels"]
+    (tensor([6, 4, 7, 5, 8]), tensor([2, 2, 1]), tensor([0, 1]))
+
+    ```
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    padding: bool = False
+    label_pad_token_id: int = -100
+
+    def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        """Collate examples into a batch; see the class."""
+        sequences = [torch.as_tensor(_ids(feature), dtype=torch.long) for feature in features]
+        for place, sequence in enumerate(sequences):
+            if len(sequence) == 0:
+                raise ValueError(
+                    f"Example {place} of the batch has no token. Use a tokenizer that ends every sequence with a "
+                    "special token, as rnn_hf.train_tokenizer makes them, or leave the example out."
+                )
+        # Labels come first: the Trainer takes the first entry's length for the number of examples.
+        batch = self._labels(features, sequences)
+        if self.padding:
+            pad_token_id = self.tokenizer.pad_token_id or 0
+            batch["input_ids"] = pad_sequence(sequences, batch_first=True, padding_value=pad_token_id)
+            lengths = torch.tensor([len(sequence) for sequence in sequences])
+            steps = torch.arange(batch["input_ids"].shape[1])
+            batch["attention_mask"] = (steps < lengths.unsqueeze(1)).long()
+            return batch
+        packed = pack_sequence(sequences, enforce_sorted=False)
+        assert packed.sorted_indices is not None and packed.unsorted_indices is not None
+        batch["sorted_indices"] = packed.sorted_indices
+        batch["unsorted_indices"] = packed.unsorted_indices
+        batch["input_ids"] = packed.data
+        batch["batch_sizes"] = packed.batch_sizes
+        return batch
+
+    def _labels(self, features: Sequence[dict[str, Any]], sequences: list[Tensor]) -> dict[str, Tensor]:
+        labels = [feature.get("labels", feature.get("label")) for feature in features]
+        missing = [place for place, label in enumerate(labels) if label is None]
+        if len(missing) == len(labels):
+            return {}
+        if missing:
+            raise ValueError(f"Example {missing[0]} of the batch has no label, others have.")
+        tensors = [torch.as_tensor(label) for label in labels]
+        if tensors[0].dim() == 0 or tensors[0].is_floating_point():
+            return {"labels": torch.stack(tensors)}
+        for place, (tags, sequence) in enumerate(zip(tensors, sequences, strict=True)):
+            if len(tags) != len(sequence):
+                raise ValueError(
+                    f"Example {place} of the batch has {len(tags)} tags for {len(sequence)} tokens. A tagger needs "
+                    "one tag a token (-100 for none); several labels of a whole sequence must be floats."
+                )
+        return {"labels": pad_sequence(tensors, batch_first=True, padding_value=self.label_pad_token_id)}
+
+
+def _ids(feature: dict[str, Any]) -> Any:
+    if "input_ids" not in feature:
+        raise ValueError(f"An example has no input_ids, only {sorted(feature)}: encode texts with the tokenizer first.")
+    ids, mask = feature["input_ids"], feature.get("attention_mask")
+    if mask is None:
+        return ids
+    if "labels" in feature and not torch.as_tensor(mask).all():
+        raise ValueError("An example is padded already; give the collator sequences without padding.")
+    return [token for token, real in zip(ids, mask, strict=True) if real]

@@ -1,0 +1,177 @@
+"""The two layouts of a batch of sequences, and the ways between them.
+
+Padded: `[batch_size, sequence_length, ...]`, a row for each sequence, in the batch's order.
+
+Packed: `[num_tokens, ...]`, the layout of `torch.nn.utils.rnn.PackedSequence`: the first tokens of all
+sequences, then all second tokens, and so on, with the longest sequence first in each step. It holds no padding.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where each token of a batch stands in the packed and in the padded layout.
+
+    Unlike a `PackedSequence`, a batch may hold sequences of length 0: they come last in sorted order.
+
+    Args:
+        batch_sizes (`torch.LongTensor` of shape `[max_length]`, on the CPU):
+            Number of sequences that are longer than the step.
+        sorted_indices (`torch.LongTensor` of shape `[batch_size]`):
+            The batch's rows from the longest sequence to the shortest.
+        unsorted_indices (`torch.LongTensor` of shape `[batch_size]`):
+            The inverse permutation.
+        sequence_length (`int`):
+            Number of columns of the padded layout; the longest sequence may be shorter.
+        columns (`torch.LongTensor` of shape `[batch_size, sequence_length]`, *optional*):
+            For each row, in sorted order, the padded columns of its tokens in their order. `None` where the
+            tokens fill each row from the left.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from rnn_hf.packing_rnn import Packing
+    >>> ids = torch.tensor([[7, 8, 0], [4, 5, 6]])
+    >>> packing = Packing.from_mask(ids != 0)
+    >>> packed = packing.pack(ids)
+    >>> packed, packing.batch_sizes, packing.lengths
+    (tensor([4, 7, 5, 8, 6]), tensor([2, 2, 1]), tensor([2, 3]))
+    >>> packing.pad(packed, value=-100)
+    tensor([[   7,    8, -100],
+            [   4,    5,    6]])
+
+    ```
+    """
+
+    batch_sizes: Tensor
+    sorted_indices: Tensor
+    unsorted_indices: Tensor
+    sequence_length: int
+    columns: Tensor | None = None
+
+    @classmethod
+    def from_mask(cls, attention_mask: Tensor) -> "Packing":
+        """Read the layout off a padded batch.
+
+        Args:
+            attention_mask (`torch.Tensor` of shape `[batch_size, sequence_length]`):
+                Nonzero where there is a token: padding may stand right, left, or between tokens.
+        """
+        mask = attention_mask != 0
+        lengths = mask.sum(dim=1)
+        sorted_indices = lengths.argsort(descending=True, stable=True)
+        steps = torch.arange(mask.shape[1], device=mask.device)
+        longer = lengths.unsqueeze(1) > steps  # [batch_size, sequence_length]
+        batch_sizes = longer.sum(dim=0)
+        columns = None
+        if not torch.equal(mask, longer):
+            columns = mask[sorted_indices].to(torch.uint8).argsort(dim=1, descending=True, stable=True)
+        return cls(
+            batch_sizes=batch_sizes[batch_sizes > 0].cpu(),
+            sorted_indices=sorted_indices,
+            unsorted_indices=sorted_indices.argsort(),
+            sequence_length=mask.shape[1],
+            columns=columns,
+        )
+
+    @classmethod
+    def from_batch_sizes(
+        cls,
+        batch_sizes: Tensor,
+        sorted_indices: Tensor | None = None,
+        unsorted_indices: Tensor | None = None,
+        device: torch.device | None = None,
+    ) -> "Packing":
+        """Read the layout off the fields of a `PackedSequence`.
+
+        Args:
+            batch_sizes (`torch.LongTensor` of shape `[max_length]`): Sequences longer than the step.
+            sorted_indices (`torch.LongTensor` of shape `[batch_size]`, *optional*):
+                Rows from the longest to the shortest; without it the batch is in that order already.
+            unsorted_indices (`torch.LongTensor` of shape `[batch_size]`, *optional*): Its inverse.
+            device (`torch.device`, *optional*): Where the tokens are.
+        """
+        batch_sizes = batch_sizes.cpu()
+        if sorted_indices is None:
+            sorted_indices = torch.arange(int(batch_sizes[0]) if len(batch_sizes) else 0)
+        sorted_indices = sorted_indices.to(device)
+        return cls(
+            batch_sizes=batch_sizes,
+            sorted_indices=sorted_indices,
+            unsorted_indices=sorted_indices.argsort() if unsorted_indices is None else unsorted_indices.to(device),
+            sequence_length=len(batch_sizes),
+        )
+
+    @property
+    def batch_size(self) -> int:
+        """`int`: number of sequences, those of length 0 included."""
+        return self.sorted_indices.shape[0]
+
+    @property
+    def num_sequences(self) -> int:
+        """`int`: number of sequences that have at least one token."""
+        return int(self.batch_sizes[0]) if len(self.batch_sizes) else 0
+
+    @property
+    def max_length(self) -> int:
+        """`int`: length of the longest sequence."""
+        return len(self.batch_sizes)
+
+    @cached_property
+    def num_tokens(self) -> int:
+        """`int`: number of tokens of all sequences together."""
+        return int(self.batch_sizes.sum())
+
+    @cached_property
+    def is_full(self) -> bool:
+        """`bool`: whether all sequences with a token are equally long."""
+        return self.num_tokens == self.num_sequences * self.max_length
+
+    @cached_property
+    def steps(self) -> Tensor:
+        """`torch.LongTensor` of shape `[num_tokens]`: each packed token's place in its sequence, from 0."""
+        steps = torch.arange(self.max_length).repeat_interleave(self.batch_sizes)
+        return steps.to(self.sorted_indices.device)
+
+    @cached_property
+    def sorted_rows(self) -> Tensor:
+        """`torch.LongTensor` of shape `[num_tokens]`: each packed token's sequence, in sorted order."""
+        first = (self.batch_sizes.cumsum(0) - self.batch_sizes).repeat_interleave(self.batch_sizes)
+        return (torch.arange(self.num_tokens) - first).to(self.sorted_indices.device)
+
+    @cached_property
+    def sorted_lengths(self) -> Tensor:
+        """`torch.LongTensor` of shape `[batch_size]`: lengths from the longest to the shortest."""
+        rows = torch.arange(self.batch_size)
+        lengths = self.batch_sizes.numel() - torch.searchsorted(self.batch_sizes.flip(0), rows, right=True)
+        return lengths.to(self.sorted_indices.device)
+
+    @property
+    def lengths(self) -> Tensor:
+        """`torch.LongTensor` of shape `[batch_size]`: lengths in the batch's order."""
+        return self.sorted_lengths[self.unsorted_indices]
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """`torch.LongTensor` of shape `[num_tokens]`: each packed token's place in the flattened padded layout."""
+        columns = self.steps if self.columns is None else self.columns[self.sorted_rows, self.steps]
+        return self.sorted_indices[self.sorted_rows] * self.sequence_length + columns
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """Take `[batch_size, sequence_length, ...]` to `[num_tokens, ...]`."""
+        return padded.flatten(0, 1).index_select(0, self.positions)
+
+    def pad(self, packed: Tensor, value: float = 0.0) -> Tensor:
+        """Take `[num_tokens, ...]` to `[batch_size, sequence_length, ...]`, with `value` where no token is."""
+        rest = packed.shape[1:]
+        padded = packed.new_full((self.batch_size * self.sequence_length, *rest), value)
+        return padded.index_copy_(0, self.positions, packed).view(self.batch_size, self.sequence_length, *rest)
+
+
+__all__ = ["Packing"]

@@ -1,0 +1,262 @@
+"""Stacked recurrent layers over packed sequences, with the weights of a stock `nn.LSTM`, `nn.GRU` or `nn.RNN`.
+
+Two paths give the results of the stock module on a `PackedSequence`:
+
+- the packed one calls torch's kernel for packed input, layer by layer. Its training time on a CPU grows with the
+  square of the sequence length (https://github.com/pytorch/pytorch/issues/149194).
+- the padded one runs each direction on padded input, the backward one over sequences that were reversed by their
+  own lengths. Its time is linear, and an LSTM reaches oneDNN.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .packing_rnn import Packing
+
+_CELLS = {"LSTM": torch.lstm, "GRU": torch.gru, "RNN_TANH": torch.rnn_tanh, "RNN_RELU": torch.rnn_relu}
+
+# Saturates a gate in every floating point type, float16 included.
+_SATURATED = 1e4
+
+
+class LockedDropout(nn.Module):
+    """Dropout with one mask per sequence, the same at every step (https://arxiv.org/abs/1512.05287).
+
+    Args:
+        p (`float`): Probability of a feature to be dropped from a sequence.
+    """
+
+    def __init__(self, p: float = 0.5):
+        super().__init__()
+        self.p = p
+
+    def forward(self, packed: Tensor, packing: Packing) -> Tensor:
+        """Drop features of packed states.
+
+        Args:
+            packed (`torch.Tensor` of shape `[num_tokens, size]`): States in packed layout.
+            packing ([`Packing`]): Says which sequence each token belongs to.
+
+        Returns:
+            `torch.Tensor` of shape `[num_tokens, size]`; the input itself in evaluation.
+        """
+        if not self.training or self.p == 0:
+            return packed
+        mask = nn.functional.dropout(packed.new_ones(packing.num_sequences, packed.shape[1]), self.p)
+        return packed * mask.index_select(0, packing.sorted_rows)
+
+    def extra_repr(self) -> str:
+        """Show the probability."""
+        return f"p={self.p}"
+
+
+class RecurrentOutput(NamedTuple):
+    """What [`run_recurrence`] returns.
+
+    Args:
+        states (`list[torch.Tensor]` of shape `[num_tokens, directions * hidden_size]`):
+            The packed states of each layer.
+        h_n (`torch.Tensor` of shape `[layers * directions, batch_size, hidden_size]`):
+            Hidden states after the last step of each direction, in the batch's order.
+        c_n (`torch.Tensor`, the shape of `h_n`, or `None`): The LSTM's cell states.
+    """
+
+    states: list[Tensor]
+    h_n: Tensor
+    c_n: Tensor | None
+
+
+def run_recurrence(
+    rnn: nn.RNNBase,
+    packed: Tensor,
+    packing: Packing,
+    h_0: Tensor | None = None,
+    c_0: Tensor | None = None,
+    dropout: LockedDropout | None = None,
+    path: str | None = None,
+) -> RecurrentOutput:
+    """Run a stock recurrent module over packed sequences.
+
+    Args:
+        rnn (`nn.LSTM`, `nn.GRU` or `nn.RNN`): Holds the weights; its own `dropout` is not applied.
+        packed (`torch.Tensor` of shape `[num_tokens, input_size]`): Input in packed layout.
+        packing ([`Packing`]): The layout.
+        h_0 (`torch.Tensor` of shape `[layers * directions, batch_size, hidden_size]`, *optional*):
+            Initial hidden states in the batch's order; zeros without it.
+        c_0 (`torch.Tensor`, the shape of `h_0`, *optional*): Initial cell states of an LSTM.
+        dropout ([`LockedDropout`], *optional*): Applied between layers.
+        path (`str`, *optional*):
+            `"packed"` or `"padded"`, to force a path; without it the faster one is taken.
+
+    Returns:
+        [`RecurrentOutput`]
+
+    Raises:
+        ValueError: An initial state of the wrong shape, or a cell state for a cell that has none.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from rnn_hf.packing_rnn import Packing
+    >>> from rnn_hf.recurrence_rnn import run_recurrence
+    >>> packing = Packing.from_mask(torch.tensor([[1, 1, 0], [1, 1, 1]]))
+    >>> states, h_n, c_n = run_recurrence(torch.nn.LSTM(4, 8, num_layers=2), torch.randn(5, 4), packing)
+    >>> states[-1].shape, h_n.shape, c_n.shape
+    (torch.Size([5, 8]), torch.Size([2, 2, 8]), torch.Size([2, 2, 8]))
+
+    ```
+    """
+    directions = 2 if rnn.bidirectional else 1
+    shape = (rnn.num_layers * directions, packing.batch_size, rnn.hidden_size)
+    has_cell_state = rnn.mode == "LSTM"
+    if c_0 is not None and not has_cell_state:
+        raise ValueError(f"c_0 was given, but only an LSTM has a cell state; this is a {rnn.mode}.")
+    state = tuple(
+        _initial_state(name, given, shape, packed, packing)
+        for name, given in (("h_0", h_0), ("c_0", c_0))[: 1 + has_cell_state]
+    )
+    if path is None:
+        path = choose_path(rnn, packed)
+    run_layer = {"packed": _packed_layer, "padded": _padded_layer}[path]
+
+    layers: list[Tensor] = []
+    finals: list[tuple[Tensor, ...]] = []
+    for layer in range(rnn.num_layers):
+        chosen = slice(layer * directions, (layer + 1) * directions)
+        layer_state = tuple(part[chosen] for part in state)
+        if packing.num_tokens == 0:
+            packed, final = packed.new_zeros(0, directions * rnn.hidden_size), layer_state
+        else:
+            if layer > 0 and dropout is not None:
+                packed = dropout(packed, packing)
+            # Sequences without a token keep their initial state.
+            present = tuple(part[:, : packing.num_sequences].contiguous() for part in layer_state)
+            packed, final = run_layer(rnn, rnn.all_weights[chosen], packed, packing, present)
+            if packing.num_sequences < packing.batch_size:
+                final = tuple(
+                    torch.cat([part.to(first.dtype), first[:, packing.num_sequences :]], dim=1)
+                    for part, first in zip(final, layer_state, strict=True)
+                )
+        layers.append(packed)
+        finals.append(final)
+    unsorted = [torch.cat(parts)[:, packing.unsorted_indices] for parts in zip(*finals, strict=True)]
+    return RecurrentOutput(layers, unsorted[0], unsorted[1] if has_cell_state else None)
+
+
+def choose_path(rnn: nn.RNNBase, packed: Tensor) -> str:
+    """Name the faster path: `"packed"` on CUDA (cuDNN) and for inference without oneDNN, else `"padded"`."""
+    if packed.device.type == "cuda":
+        return "packed"
+    if packed.device.type == "cpu" and rnn.mode != "LSTM" and not torch.is_grad_enabled():
+        return "packed"
+    return "padded"
+
+
+def _initial_state(
+    name: str, given: Tensor | None, shape: tuple[int, int, int], packed: Tensor, packing: Packing
+) -> Tensor:
+    if given is None:
+        return packed.new_zeros(shape)
+    if given.shape != shape:
+        raise ValueError(
+            f"{name} must have the shape [layers * directions, batch_size, hidden_size] = {list(shape)}, "
+            f"got {list(given.shape)}."
+        )
+    return given[:, packing.sorted_indices]
+
+
+def _packed_layer(
+    rnn: nn.RNNBase, weights: list[list[Tensor]], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    states, *final = _CELLS[rnn.mode](
+        packed,
+        packing.batch_sizes,
+        state if len(state) == 2 else state[0],
+        [weight for direction in weights for weight in direction],
+        rnn.bias,
+        1,
+        0.0,
+        rnn.training,
+        rnn.bidirectional,
+    )
+    return states, tuple(final)
+
+
+def _padded_layer(
+    rnn: nn.RNNBase, weights: list[list[Tensor]], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    num_steps, num_rows = packing.max_length, packing.num_sequences
+    if packing.is_full:
+        states, *final = _CELLS[rnn.mode](
+            packed.view(num_steps, num_rows, -1),
+            state if len(state) == 2 else state[0],
+            [weight for direction in weights for weight in direction],
+            rnn.bias,
+            1,
+            0.0,
+            rnn.training,
+            rnn.bidirectional,
+            False,
+        )
+        return states.flatten(0, 1), tuple(final)
+
+    last_steps = packing.sorted_lengths[:num_rows] - 1
+    outputs: list[Tensor] = []
+    finals: list[tuple[Tensor, ...]] = []
+    for direction, direction_weights in enumerate(weights):
+        # The backward direction reads each sequence from its own last token: [num_tokens]
+        steps = packing.steps if direction == 0 else last_steps[packing.sorted_rows] - packing.steps
+        places = steps * num_rows + packing.sorted_rows
+        padded, padded_weights = _pad_input(rnn.mode, packed, direction_weights, places, num_steps * num_rows)
+        states, *final = _CELLS[rnn.mode](
+            padded.view(num_steps, num_rows, -1),
+            tuple(part[direction : direction + 1] for part in state)
+            if len(state) == 2
+            else state[0][direction : direction + 1],
+            padded_weights,
+            rnn.bias,
+            1,
+            0.0,
+            rnn.training,
+            False,
+            False,
+        )
+        states = states.flatten(0, 1)
+        h_n = states.index_select(0, last_steps * num_rows + torch.arange(num_rows, device=states.device))
+        outputs.append(states.index_select(0, places))
+        finals.append((h_n.unsqueeze(0), *final[1:]))
+    return torch.cat(outputs, dim=1), tuple(torch.cat(parts) for parts in zip(*finals, strict=True))
+
+
+def _pad_input(
+    mode: str, packed: Tensor, weights: list[Tensor], places: Tensor, size: int
+) -> tuple[Tensor, list[Tensor]]:
+    """Lay packed input out padded, so that what the cell does on padding harms nothing.
+
+    An LSTM must carry each cell state unchanged to the last step, where torch returns it; a ReLU cell must not
+    grow without bound. Both are had exactly from one more input feature that is 1 on padding, 0 on tokens, and
+    saturates the gates.
+
+    Returns:
+        `torch.Tensor` of shape `[size, input_size (+ 1)]` and the direction's weights, widened to match.
+    """
+    hidden_size = weights[1].shape[1]
+    if mode == "LSTM":
+        on_padding = packed.new_zeros(4, hidden_size)
+        on_padding[0] = -_SATURATED  # input gate shut
+        on_padding[1] = _SATURATED  # forget gate open
+    elif mode == "RNN_RELU":
+        on_padding = packed.new_full((1, hidden_size), -_SATURATED)
+    else:
+        return packed.new_zeros(size, packed.shape[1]).index_copy_(0, places, packed), weights
+    padded = packed.new_zeros(size, packed.shape[1] + 1)
+    padded[:, -1] = 1
+    padded = padded.index_copy_(0, places, nn.functional.pad(packed, (0, 1)))
+    column = on_padding.view(-1, 1).to(weights[0].dtype)
+    return padded, [torch.cat([weights[0], column], dim=1), *weights[1:]]
+
+
+__all__ = ["LockedDropout", "RecurrentOutput", "choose_path", "run_recurrence"]

@@ -1,0 +1,268 @@
+"""Train a fast tokenizer from a corpus."""
+
+from collections.abc import Iterable, Iterator
+from typing import Literal, get_args
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+TokenizerKind = Literal["word", "wordpiece", "bpe", "unigram"]
+
+PAD_TOKEN = "<pad>"
+UNK_TOKEN = "<unk>"
+EOS_TOKEN = "</s>"
+
+
+def train_tokenizer(
+    corpus: Iterable[str] | Iterable[list[str]],
+    kind: TokenizerKind = "wordpiece",
+    *,
+    vocab_size: int = 30000,
+    min_frequency: int = 2,
+    lowercase: bool = False,
+    is_split_into_words: bool = False,
+    show_progress: bool = False,
+) -> PreTrainedTokenizerFast:
+    """Train a fast tokenizer on texts, or on texts that are already split into words.
+
+    Every encoding ends with `</s>`, so that the empty text has a token too. Text is brought to Unicode's
+    composed form (NFC) first; nothing else about it changes unless `lowercase` is set.
+
+    Args:
+        corpus (`Iterable[str]` or `Iterable[list[str]]`):
+            Texts, or with `is_split_into_words` lists of words. Read once; it may be a generator.
+        kind (`str`):
+            - `"word"`: whole words; what is rarer than `min_frequency` becomes `<unk>`.
+            - `"wordpiece"`: pieces of words, with `##` before a continuing one
+              (https://arxiv.org/abs/1609.08144).
+            - `"bpe"`: byte pairs over bytes, so that nothing is unknown (https://arxiv.org/abs/1508.07909).
+            - `"unigram"`: pieces chosen by a unigram model, with `▁` at the beginning of a word
+              (https://arxiv.org/abs/1804.10959).
+        vocab_size (`int`):
+            Largest number of entries, special tokens included.
+        min_frequency (`int`):
+            Least number of times that a word, or a pair to be merged, must occur; without effect on `"unigram"`.
+        lowercase (`bool`):
+            Whether to lowercase all text.
+        is_split_into_words (`bool`):
+            Whether the corpus holds lists of words. Words are then split at white space only; raw text is split
+            at punctuation too.
+        show_progress (`bool`):
+            Whether to show a progress bar.
+
+    Returns:
+        `PreTrainedTokenizerFast`: loads with `AutoTokenizer` after `save_pretrained`.
+
+    Raises:
+        ValueError: An unknown kind, a corpus without text, or a vocabulary too small for it.
+        TypeError: An element of the corpus is neither a text nor a list of words, whichever was announced.
+
+    Example:
+
+    ```python
+    >>> from rnn_hf import train_tokenizer
+    >>> tokenizer = train_tokenizer(["to be or not to be"], kind="word")
+    >>> tokenizer.tokenize("be or to")
+    ['be', '<unk>', 'to']
+    >>> tokenizer("")["input_ids"] == [tokenizer.eos_token_id]
+    True
+
+    ```
+    """
+    if kind not in get_args(TokenizerKind):
+        raise ValueError(f"Unknown kind of tokenizer {kind!r}; choose from {', '.join(get_args(TokenizerKind))}.")
+    if vocab_size < 4:
+        raise ValueError(f"vocab_size must leave room for three special tokens and one more, got {vocab_size}.")
+    tokenizer, trainer = _BUILDERS[kind](vocab_size, min_frequency, is_split_into_words, show_progress)
+    steps = [normalizers.NFC()] + ([normalizers.Lowercase()] if lowercase else [])
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.train_from_iterator(_checked(corpus, is_split_into_words), trainer=trainer)
+
+    end = processors.TemplateProcessing(
+        single=f"$A {EOS_TOKEN}",
+        pair=f"$A {EOS_TOKEN} $B:1 {EOS_TOKEN}:1",
+        special_tokens=[(EOS_TOKEN, tokenizer.token_to_id(EOS_TOKEN))],
+    )
+    tokenizer.post_processor = (
+        processors.Sequence([processors.ByteLevel(trim_offsets=True), end]) if kind == "bpe" else end
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD_TOKEN,
+        unk_token=UNK_TOKEN,
+        eos_token=EOS_TOKEN,
+        padding_side="right",
+        model_input_names=["input_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def encode_texts(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int | None = None
+) -> list[list[int]]:
+    """Encode texts so that each has at least one token.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): Any tokenizer.
+        texts (`list[str]`): Texts, which may be empty.
+        max_length (`int`, *optional*): Cut longer encodings at this many tokens; without it nothing is cut.
+
+    Returns:
+        `list[list[int]]`: ids of each text's tokens.
+
+    Example:
+
+    ```python
+    >>> from rnn_hf.tokenization import encode_texts, train_tokenizer
+    >>> encode_texts(train_tokenizer(["a a b b"], kind="word"), ["a b a", ""])
+    [[3, 4, 3, 2], [2]]
+
+    ```
+    """
+    encoding = tokenizer(texts, truncation=max_length is not None, max_length=max_length, verbose=False)
+    return [ids or [_stand_in(tokenizer)[1]] for ids in encoding["input_ids"]]
+
+
+def encode_words(
+    tokenizer: PreTrainedTokenizerBase, sentences: list[list[str]]
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Encode sentences that are split into words, so that each word has at least one token.
+
+    A word without a token (empty, white space, a lone control character) is read as the unknown token.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): A fast tokenizer.
+        sentences (`list[list[str]]`): Words of each sentence.
+
+    Returns:
+        Ids of each sentence's tokens, and for each word the place of its first token among them.
+
+    Raises:
+        ValueError: The tokenizer is not a fast one, or has no token to stand for a word without one.
+
+    Example:
+
+    ```python
+    >>> from rnn_hf.tokenization import encode_words, train_tokenizer
+    >>> tokenizer = train_tokenizer([["a", "a", "b", "b"]], kind="word", is_split_into_words=True)
+    >>> encode_words(tokenizer, [["a", "", "b a"]])
+    ([[3, 1, 4, 3, 2]], [[0, 1, 2]])
+
+    ```
+    """
+    if not tokenizer.is_fast:
+        raise ValueError(f"Aligning words with tokens needs a fast tokenizer, got {type(tokenizer).__name__}.")
+    if not sentences:
+        return [], []
+    encoding = tokenizer(sentences, is_split_into_words=True, verbose=False)
+    all_ids: list[list[int]] = []
+    all_firsts: list[list[int]] = []
+    for place, words in enumerate(sentences):
+        ids, firsts = encoding["input_ids"][place], _first_tokens(encoding.word_ids(place))
+        if len(firsts) < len(words):
+            unknown = _stand_in(tokenizer)[0]
+            filled = [word if index in firsts else unknown for index, word in enumerate(words)]
+            repaired = tokenizer(filled, is_split_into_words=True, verbose=False)
+            ids, firsts = repaired["input_ids"], _first_tokens(repaired.word_ids(0))
+        all_ids.append(ids or [_stand_in(tokenizer)[1]])
+        all_firsts.append([firsts[index] for index in range(len(words))])
+    return all_ids, all_firsts
+
+
+def _first_tokens(word_ids: list[int | None]) -> dict[int, int]:
+    firsts: dict[int, int] = {}
+    for place, word in enumerate(word_ids):
+        if word is not None:
+            firsts.setdefault(word, place)
+    return firsts
+
+
+def _stand_in(tokenizer: PreTrainedTokenizerBase) -> tuple[str, int]:
+    """Return the token, and its id, that stands where text gives none."""
+    for token in (tokenizer.unk_token, tokenizer.eos_token, tokenizer.sep_token, tokenizer.pad_token):
+        if token is not None:
+            return token, tokenizer.convert_tokens_to_ids(token)
+    raise ValueError("The tokenizer has neither an unknown nor an end token to stand for an empty text or word.")
+
+
+def _checked(corpus: Iterable[str] | Iterable[list[str]], is_split_into_words: bool) -> Iterator[list[str]]:
+    """Yield batches for the trainer, which takes each word of a split text for a text of its own."""
+    empty = True
+    for place, text in enumerate(corpus):
+        words = text if is_split_into_words else [text]
+        if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+            wanted = "a list of words" if is_split_into_words else "a text"
+            raise TypeError(f"Element {place} of the corpus must be {wanted}, got {text!r}.")
+        empty = empty and not any(word.strip() for word in words)
+        yield list(words)
+    if empty:
+        raise ValueError("The corpus holds no text to train a tokenizer on.")
+
+
+def _special_tokens() -> list[AddedToken]:
+    return [AddedToken(token, special=True) for token in (PAD_TOKEN, UNK_TOKEN, EOS_TOKEN)]
+
+
+def _splitter(is_split_into_words: bool) -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.WhitespaceSplit() if is_split_into_words else pre_tokenizers.BertPreTokenizer()
+
+
+_Built = tuple[Tokenizer, trainers.Trainer]
+
+
+def _word(vocab_size: int, min_frequency: int, is_split_into_words: bool, show_progress: bool) -> _Built:
+    tokenizer = Tokenizer(models.WordLevel(unk_token=UNK_TOKEN))
+    tokenizer.pre_tokenizer = _splitter(is_split_into_words)
+    return tokenizer, trainers.WordLevelTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=_special_tokens(),
+        show_progress=show_progress,
+    )
+
+
+def _wordpiece(vocab_size: int, min_frequency: int, is_split_into_words: bool, show_progress: bool) -> _Built:
+    # Languages without spaces make "words" of whole sentences, so the limit must not be near.
+    tokenizer = Tokenizer(models.WordPiece(unk_token=UNK_TOKEN, max_input_chars_per_word=1000))
+    tokenizer.pre_tokenizer = _splitter(is_split_into_words)
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    return tokenizer, trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=_special_tokens(),
+        continuing_subword_prefix="##",
+        show_progress=show_progress,
+    )
+
+
+def _bpe(vocab_size: int, min_frequency: int, is_split_into_words: bool, show_progress: bool) -> _Built:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer, trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=_special_tokens(),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=show_progress,
+    )
+
+
+def _unigram(vocab_size: int, min_frequency: int, is_split_into_words: bool, show_progress: bool) -> _Built:
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
+    )
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
+    return tokenizer, trainers.UnigramTrainer(
+        vocab_size=vocab_size,
+        unk_token=UNK_TOKEN,
+        special_tokens=_special_tokens(),
+        show_progress=show_progress,
+    )
+
+
+_BUILDERS = {"word": _word, "wordpiece": _wordpiece, "bpe": _bpe, "unigram": _unigram}
+
+
+__all__ = ["TokenizerKind", "encode_texts", "encode_words", "train_tokenizer"]
