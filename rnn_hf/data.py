@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -139,27 +140,53 @@ class Corpus:
         encoded = {}
         for name, split in self.splits.items():
             feature = (split.features or {}).get(self.label_column)
-
-            def encode_batch(batch: dict[str, list], feature: Any = feature) -> dict[str, list]:
-                inputs, labels = batch[self.input_column], batch[self.label_column]
-                if self.task == "text-classification":
-                    ids = encode_texts(tokenizer, inputs, max_length)
-                    return {
-                        "input_ids": ids,
-                        "labels": [_label_id(label, feature, self.problem_type, label_ids) for label in labels],
-                    }
-                ids, firsts = encode_words(tokenizer, inputs)
-                aligned = [[-100] * len(sentence) for sentence in ids]
-                for row, places, tags in zip(aligned, firsts, labels, strict=True):
-                    for place, tag in zip(places, tags, strict=True):
-                        row[place] = label_ids[_name(tag, feature)]
-                return {"input_ids": ids, "labels": aligned}
-
-            options = {"batched": True, "remove_columns": list(split.column_names or [])}
-            if isinstance(split, Dataset):
-                options["desc"] = f"Encoding {name}"
-            encoded[name] = split.map(encode_batch, **options)
+            encode: Callable[..., dict[str, list]]
+            if self.task == "text-classification":
+                encode = partial(_encode_text_batch, max_length=max_length, problem_type=self.problem_type)
+            else:
+                encode = _encode_word_batch
+            options: dict[str, Any] = {"desc": f"Encoding {name}"} if isinstance(split, Dataset) else {}
+            encoded[name] = split.map(
+                encode,
+                batched=True,
+                input_columns=[self.input_column, self.label_column],
+                remove_columns=_column_names(split),
+                fn_kwargs={"tokenizer": tokenizer, "feature": feature, "label_ids": label_ids},
+                **options,
+            )
         return encoded
+
+
+def _encode_text_batch(
+    texts: list[str],
+    labels: list[Any],
+    tokenizer: PreTrainedTokenizerBase,
+    feature: Any,
+    label_ids: dict[str, int],
+    max_length: int | None,
+    problem_type: str,
+) -> dict[str, list]:
+    return {
+        "input_ids": encode_texts(tokenizer, texts, max_length),
+        "labels": [_label_id(label, feature, problem_type, label_ids) for label in labels],
+    }
+
+
+def _encode_word_batch(
+    sentences: list[list[str]],
+    tags: list[list[Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    feature: Any,
+    label_ids: dict[str, int],
+) -> dict[str, list]:
+    all_ids, all_firsts = encode_words(tokenizer, sentences)
+    labels = []
+    for ids, firsts, sentence_tags in zip(all_ids, all_firsts, tags, strict=True):
+        aligned = [-100] * len(ids)
+        for place, tag in zip(firsts, sentence_tags, strict=True):
+            aligned[place] = label_ids[_name(tag, feature)]
+        labels.append(aligned)
+    return {"input_ids": all_ids, "labels": labels}
 
 
 def load_corpus(
@@ -410,7 +437,7 @@ def _load_file(file: str, arguments: DataArguments, options: dict[str, Any]) -> 
             "--dataset_format; how it is written can be said with --dataset_kwargs."
         ) from error
     if name == "conllu":
-        split = split.map(_drop_extra_conllu_rows)
+        split = split.map(_drop_extra_conllu_rows, features=split.features)
     return split
 
 
@@ -430,16 +457,16 @@ def _columns(
     if task == "text-classification":
         wanted = {"text_column": arguments.text_column, "label_column": arguments.label_column}
     else:
-        conllu = list(first.column_names or []) == CONLLU_COLUMNS
+        conllu = _column_names(first) == CONLLU_COLUMNS
         wanted = {
             "tokens_column": arguments.tokens_column or ("form" if conllu else "tokens"),
             "tags_column": arguments.tags_column or ("upos" if conllu else "tags"),
         }
     for name, split in splits.items():
         for option, column in wanted.items():
-            if column not in (split.column_names or []):
+            if column not in _column_names(split):
                 raise ValueError(
-                    f"The {name} data has no column {column!r}, only: {_listed(list(split.column_names or []))}. "
+                    f"The {name} data has no column {column!r}, only: {_listed(_column_names(split))}. "
                     f"Name the right one with --{option}."
                 )
     input_column, label_column = wanted.values()
@@ -490,6 +517,11 @@ def _make_missing_splits(
         logger.warning(f"No {name} data given: {held_out} rows of {origins['train']} are held out for it, {how}.")
     order = [name for name in _SPLIT_NAMES if name in splits]
     return {name: splits[name] for name in order}, {name: num_rows[name] for name in order}
+
+
+def _column_names(split: Dataset | IterableDataset) -> list[str]:
+    # A stream does not always know its columns before its first row.
+    return list(split.column_names or next(iter(split), {}))
 
 
 def _class_label(feature: Any) -> datasets.ClassLabel | None:

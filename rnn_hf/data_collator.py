@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence, pad_sequence
+from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 
@@ -55,8 +56,12 @@ class DataCollatorWithPacking:
     padding: bool = False
     label_pad_token_id: int = -100
 
-    def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """Collate examples into a batch; see the class."""
+    def __call__(self, features: Sequence[dict[str, Any]] | Sequence[list[dict[str, Any]]]) -> dict[str, Tensor]:
+        """Collate examples, or the batches of a [`TokenBudgetDataset`], into one batch; see the class."""
+        examples = [example for item in features for example in (item if isinstance(item, list) else [item])]
+        return self._collate(examples)
+
+    def _collate(self, features: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         sequences = [torch.as_tensor(_ids(feature), dtype=torch.long) for feature in features]
         for place, sequence in enumerate(sequences):
             if len(sequence) == 0:
@@ -109,3 +114,64 @@ def _ids(feature: dict[str, Any]) -> Any:
     if "labels" in feature and not torch.as_tensor(mask).all():
         raise ValueError("An example is padded already; give the collator sequences without padding.")
     return [token for token, real in zip(ids, mask, strict=True) if real]
+
+
+class TokenBudgetDataset(Dataset):
+    """Encoded examples cut into batches of bounded size: each item is a list of examples.
+
+    With it the stock `Trainer` trains on batches by tokens: give it `per_device_train_batch_size=1` and
+    [`DataCollatorWithPacking`]. Memory stays bounded however uneven the lengths are.
+
+    Args:
+        dataset (`datasets.Dataset`):
+            Examples with `input_ids`.
+        max_tokens (`int`):
+            Most tokens of a batch. A longer sequence makes a batch of its own.
+        max_examples (`int`):
+            Most examples of a batch.
+        group_by_length (`bool`):
+            Whether a batch gathers sequences of similar length, drawn from the whole dataset with `seed`: for
+            training. Otherwise batches keep the order of the examples: for evaluation and prediction.
+        seed (`int`):
+            Seed of the order among sequences of the same length.
+
+    Example:
+
+    ```python
+    >>> from datasets import Dataset
+    >>> from rnn_hf.data_collator import TokenBudgetDataset
+    >>> lengths = [1, 9, 2, 2, 8, 1]
+    >>> examples = Dataset.from_dict({"input_ids": [[7] * length for length in lengths]})
+    >>> batches = TokenBudgetDataset(examples, max_tokens=10, max_examples=32)
+    >>> [[len(example["input_ids"]) for example in batch] for batch in batches]
+    [[1, 9], [2, 2], [8, 1]]
+
+    ```
+    """
+
+    def __init__(
+        self, dataset: Any, max_tokens: int, max_examples: int, group_by_length: bool = False, seed: int = 0
+    ):
+        if max_tokens < 1 or max_examples < 1:
+            raise ValueError(f"A batch needs room for a token: max_tokens={max_tokens}, max_examples={max_examples}.")
+        self.dataset = dataset
+        lengths = [len(ids) for batch in dataset.select_columns(["input_ids"]).iter(1000) for ids in batch["input_ids"]]
+        order = list(range(len(lengths)))
+        if group_by_length:
+            order = torch.randperm(len(lengths), generator=torch.Generator().manual_seed(seed)).tolist()
+            order.sort(key=lengths.__getitem__)
+        self.batches: list[list[int]] = []
+        num_tokens = 0
+        for index in order:
+            num_tokens += lengths[index]
+            if not self.batches or num_tokens > max_tokens or len(self.batches[-1]) == max_examples:
+                self.batches.append([])
+                num_tokens = lengths[index]
+            self.batches[-1].append(index)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, place: int) -> list[dict[str, Any]]:
+        columns = self.dataset[self.batches[place]]
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

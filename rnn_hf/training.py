@@ -1,0 +1,476 @@
+"""Train and evaluate classifiers and taggers with the stock `Trainer`."""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers import (
+    AutoTokenizer,
+    EarlyStoppingCallback,
+    EvalPrediction,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.utils import logging
+
+from .configuration_rnn import RnnConfig
+from .data import Corpus, DataArguments, Task, load_corpus
+from .data_collator import DataCollatorWithPacking, TokenBudgetDataset
+from .metrics import F1, Accuracy, ExactMatch, SpanF1, SquaredError, TokenAccuracy
+from .modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
+from .tokenization import train_tokenizer
+from .training_args import ConfigArguments, RnnTrainingArguments, TokenizerArguments
+
+logger = logging.get_logger(__name__)
+
+MODEL_CLASSES = {
+    "text-classification": RnnForSequenceClassification,
+    "token-classification": RnnForTokenClassification,
+}
+
+RnnModelWithHead = RnnForSequenceClassification | RnnForTokenClassification
+
+# What fine-tuning takes from the checkpoint and cannot change.
+_ARCHITECTURE = ("embedding_size", "hidden_size", "num_hidden_layers", "cell_type", "bidirectional")
+
+
+def train(
+    task: Task,
+    data_arguments: DataArguments,
+    tokenizer_arguments: TokenizerArguments,
+    config_arguments: Any,
+    training_arguments: RnnTrainingArguments,
+) -> dict[str, float]:
+    """Train a model on a corpus, keep the best on validation, test it, and save it.
+
+    The output folder holds `config.json`, `model.safetensors`, the tokenizer, `all_results.json`, the arguments
+    in `training_args.json`, and the Trainer's `checkpoint-*` folders.
+
+    Args:
+        task (`str`): `"text-classification"` or `"token-classification"`.
+        data_arguments ([`DataArguments`]): The corpus.
+        tokenizer_arguments ([`TokenizerArguments`]): The tokenizer, or a checkpoint to fine-tune.
+        config_arguments (`ConfigArguments`): Fields of the configuration to override.
+        training_arguments ([`RnnTrainingArguments`]): Everything else.
+
+    Returns:
+        `dict[str, float]`: results with the prefixes `train_`, `eval_` and, where there is test data, `test_`.
+
+    Raises:
+        ValueError: For data, arguments or folders that do not fit; the message says what to do.
+    """
+    args = training_arguments
+    output_dir = Path(str(args.output_dir))
+    checkpoint = _checkpoint_to_resume(output_dir, args.resume_from_checkpoint)
+    _check_arguments(data_arguments, args)
+    _quieten()
+    set_seed(args.seed)
+    pretrained = tokenizer_arguments.model_name_or_path
+    with args.main_process_first(desc="loading the corpus"):
+        corpus = load_corpus(data_arguments, task, config_arguments.problem_type)
+        tokenizer = _tokenizer(tokenizer_arguments, corpus, output_dir, args, checkpoint is not None)
+        encoded = corpus.encode(tokenizer, data_arguments.max_seq_length)
+    if pretrained is None:
+        model = MODEL_CLASSES[task](_new_config(corpus, tokenizer, config_arguments))
+    else:
+        model, encoded = _pretrained_model(pretrained, corpus, tokenizer, config_arguments, encoded)
+
+    _set_schedule(corpus, args)
+    trainer = _trainer(model, tokenizer, corpus.label_names, args, encoded.get("train"), encoded.get("validation"))
+    result = trainer.train(resume_from_checkpoint=checkpoint)
+    if trainer.is_world_process_zero():
+        model.save_pretrained(output_dir)
+        tokenizer.save_pretrained(output_dir)
+        (output_dir / "training_args.json").write_text(args.to_json_string(), encoding="utf-8")
+    trainer.save_state()
+
+    num_parameters = model.num_parameters()
+    metrics = {key: value for key, value in result.metrics.items() if key != "total_flos"}
+    metrics |= {"num_parameters": num_parameters, "train_samples": corpus.num_rows["train"]}
+    for split, prefix in (("validation", "eval"), ("test", "test")):
+        if split in encoded:
+            metrics |= _evaluate(trainer, encoded[split], prefix)
+            metrics[f"{prefix}_samples"] = corpus.num_rows[split]
+    trainer.save_metrics("all", metrics, combined=False)
+    if trainer.is_world_process_zero():
+        print_results(metrics, f"{model.__class__.__name__}, {num_parameters:,} parameters, saved in {output_dir}")
+    return metrics
+
+
+def evaluate_checkpoint(
+    model_name_or_path: str,
+    data_arguments: DataArguments,
+    split: str = "test",
+    output_dir: str = "outputs/evaluation",
+    batch_size: int = 128,
+) -> dict[str, float]:
+    """Score a saved model on a split of a corpus.
+
+    Args:
+        model_name_or_path (`str`): Folder or hub id of the model.
+        data_arguments ([`DataArguments`]): The corpus.
+        split (`str`): `"train"`, `"validation"` or `"test"`.
+        output_dir (`str`): Folder for `{split}_results.json`.
+        batch_size (`int`): Examples in a batch.
+
+    Returns:
+        `dict[str, float]`: results with the split's prefix (`eval_` for `"validation"`).
+
+    Raises:
+        ValueError: A folder that holds no model of this package, or data that does not fit.
+    """
+    _quieten()
+    model = load_model(model_name_or_path)
+    tokenizer = AutoTokenizer.from_pretrained(model_name_or_path)
+    task: Task = (
+        "text-classification" if isinstance(model, RnnForSequenceClassification) else "token-classification"
+    )
+    problem_type = model.config.problem_type if task == "text-classification" else None
+    label_names = _label_names(model.config)
+    corpus = load_corpus(data_arguments, task, problem_type, label_names, needed=(split,))
+    encoded = corpus.encode(tokenizer, data_arguments.max_seq_length)
+    args = TrainingArguments(output_dir=output_dir, per_device_eval_batch_size=batch_size, report_to="none")
+    trainer = _trainer(model, tokenizer, label_names, args)
+    prefix = "eval" if split == "validation" else split
+    metrics = _evaluate(trainer, encoded[split], prefix)
+    metrics[f"{prefix}_samples"] = corpus.num_rows[split]
+    trainer.save_metrics(split, metrics, combined=False)
+    if trainer.is_world_process_zero():
+        print_results(metrics, f"{model_name_or_path} on {split}")
+    return metrics
+
+
+def load_model(model_name_or_path: str) -> RnnModelWithHead:
+    """Load a classifier or a tagger, whichever a folder or hub repository holds.
+
+    Args:
+        model_name_or_path (`str`): Folder or hub id.
+
+    Returns:
+        [`RnnForSequenceClassification`] or [`RnnForTokenClassification`], in evaluation mode.
+
+    Raises:
+        ValueError: It cannot be read, or holds neither.
+    """
+    try:
+        config = RnnConfig.from_pretrained(model_name_or_path)
+    except OSError as error:
+        raise ValueError(f"{model_name_or_path} holds no model: {error}") from error
+    classes = {cls.__name__: cls for cls in MODEL_CLASSES.values()}
+    for architecture in config.architectures or []:
+        if architecture in classes:
+            return classes[architecture].from_pretrained(model_name_or_path)
+    raise ValueError(
+        f"{model_name_or_path} holds no classifier or tagger of rnn_hf: architectures={config.architectures}."
+    )
+
+
+def compute_metrics_for(
+    task: Task, problem_type: str, label_names: list[str]
+) -> Callable[[EvalPrediction], dict[str, float]]:
+    """Choose the metrics of a task.
+
+    Args:
+        task (`str`): `"text-classification"` or `"token-classification"`.
+        problem_type (`str`): As in the configuration.
+        label_names (`list[str]`): Labels in the order of their ids.
+
+    Returns:
+        A function for `Trainer(compute_metrics=...)` that reads predictions made by
+        [`preprocess_logits_for_metrics`]: accuracy and macro F1 of a classifier; exact match, macro and micro
+        F1 of several labels at once; error and r² of a regression; token accuracy of a tagger, with span F1
+        where the labels are IOB2 or IOBES, else macro F1.
+    """
+    if task == "token-classification":
+        return _SpanMetrics(label_names) if has_spans(label_names) else _TagMetrics(label_names)
+    return {
+        "single_label_classification": _class_metrics,
+        "multi_label_classification": _multi_label_metrics,
+        "regression": _regression_metrics,
+    }[problem_type]
+
+
+def has_spans(label_names: list[str]) -> bool:
+    """Tell whether labels mark spans, in IOB2 or IOBES.
+
+    Example:
+
+    ```python
+    >>> from rnn_hf.training import has_spans
+    >>> has_spans(["B-PER", "I-PER", "O"]), has_spans(["NOUN", "VERB"])
+    (True, False)
+
+    ```
+    """
+    return any(name.startswith("B-") for name in label_names) and all(
+        name == "O" or re.match(r"[BIES]-.", name) for name in label_names
+    )
+
+
+def preprocess_logits_for_metrics(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Keep of the logits only what metrics read, so that evaluation takes little memory.
+
+    Args:
+        logits (`torch.FloatTensor` of shape `[..., num_labels]`): What the model returns.
+        labels (`torch.Tensor`): Class ids, or floats of the logits' shape, or of shape `[batch_size]`.
+
+    Returns:
+        `torch.Tensor`: the best class for class ids; for floats, the logits.
+    """
+    return logits if labels.is_floating_point() else logits.argmax(dim=-1)
+
+
+def print_results(metrics: dict[str, float], title: str) -> None:
+    """Print a table of results, a row for each measure and a column for each split."""
+    columns = [prefix for prefix in ("train", "eval", "test") if any(key.startswith(f"{prefix}_") for key in metrics)]
+    names = {"train": "training", "eval": "validation", "test": "test"}
+    table = Table("", *(names[column] for column in columns), title=title, title_justify="left")
+    measures = dict.fromkeys(key.split("_", 1)[1] for key in metrics if key.split("_", 1)[0] in columns)
+    for measure in measures:
+        values = [metrics.get(f"{column}_{measure}") for column in columns]
+        table.add_row(measure.replace("_", " "), *("" if value is None else _formatted(value) for value in values))
+    Console(width=100 if not Console().is_terminal else None).print(table)
+
+
+def _formatted(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def _check_arguments(data_arguments: DataArguments, args: RnnTrainingArguments) -> None:
+    if args.max_tokens_per_batch is not None and data_arguments.streaming:
+        raise ValueError("--max_tokens_per_batch needs to know all lengths: use it without --streaming.")
+    if args.eval_strategy == "no":
+        args.load_best_model_at_end = False
+    if data_arguments.streaming:
+        # Dispatched batches would be cut along their first dimension, which packed batches do not share.
+        args.accelerator_config.dispatch_batches = False
+
+
+def _quieten() -> None:
+    datasets.utils.logging.set_verbosity_error()
+
+
+def _checkpoint_to_resume(output_dir: Path, resume: str | None) -> str | None:
+    """Find the checkpoint to go on from, and refuse to mix two runs in one folder."""
+    folders = sorted(output_dir.glob("checkpoint-*"), key=lambda folder: int(folder.name.rpartition("-")[2]))
+    complete = [folder for folder in folders if _is_complete(folder)]
+    if resume is None or resume.lower() == "false":
+        if folders:
+            raise ValueError(
+                f"{output_dir} holds checkpoints of an earlier run. Go on with it by --resume_from_checkpoint true, "
+                "or name another --output_dir, or remove the folder."
+            )
+        return None
+    if resume.lower() != "true":
+        if not _is_complete(Path(resume)):
+            raise ValueError(f"--resume_from_checkpoint {resume} is no complete checkpoint of a run.")
+        return resume
+    if not complete:
+        logger.warning(f"{output_dir} holds no complete checkpoint yet: training starts from the beginning.")
+        return None
+    logger.warning(f"Training goes on from {complete[-1]}.")
+    return str(complete[-1])
+
+
+def _is_complete(folder: Path) -> bool:
+    # The Trainer writes its state last, so a run that was killed while saving leaves a folder without it.
+    try:
+        json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _tokenizer(
+    arguments: TokenizerArguments, corpus: Corpus, output_dir: Path, args: TrainingArguments, resumed: bool
+) -> PreTrainedTokenizerBase:
+    """Load a tokenizer, or train one and put it into the output folder, where the other processes take it from."""
+    existing = arguments.model_name_or_path or arguments.tokenizer_name
+    trained_already = resumed or args.process_index > 0
+    if existing is None and trained_already:
+        existing = str(output_dir)
+    if existing is not None:
+        tokenizer = AutoTokenizer.from_pretrained(existing)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        return tokenizer
+    tokenizer = train_tokenizer(
+        corpus.inputs("train"),
+        arguments.tokenizer_kind,
+        vocab_size=arguments.vocab_size,
+        min_frequency=arguments.min_frequency,
+        lowercase=arguments.lowercase,
+        is_split_into_words=corpus.task == "token-classification",
+    )
+    tokenizer.save_pretrained(output_dir)
+    return tokenizer
+
+
+def _given(config_arguments: Any) -> dict[str, Any]:
+    given = {name: value for name, value in vars(config_arguments).items() if value is not None}
+    given.pop("problem_type", None)
+    return given
+
+
+def _new_config(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, config_arguments: ConfigArguments) -> RnnConfig:
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "unk", "bos", "eos", "sep")}
+    return RnnConfig(
+        vocab_size=len(tokenizer),
+        id2label=dict(enumerate(corpus.label_names)),
+        problem_type=corpus.problem_type if len(corpus.label_names) > 1 else "regression",
+        **special,
+        **_given(config_arguments),
+    )
+
+
+def _pretrained_model(
+    name: str,
+    corpus: Corpus,
+    tokenizer: PreTrainedTokenizerBase,
+    config_arguments: ConfigArguments,
+    encoded: dict[str, Any],
+) -> tuple[RnnModelWithHead, dict[str, Any]]:
+    """Load a checkpoint for the corpus's labels; the same labels keep the checkpoint's order and its head."""
+    config = RnnConfig.from_pretrained(name)
+    overrides = _given(config_arguments)
+    for field in _ARCHITECTURE:
+        if overrides.get(field, getattr(config, field)) != getattr(config, field):
+            raise ValueError(f"--{field} {overrides[field]} does not fit {name}, where it is {getattr(config, field)}.")
+    if corpus.label_names != _label_names(config) and set(corpus.label_names) == set(_label_names(config)):
+        corpus.label_names = _label_names(config)
+        encoded = corpus.encode(tokenizer)
+    model = MODEL_CLASSES[corpus.task].from_pretrained(
+        name,
+        id2label=dict(enumerate(corpus.label_names)),
+        label2id={label: index for index, label in enumerate(corpus.label_names)},
+        problem_type=corpus.problem_type,
+        ignore_mismatched_sizes=True,
+        **overrides,
+    )
+    return model, encoded
+
+
+def _label_names(config: RnnConfig) -> list[str]:
+    return [(config.id2label or {})[index] for index in range(config.num_labels or 0)]
+
+
+def _set_schedule(corpus: Corpus, args: RnnTrainingArguments) -> None:
+    """Count the steps of a stream, whose length the Trainer cannot ask for."""
+    if isinstance(corpus.splits["train"], datasets.Dataset):
+        return
+    examples = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    steps = math.ceil(corpus.num_rows["train"] / examples)
+    if args.max_steps <= 0:
+        args.max_steps = math.ceil(steps * args.num_train_epochs)
+    for kind in ("eval", "save", "logging"):
+        if getattr(args, f"{kind}_strategy") == "epoch":
+            setattr(args, f"{kind}_strategy", type(args.eval_strategy)("steps"))
+            setattr(args, f"{kind}_steps", steps)
+
+
+def _trainer(
+    model: RnnModelWithHead,
+    tokenizer: PreTrainedTokenizerBase,
+    label_names: list[str],
+    args: TrainingArguments,
+    train_dataset: Any = None,
+    eval_dataset: Any = None,
+) -> Trainer:
+    is_tagger = isinstance(model, RnnForTokenClassification)
+    task: Task = "token-classification" if is_tagger else "text-classification"
+    callbacks = []
+    if isinstance(args, RnnTrainingArguments):
+        if args.load_best_model_at_end:
+            args.metric_for_best_model = args.metric_for_best_model or _best_metric(model, label_names)
+            args.greater_is_better = not args.metric_for_best_model.endswith(("loss", "mse"))
+            if args.early_stopping_patience:
+                callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
+        if args.max_tokens_per_batch is not None:
+            train_dataset = TokenBudgetDataset(
+                train_dataset,
+                args.max_tokens_per_batch,
+                args.per_device_train_batch_size,
+                group_by_length=True,
+                seed=args.data_seed if args.data_seed is not None else args.seed,
+            )
+            args.per_device_train_batch_size = 1
+    if isinstance(train_dataset, datasets.IterableDataset):
+        train_dataset = train_dataset.shuffle(seed=args.seed, buffer_size=10_000)
+    return Trainer(
+        model=model,
+        args=args,
+        data_collator=DataCollatorWithPacking(tokenizer),
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
+        processing_class=tokenizer,
+        compute_metrics=compute_metrics_for(task, str(model.config.problem_type), label_names),
+        preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+        callbacks=callbacks,
+    )
+
+
+def _best_metric(model: RnnModelWithHead, label_names: list[str]) -> str:
+    if isinstance(model, RnnForTokenClassification):
+        return "eval_f1" if has_spans(label_names) else "eval_accuracy"
+    return {"multi_label_classification": "eval_f1", "regression": "eval_mse"}.get(
+        str(model.config.problem_type), "eval_accuracy"
+    )
+
+
+def _evaluate(trainer: Trainer, dataset: Any, prefix: str) -> dict[str, float]:
+    return trainer.evaluate(dataset, metric_key_prefix=prefix)
+
+
+def _class_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    values = {"predictions": prediction.predictions, "references": prediction.label_ids}
+    return Accuracy().compute(**values) | F1().compute(**values)
+
+
+def _multi_label_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    predictions = (np.asarray(prediction.predictions) > 0).astype(int).tolist()
+    values = {"predictions": predictions, "references": np.asarray(prediction.label_ids).astype(int).tolist()}
+    micro = F1("multilabel").compute(**values, average="micro")["f1"]
+    return F1("multilabel").compute(**values) | {"f1_micro": micro} | ExactMatch().compute(**values)
+
+
+def _regression_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    predictions, references = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    return SquaredError().compute(predictions=predictions.reshape(-1), references=references.reshape(-1))
+
+
+class _TagMetrics:
+    def __init__(self, label_names: list[str]):
+        self.label_names = np.array(label_names)
+
+    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
+        labelled = np.asarray(prediction.label_ids) != -100
+        flat = {
+            "predictions": np.asarray(prediction.predictions)[labelled],
+            "references": np.asarray(prediction.label_ids)[labelled],
+        }
+        return Accuracy().compute(**flat) | F1().compute(**flat)
+
+
+class _SpanMetrics(_TagMetrics):
+    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
+        predictions, references = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+        tags: dict[str, list[list[str]]] = {"predictions": [], "references": []}
+        for predicted, expected in zip(predictions, references, strict=True):
+            labelled = expected != -100
+            tags["predictions"].append(self.label_names[predicted[labelled]].tolist())
+            tags["references"].append(self.label_names[expected[labelled]].tolist())
+        return TokenAccuracy().compute(**tags) | SpanF1().compute(**tags)
+
+
+__all__ = ["compute_metrics_for", "evaluate_checkpoint", "has_spans", "load_model", "preprocess_logits_for_metrics",
+           "print_results", "train"]

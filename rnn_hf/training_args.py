@@ -1,0 +1,147 @@
+"""Arguments of a training run, and how the scripts read them."""
+
+import dataclasses
+import inspect
+import re
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+from .configuration_rnn import RnnConfig
+from .data import DataArguments, Task
+
+# Fields of the configuration that follow from the tokenizer.
+_FROM_TOKENIZER = ("vocab_size", "pad_token_id", "unk_token_id", "bos_token_id", "eos_token_id", "sep_token_id")
+
+
+@dataclass
+class TokenizerArguments:
+    """Which model and which tokenizer to start from."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "Checkpoint to fine-tune, with its tokenizer; its labels may differ from the data's."},
+    )
+    tokenizer_name: str | None = field(
+        default=None, metadata={"help": "Existing tokenizer to use instead of training one: a hub id or a folder."}
+    )
+    tokenizer_kind: Literal["word", "wordpiece", "bpe", "unigram"] = field(
+        default="wordpiece", metadata={"help": "Kind of tokenizer to train on the training data."}
+    )
+    vocab_size: int = field(default=30000, metadata={"help": "Largest vocabulary of a trained tokenizer."})
+    min_frequency: int = field(default=2, metadata={"help": "How often a word or piece must occur to be an entry."})
+    lowercase: bool = field(default=False, metadata={"help": "Lowercase all text in a trained tokenizer."})
+
+
+def _config_arguments() -> type:
+    """Make a dataclass of `RnnConfig`'s own fields, each with its help text and `None` for "not given"."""
+    helps = dict(re.findall(r"^    (\w+) \(.*\):\n((?:        .*\n)+)", inspect.getdoc(RnnConfig) or "", re.MULTILINE))
+    arguments: list[tuple[str, Any, Any]] = []
+    for name, annotation in RnnConfig.__annotations__.items():
+        if name in _FROM_TOKENIZER or typing.get_origin(annotation) is typing.ClassVar:
+            continue
+        default = getattr(RnnConfig, name)
+        annotation = float if isinstance(default, float) else annotation
+        text = " ".join(helps[name].split()).replace("`", "").replace("%", "%%")
+        metadata = {"help": f"{text} (default: {default})"}
+        arguments.append((name, annotation | None, field(default=None, metadata=metadata)))
+    problem_help = "What the labels are; without it: floats are a regression, lists several labels at once."
+    problem_types = Literal["single_label_classification", "multi_label_classification", "regression"]
+    arguments.append(("problem_type", problem_types | None, field(default=None, metadata={"help": problem_help})))
+    return dataclasses.make_dataclass("ConfigArguments", arguments)
+
+
+ConfigArguments = _config_arguments()
+ConfigArguments.__doc__ = "The fields of [`RnnConfig`], to override its defaults or a checkpoint's values."
+
+
+@dataclass
+class RnnTrainingArguments(TrainingArguments):
+    """`TrainingArguments` with defaults that suit recurrent models, early stopping and a token budget."""
+
+    learning_rate: float = field(default=2e-3, metadata={"help": "Peak learning rate."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "How the learning rate changes."})
+    warmup_steps: float = field(default=0.1, metadata={"help": "Warm-up: steps, or below 1 a share of all steps."})
+    weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of AdamW."})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "Norm at which gradients are clipped."})
+    num_train_epochs: float = field(default=10.0, metadata={"help": "Passes over the training data."})
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "Training examples in a batch."})
+    per_device_eval_batch_size: int = field(default=128, metadata={"help": "Evaluation examples in a batch."})
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, steps, epoch or best."})
+    logging_strategy: str = field(default="epoch", metadata={"help": "When to log: no, steps or epoch."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep."})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best model on validation."})
+    report_to: str = field(default="none", metadata={"help": "Where to report: none, tensorboard, wandb …"})
+    early_stopping_patience: int | None = field(
+        default=3, metadata={"help": "Stop after so many evaluations without a better one; 0 never stops early."}
+    )
+    max_tokens_per_batch: int | None = field(
+        default=None,
+        metadata={
+            "help": "Most tokens in a batch, beside the batch size. Batches then gather texts of similar length, and "
+            "memory stays bounded on very long texts."
+        },
+    )
+
+
+def parse_arguments(
+    task: Task, description: str, argv: list[str] | None = None
+) -> tuple[DataArguments, TokenizerArguments, Any, RnnTrainingArguments]:
+    """Read a training script's command line, and the file it may name with `--config`.
+
+    Args:
+        task (`str`): `"text-classification"` or `"token-classification"`; named in the help.
+        description (`str`): Heads the help.
+        argv (`list[str]`, *optional*): Arguments; the process's own without it.
+
+    Returns:
+        [`DataArguments`], [`TokenizerArguments`], `ConfigArguments` and [`RnnTrainingArguments`].
+
+    Raises:
+        SystemExit: For a mistake in the arguments or the file, with a message; or after `--help`.
+
+    Example:
+
+    ```python
+    >>> from rnn_hf.training_args import parse_arguments
+    >>> data, _, config, training = parse_arguments(
+    ...     "text-classification", "", ["--train_file", "a.csv", "--output_dir", "out", "--cell_type", "gru"]
+    ... )
+    >>> data.train_file, config.cell_type, config.hidden_size
+    ('a.csv', 'gru', None)
+
+    ```
+    """
+    parser = HfArgumentParser(
+        (DataArguments, TokenizerArguments, ConfigArguments, RnnTrainingArguments), description=description
+    )
+    parser.add_argument("--config", help="YAML or JSON file of these options; the command line goes before it.")
+    known, _ = parser.parse_known_args(argv)
+    if known.config is not None:
+        parser.set_defaults(**_read_config(parser, Path(known.config)))
+    *parsed, rest = parser.parse_args_into_dataclasses(args=argv)
+    data, tokenizer, config, training = parsed
+    if training.output_dir is None or training.output_dir == "trainer_output":
+        parser.error("say with --output_dir where the model shall be saved")
+    return data, tokenizer, config, training
+
+
+def _read_config(parser: HfArgumentParser, path: Path) -> dict[str, Any]:
+    try:
+        options = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        parser.error(f"--config {path} could not be read: {error}")
+    if not isinstance(options, dict):
+        parser.error(f"--config {path} must hold a mapping of options, got {options!r}")
+    names = {action.dest for action in parser._actions} - {"help", "config"}
+    if unknown := sorted(str(name) for name in options if name not in names):
+        parser.error(f"--config {path} has unknown options: {', '.join(unknown)}")
+    return options
+
+
+__all__ = ["ConfigArguments", "RnnTrainingArguments", "TokenizerArguments", "parse_arguments"]
