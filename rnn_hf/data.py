@@ -387,7 +387,7 @@ def _load_splits(arguments: DataArguments) -> tuple[dict[str, Dataset | Iterable
         raise ValueError("Name the data either with --dataset_name, or with --train_file and its companions.")
     if arguments.dataset_name is not None:
         return _load_named(arguments, options)
-    splits = {name: _load_file(file, arguments, options) for name, file in files.items()}
+    splits = {name: _load_file(name, file, arguments, options) for name, file in files.items()}
     return splits, files
 
 
@@ -415,7 +415,9 @@ def _load_named(
     return splits, origins
 
 
-def _load_file(file: str, arguments: DataArguments, options: dict[str, Any]) -> Dataset | IterableDataset:
+def _load_file(
+    split_name: str, file: str, arguments: DataArguments, options: dict[str, Any]
+) -> Dataset | IterableDataset:
     if not any(mark in file for mark in "*?[") and "://" not in file and not Path(file).is_file():
         raise ValueError(f"There is no file {file}.")
     name = arguments.dataset_format or _ENDINGS.get(Path(file).suffix.lower())
@@ -426,7 +428,11 @@ def _load_file(file: str, arguments: DataArguments, options: dict[str, Any]) -> 
     builder, defaults = _FORMATS[name]
     try:
         split = datasets.load_dataset(
-            builder, data_files={"train": file}, split="train", streaming=arguments.streaming, **(defaults | options)
+            builder,
+            data_files={split_name: file},
+            split=split_name,
+            streaming=arguments.streaming,
+            **(defaults | options),
         )
         if arguments.streaming:
             next(iter(split), None)
@@ -437,7 +443,8 @@ def _load_file(file: str, arguments: DataArguments, options: dict[str, Any]) -> 
             "--dataset_format; how it is written can be said with --dataset_kwargs."
         ) from error
     if name == "conllu":
-        split = split.map(_drop_extra_conllu_rows, features=split.features)
+        progress = {} if arguments.streaming else {"desc": f"Reading {split_name} words"}
+        split = split.map(_drop_extra_conllu_rows, features=split.features, **progress)
     return split
 
 

@@ -152,6 +152,13 @@ class Packing:
         lengths = self.batch_sizes.numel() - torch.searchsorted(self.batch_sizes.flip(0), rows, right=True)
         return lengths.to(self.sorted_indices.device)
 
+    @cached_property
+    def reversal(self) -> Tensor:
+        """`torch.LongTensor` of shape `[num_tokens]`: the packed place of each token's mirror image in its sequence."""
+        first = (self.batch_sizes.cumsum(0) - self.batch_sizes).to(self.sorted_indices.device)
+        mirrored = self.sorted_lengths[self.sorted_rows] - 1 - self.steps
+        return first[mirrored] + self.sorted_rows
+
     @property
     def lengths(self) -> Tensor:
         """`torch.LongTensor` of shape `[batch_size]`: lengths in the batch's order."""

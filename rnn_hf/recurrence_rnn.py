@@ -4,8 +4,9 @@ Two paths give the results of the stock module on a `PackedSequence`:
 
 - the packed one calls torch's kernel for packed input, layer by layer. Its training time on a CPU grows with the
   square of the sequence length (https://github.com/pytorch/pytorch/issues/149194).
-- the padded one runs each direction on padded input, the backward one over sequences that were reversed by their
-  own lengths. Its time is linear, and an LSTM reaches oneDNN.
+- the padded one calls the kernel for padded input, each direction on its own, the backward one over sequences that
+  were reversed by their own lengths. Its time is linear, and an LSTM reaches oneDNN. The time axis is cut where
+  sequences end, so that there is little padding.
 """
 
 from typing import NamedTuple
@@ -19,6 +20,10 @@ _CELLS = {"LSTM": torch.lstm, "GRU": torch.gru, "RNN_TANH": torch.rnn_tanh, "RNN
 
 # Saturates a gate in every floating point type, float16 included.
 _SATURATED = 1e4
+
+# What a call of the kernel costs beside its tokens, counted in tokens, and how many places to cut are tried.
+_SEGMENT_COST = 64
+_MOST_CUTS = 32
 
 
 class LockedDropout(nn.Module):
@@ -188,47 +193,125 @@ def _packed_layer(
 def _padded_layer(
     rnn: nn.RNNBase, weights: list[list[Tensor]], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    num_steps, num_rows = packing.max_length, packing.num_sequences
     if packing.is_full:
-        states, *final = _CELLS[rnn.mode](
-            packed.view(num_steps, num_rows, -1),
-            state if len(state) == 2 else state[0],
-            [weight for direction in weights for weight in direction],
-            rnn.bias,
-            1,
-            0.0,
-            rnn.training,
-            rnn.bidirectional,
-            False,
-        )
-        return states.flatten(0, 1), tuple(final)
+        padded = packed.view(packing.max_length, packing.num_sequences, -1)
+        both = [weight for direction in weights for weight in direction]
+        states, final = _run_padded(rnn, padded, state, both, rnn.bidirectional)
+        return states.flatten(0, 1), final
 
-    last_steps = packing.sorted_lengths[:num_rows] - 1
+    segments = _cut(packing)
     outputs: list[Tensor] = []
     finals: list[tuple[Tensor, ...]] = []
     for direction, direction_weights in enumerate(weights):
-        # The backward direction reads each sequence from its own last token: [num_tokens]
-        steps = packing.steps if direction == 0 else last_steps[packing.sorted_rows] - packing.steps
-        places = steps * num_rows + packing.sorted_rows
-        padded, padded_weights = _pad_input(rnn.mode, packed, direction_weights, places, num_steps * num_rows)
-        states, *final = _CELLS[rnn.mode](
-            padded.view(num_steps, num_rows, -1),
-            tuple(part[direction : direction + 1] for part in state)
-            if len(state) == 2
-            else state[0][direction : direction + 1],
-            padded_weights,
-            rnn.bias,
-            1,
-            0.0,
-            rnn.training,
-            False,
-            False,
-        )
-        states = states.flatten(0, 1)
-        h_n = states.index_select(0, last_steps * num_rows + torch.arange(num_rows, device=states.device))
-        outputs.append(states.index_select(0, places))
-        finals.append((h_n.unsqueeze(0), *final[1:]))
+        initial = tuple(part[direction : direction + 1] for part in state)
+        if direction == 0:
+            states, final = _run_segments(rnn, packed, packing, initial, direction_weights, segments)
+        else:
+            reversed_states, final = _run_segments(
+                rnn, _Reverse.apply(packed, packing.reversal), packing, initial, direction_weights, segments
+            )
+            states = _Reverse.apply(reversed_states, packing.reversal)
+        outputs.append(states)
+        finals.append(final)
     return torch.cat(outputs, dim=1), tuple(torch.cat(parts) for parts in zip(*finals, strict=True))
+
+
+class _Reverse(torch.autograd.Function):
+    """Reverse each packed sequence: a permutation that is its own inverse, so its gradient needs no scattering."""
+
+    @staticmethod
+    def forward(ctx, packed, reversal):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(reversal)
+        return packed.index_select(0, reversal)
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        (reversal,) = ctx.saved_tensors
+        return _Reverse.apply(gradient, reversal), None
+
+
+def _cut(packing: Packing) -> list[int]:
+    """Cut the time axis where sequences end, so that running each segment padded costs least.
+
+    A segment costs as much as its tokens and padding, plus a constant. The cheapest cuts are found by dynamic
+    programming over the lengths at which sequences end.
+
+    Returns:
+        `list[int]`: steps at which segments begin, and the length of the longest sequence.
+    """
+    batch_sizes = packing.batch_sizes
+    ends = (batch_sizes[1:] != batch_sizes[:-1]).nonzero().flatten() + 1
+    if len(ends) > _MOST_CUTS:
+        ends = ends[torch.linspace(0, len(ends) - 1, _MOST_CUTS).round().long()]
+    places = [0, *ends.tolist(), packing.max_length]
+    rows = [int(batch_sizes[place]) for place in places[:-1]]
+    costs, previous = [0], [0]
+    for end in range(1, len(places)):
+        options = [
+            costs[begin] + (places[end] - places[begin]) * rows[begin] + _SEGMENT_COST for begin in range(end)
+        ]
+        costs.append(min(options))
+        previous.append(options.index(costs[-1]))
+    cuts = [len(places) - 1]
+    while cuts[-1] > 0:
+        cuts.append(previous[cuts[-1]])
+    return [places[cut] for cut in reversed(cuts)]
+
+
+def _run_segments(
+    rnn: nn.RNNBase,
+    packed: Tensor,
+    packing: Packing,
+    state: tuple[Tensor, ...],
+    weights: list[Tensor],
+    segments: list[int],
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run one direction segment by segment, from the first step of the longest sequences to their last."""
+    batch_sizes = packing.batch_sizes
+    lengths = [int(batch_sizes[begin:end].sum()) for begin, end in zip(segments, segments[1:], strict=False)]
+    outputs: list[Tensor] = []
+    ended: list[tuple[Tensor, ...]] = []
+    first = 0
+    for place, segment in enumerate(packed.split(lengths)):
+        begin, end = segments[place], segments[place + 1]
+        num_rows = int(batch_sizes[begin])
+        going_on = int(batch_sizes[end]) if end < packing.max_length else 0
+        if segment.shape[0] == num_rows * (end - begin):
+            padded = segment.view(end - begin, num_rows, -1)
+            states, final = _run_padded(rnn, padded, state, weights)
+            outputs.append(states.flatten(0, 1))
+        else:
+            rows = packing.sorted_rows[first : first + lengths[place]]
+            places = (packing.steps[first : first + lengths[place]] - begin) * num_rows + rows
+            padded, wider = _pad_input(rnn.mode, segment, weights, places, num_rows * (end - begin))
+            states, final = _run_padded(rnn, padded.view(end - begin, num_rows, -1), state, wider)
+            states = states.flatten(0, 1)
+            outputs.append(states.index_select(0, places))
+            last = (packing.sorted_lengths[:num_rows].clamp(max=end) - 1 - begin) * num_rows
+            h_n = states.index_select(0, last + torch.arange(num_rows, device=last.device))
+            final = (h_n.unsqueeze(0), *final[1:])
+        ended.append(tuple(part[:, going_on:] for part in final))
+        state = tuple(part[:, :going_on].contiguous() for part in final)
+        first += lengths[place]
+    return torch.cat(outputs), tuple(torch.cat(parts, dim=1) for parts in zip(*reversed(ended), strict=True))
+
+
+def _run_padded(
+    rnn: nn.RNNBase, padded: Tensor, state: tuple[Tensor, ...], weights: list[Tensor], bidirectional: bool = False
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Call torch's kernel for one layer on `[num_steps, num_rows, input_size]`."""
+    states, *final = _CELLS[rnn.mode](
+        padded,
+        state if len(state) == 2 else state[0],
+        weights,
+        rnn.bias,
+        1,
+        0.0,
+        rnn.training,
+        bidirectional,
+        False,
+    )
+    return states, tuple(final)
 
 
 def _pad_input(

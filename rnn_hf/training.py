@@ -99,7 +99,7 @@ def train(
     metrics |= {"num_parameters": num_parameters, "train_samples": corpus.num_rows["train"]}
     for split, prefix in (("validation", "eval"), ("test", "test")):
         if split in encoded:
-            metrics |= _evaluate(trainer, encoded[split], prefix)
+            metrics |= trainer.predict(encoded[split], metric_key_prefix=prefix).metrics
             metrics[f"{prefix}_samples"] = corpus.num_rows[split]
     trainer.save_metrics("all", metrics, combined=False)
     if trainer.is_world_process_zero():
@@ -139,10 +139,12 @@ def evaluate_checkpoint(
     label_names = _label_names(model.config)
     corpus = load_corpus(data_arguments, task, problem_type, label_names, needed=(split,))
     encoded = corpus.encode(tokenizer, data_arguments.max_seq_length)
-    args = TrainingArguments(output_dir=output_dir, per_device_eval_batch_size=batch_size, report_to="none")
+    args = TrainingArguments(output_dir=output_dir, per_device_eval_batch_size=batch_size, report_to="none",
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
     trainer = _trainer(model, tokenizer, label_names, args)
     prefix = "eval" if split == "validation" else split
-    metrics = _evaluate(trainer, encoded[split], prefix)
+    metrics = dict(trainer.predict(encoded[split], metric_key_prefix=prefix).metrics)
     metrics[f"{prefix}_samples"] = corpus.num_rows[split]
     trainer.save_metrics(split, metrics, combined=False)
     if trainer.is_world_process_zero():
@@ -258,6 +260,7 @@ def _check_arguments(data_arguments: DataArguments, args: RnnTrainingArguments) 
 
 def _quieten() -> None:
     datasets.utils.logging.set_verbosity_error()
+    logging.disable_progress_bar()  # of files read and written; the Trainer's own stays
 
 
 def _checkpoint_to_resume(output_dir: Path, resume: str | None) -> str | None:
@@ -425,10 +428,6 @@ def _best_metric(model: RnnModelWithHead, label_names: list[str]) -> str:
     return {"multi_label_classification": "eval_f1", "regression": "eval_mse"}.get(
         str(model.config.problem_type), "eval_accuracy"
     )
-
-
-def _evaluate(trainer: Trainer, dataset: Any, prefix: str) -> dict[str, float]:
-    return trainer.evaluate(dataset, metric_key_prefix=prefix)
 
 
 def _class_metrics(prediction: EvalPrediction) -> dict[str, float]:

