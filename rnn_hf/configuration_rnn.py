@@ -78,7 +78,6 @@ class RnnConfig(PreTrainedConfig):
     into `config.json`.
 
     Example:
-
     ```python
     >>> from rnn_hf import RnnConfig
     >>> config = RnnConfig(vocab_size=100, cell_type="gru", id2label={0: "ham", 1: "spam"})
@@ -117,9 +116,10 @@ class RnnConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         self._refuse_misspelt(kwargs)
         if self.id2label is None and self.label2id is not None:
-            self.id2label = {int(index): label for label, index in self.label2id.items()}
+            self.id2label = {int(index): str(label) for label, index in self.label2id.items()}
         super().__post_init__(**kwargs)
-        self.label2id = {label: index for index, label in (self.id2label or {}).items()}
+        labels = dict(self.id2label or {})
+        self.label2id = {str(label): int(index) for index, label in labels.items()}
 
     def __setattr__(self, name: str, value: Any) -> None:
         # `from_pretrained(id2label=...)` assigns either map alone, after `__post_init__`.

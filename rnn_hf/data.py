@@ -68,8 +68,8 @@ class DataArguments:
     dataset_kwargs: str = field(
         default="{}",
         metadata={
-            "help": "Options of the datasets builder as JSON, such as '{\"sep\": \";\", \"quoting\": 3}' for csv or "
-            "'{\"column_names\": [\"tokens\", \"pos\", \"tags\"]}' for conll."
+            "help": 'Options of the datasets builder as JSON, such as \'{"sep": ";", "quoting": 3}\' for csv or '
+            '\'{"column_names": ["tokens", "pos", "tags"]}\' for conll.'
         },
     )
     streaming: bool = field(
@@ -113,7 +113,7 @@ class Corpus:
     splits: dict[str, Dataset | IterableDataset]
     input_column: str
     label_column: str
-    problem_type: str
+    problem_type: Any
     label_names: list[str]
     num_rows: dict[str, int]
 
@@ -196,7 +196,7 @@ def load_corpus(
     label_names: list[str] | None = None,
     needed: tuple[str, ...] = ("train", "validation"),
 ) -> Corpus:
-    """Load the splits of a corpus, make those that are missing, and check every row.
+    r"""Load the splits of a corpus, make those that are missing, and check every row.
 
     Args:
         arguments ([`DataArguments`]): What to load.
@@ -217,13 +217,12 @@ def load_corpus(
             file of another format than its name says; a hub dataset that cannot be reached.
 
     Example:
-
     ```python
     >>> import json, tempfile
     >>> from rnn_hf.data import DataArguments, load_corpus
     >>> with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
     ...     for label in ["ham", "spam"] * 10:
-    ...         _ = file.write(json.dumps({"text": f"this is {label}", "label": label}) + "\\n")
+    ...         _ = file.write(json.dumps({"text": f"this is {label}", "label": label}) + "\n")
     ...     file.flush()
     ...     corpus = load_corpus(DataArguments(train_file=file.name), "text-classification")
     >>> corpus.label_names, corpus.num_rows
@@ -248,7 +247,8 @@ def load_corpus(
     for name in needed:
         if name not in splits:
             raise ValueError(f"There is no {name} data: give --{name}_file, or a dataset with a {name!r} split.")
-    assert known is not None and problem_type is not None
+    assert known is not None
+    assert problem_type is not None
     return Corpus(task, splits, input_column, label_column, problem_type, known, num_rows)
 
 
@@ -396,9 +396,7 @@ def _load_named(
 ) -> tuple[dict[str, Dataset | IterableDataset], dict[str, str]]:
     name = arguments.dataset_name
     try:
-        loaded = datasets.load_dataset(
-            name, arguments.dataset_config_name, streaming=arguments.streaming, **options
-        )
+        loaded = datasets.load_dataset(name, arguments.dataset_config_name, streaming=arguments.streaming, **options)
     except Exception as error:
         raise ValueError(
             f"The dataset {name!r} could not be loaded: {_first_line(error)} Check its id and the network, or read "
@@ -452,14 +450,11 @@ def _drop_extra_conllu_rows(sentence: dict[str, list[str]]) -> dict[str, list[st
     """Leave out CoNLL-U's multiword tokens (`1-2`) and empty nodes (`2.1`), which are no words of the tree."""
     keep = [index.isdigit() for index in sentence["id"]]
     return {
-        column: [value for value, kept in zip(values, keep, strict=True) if kept]
-        for column, values in sentence.items()
+        column: [value for value, kept in zip(values, keep, strict=True) if kept] for column, values in sentence.items()
     }
 
 
-def _columns(
-    arguments: DataArguments, task: Task, splits: dict[str, Dataset | IterableDataset]
-) -> tuple[str, str]:
+def _columns(arguments: DataArguments, task: Task, splits: dict[str, Dataset | IterableDataset]) -> tuple[str, str]:
     first = next(iter(splits.values()))
     if task == "text-classification":
         wanted = {"text_column": arguments.text_column, "label_column": arguments.label_column}
@@ -486,7 +481,8 @@ def _without_unlabelled_test(
     """Leave out a test split whose labels were withheld, as shared tasks on the hub do (-1)."""
     if "test" in splits and "train" in splits:
         test = splits["test"]
-        first = next(iter(test), {}).get(label_column)
+        rows: Iterator[dict[str, Any]] = iter(test)
+        first = next(rows, {}).get(label_column)
         if first == -1 and _class_label((test.features or {}).get(label_column)) is not None:
             logger.warning(f"{origins['test']} has no labels; it is left out.")
             return {name: split for name, split in splits.items() if name != "test"}

@@ -40,7 +40,6 @@ class DataCollatorWithPacking:
             a number of tags other than the number of tokens.
 
     Example:
-
     ```python
     >>> from rnn_hf import DataCollatorWithPacking, train_tokenizer
     >>> tokenizer = train_tokenizer(["a b c"], kind="word", min_frequency=1)
@@ -79,7 +78,8 @@ class DataCollatorWithPacking:
             batch["attention_mask"] = (steps < lengths.unsqueeze(1)).long()
             return batch
         packed = pack_sequence(sequences, enforce_sorted=False)
-        assert packed.sorted_indices is not None and packed.unsorted_indices is not None
+        assert packed.sorted_indices is not None
+        assert packed.unsorted_indices is not None
         batch["sorted_indices"] = packed.sorted_indices
         batch["unsorted_indices"] = packed.unsorted_indices
         batch["input_ids"] = packed.data
@@ -136,7 +136,6 @@ class TokenBudgetDataset(Dataset):
             Seed of the order among sequences of the same length.
 
     Example:
-
     ```python
     >>> from datasets import Dataset
     >>> from rnn_hf.data_collator import TokenBudgetDataset
@@ -149,9 +148,7 @@ class TokenBudgetDataset(Dataset):
     ```
     """
 
-    def __init__(
-        self, dataset: Any, max_tokens: int, max_examples: int, group_by_length: bool = False, seed: int = 0
-    ):
+    def __init__(self, dataset: Any, max_tokens: int, max_examples: int, group_by_length: bool = False, seed: int = 0):
         if max_tokens < 1 or max_examples < 1:
             raise ValueError(f"A batch needs room for a token: max_tokens={max_tokens}, max_examples={max_examples}.")
         self.dataset = dataset

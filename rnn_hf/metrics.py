@@ -31,7 +31,6 @@ class Accuracy(evaluate.Metric):
     """Share of predictions that equal their reference.
 
     Example:
-
     ```python
     >>> from rnn_hf.metrics import Accuracy
     >>> Accuracy().compute(predictions=[0, 1, 1, 0], references=[0, 1, 0, 0])
@@ -53,7 +52,6 @@ class F1(evaluate.Metric):
     Takes class ids, or for several labels at once lists of 0 and 1: `F1("multilabel")`.
 
     Example:
-
     ```python
     >>> from rnn_hf.metrics import F1
     >>> F1().compute(predictions=[0, 1, 1, 0], references=[0, 1, 0, 0])["f1"].__round__(3)
@@ -77,7 +75,6 @@ class ExactMatch(evaluate.Metric):
     """Share of sequences of which all labels are right.
 
     Example:
-
     ```python
     >>> from rnn_hf.metrics import ExactMatch
     >>> ExactMatch().compute(predictions=[[0, 1], [1, 1]], references=[[0, 1], [1, 0]])
@@ -98,7 +95,6 @@ class TokenAccuracy(evaluate.Metric):
     """Share of words that have the right tag, over all sentences together.
 
     Example:
-
     ```python
     >>> from rnn_hf.metrics import TokenAccuracy
     >>> TokenAccuracy().compute(predictions=[["DET", "NOUN"], ["VERB"]], references=[["DET", "NOUN"], ["NOUN"]])
@@ -121,7 +117,6 @@ class SpanF1(evaluate.Metric):
     Source: seqeval (https://github.com/chakki-works/seqeval).
 
     Example:
-
     ```python
     >>> from rnn_hf.metrics import SpanF1
     >>> predictions, references = [["B-LOC", "I-LOC", "O"]], [["B-LOC", "I-LOC", "S-PER"]]
@@ -143,7 +138,6 @@ class SquaredError(evaluate.Metric):
     """Mean squared error and coefficient of determination of a regression.
 
     Example:
-
     ```python
     >>> from rnn_hf.metrics import SquaredError
     >>> SquaredError().compute(predictions=[1.0, 2.0, 3.0], references=[1.0, 2.0, 5.0])["mse"].__round__(3)

@@ -5,7 +5,9 @@ tagger reads every step. All of them take padded or packed input and compute on 
 costs nothing and changes nothing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +21,9 @@ from .configuration_rnn import RnnConfig
 from .packing_rnn import Packing
 from .recurrence_rnn import LockedDropout, RecurrentOutput, run_recurrence
 
-_RECURRENT_MODULES = {
+ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
+
+_RECURRENT_MODULES: dict[str, tuple[Callable[..., nn.RNNBase], dict[str, str]]] = {
     "lstm": (nn.LSTM, {}),
     "gru": (nn.GRU, {}),
     "rnn_tanh": (nn.RNN, {"nonlinearity": "tanh"}),
@@ -42,15 +46,16 @@ class RnnModelOutput(ModelOutput):
             With `output_hidden_states=True`: the embeddings and the states of each layer, padded.
     """
 
-    last_hidden_state: torch.FloatTensor | None = None
-    h_n: torch.FloatTensor | None = None
-    c_n: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    last_hidden_state: Tensor | None = None
+    h_n: Tensor | None = None
+    c_n: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
 
 
 class RnnPreTrainedModel(PreTrainedModel):
     """Initialisation and loading, common to all recurrent models."""
 
+    config: RnnConfig
     config_class = RnnConfig
     base_model_prefix = "model"
     accepts_loss_kwargs = True
@@ -89,7 +94,6 @@ class RnnModel(RnnPreTrainedModel):
         config ([`RnnConfig`]): The architecture.
 
     Example:
-
     ```python
     >>> import torch
     >>> from rnn_hf import RnnConfig, RnnModel
@@ -123,6 +127,7 @@ class RnnModel(RnnPreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the embedding matrix's module."""
+        assert isinstance(value, nn.Embedding)
         self.embeddings = value
 
     def forward(
@@ -226,7 +231,6 @@ class RnnForSequenceClassification(RnnPreTrainedModel):
         config ([`RnnConfig`]): The architecture; `pooling` says what the vector is, `problem_type` which loss.
 
     Example:
-
     ```python
     >>> import torch
     >>> from rnn_hf import RnnConfig, RnnForSequenceClassification
@@ -246,7 +250,7 @@ class RnnForSequenceClassification(RnnPreTrainedModel):
         if config.pooling == "attention":
             self.attention = nn.Linear(size, 1, bias=False)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(size, config.num_labels)
+        self.classifier = nn.Linear(size, len(config.id2label or {}))
         self.post_init()
 
     def forward(
@@ -284,7 +288,7 @@ class RnnForSequenceClassification(RnnPreTrainedModel):
         loss = None
         if labels is not None:
             if self.config.problem_type is None:
-                self.config.problem_type = _infer_problem_type(self.config.num_labels, labels)
+                self.config.problem_type = _infer_problem_type(logits.shape[-1], labels)
             loss = _LOSSES[self.config.problem_type](logits, labels, num_items_in_batch)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
@@ -296,8 +300,7 @@ class RnnForSequenceClassification(RnnPreTrainedModel):
         return result if _wants_dict(self.config, return_dict) else result.to_tuple()
 
     def _pool(self, packing: Packing, output: RecurrentOutput) -> Tensor:
-        """Make one vector of each sequence: `[batch_size, directions * hidden_size]`; 0 for a mean, maximum or
-        attention over no token."""
+        """Make one vector of each sequence, 0 for one without a token: `[batch_size, directions * hidden_size]`."""
         if self.config.pooling == "last":
             return torch.cat(list(output.h_n[-self.config.num_directions :]), dim=-1)
         states = output.states[-1]
@@ -321,7 +324,6 @@ class RnnForTokenClassification(RnnPreTrainedModel):
         config ([`RnnConfig`]): The architecture.
 
     Example:
-
     ```python
     >>> import torch
     >>> from rnn_hf import RnnConfig, RnnForTokenClassification
@@ -337,7 +339,7 @@ class RnnForTokenClassification(RnnPreTrainedModel):
         super().__init__(config)
         self.model = RnnModel(config)
         self.dropout = LockedDropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.num_directions * config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.num_directions * config.hidden_size, len(config.id2label or {}))
         self.post_init()
 
     def forward(
@@ -442,7 +444,7 @@ def _wants_dict(config: RnnConfig, return_dict: bool | None) -> bool:
     return bool(config.return_dict if return_dict is None else return_dict)
 
 
-def _infer_problem_type(num_labels: int, labels: Tensor) -> str:
+def _infer_problem_type(num_labels: int, labels: Tensor) -> ProblemType:
     if num_labels == 1:
         return "regression"
     return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
@@ -479,4 +481,10 @@ _LOSSES = {
 }
 
 
-__all__ = ["RnnForSequenceClassification", "RnnForTokenClassification", "RnnModel", "RnnModelOutput", "RnnPreTrainedModel"]
+__all__ = [
+    "RnnForSequenceClassification",
+    "RnnForTokenClassification",
+    "RnnModel",
+    "RnnModelOutput",
+    "RnnPreTrainedModel",
+]

@@ -33,7 +33,6 @@ class Packing:
             tokens fill each row from the left.
 
     Example:
-
     ```python
     >>> import torch
     >>> from rnn_hf.packing_rnn import Packing

@@ -9,14 +9,21 @@ Two paths give the results of the stock module on a `PackedSequence`:
   sequences end, so that there is little padding.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .packing_rnn import Packing
 
-_CELLS = {"LSTM": torch.lstm, "GRU": torch.gru, "RNN_TANH": torch.rnn_tanh, "RNN_RELU": torch.rnn_relu}
+_CELLS: dict[str, Callable[..., Any]] = {
+    "LSTM": torch.lstm,
+    "GRU": torch.gru,
+    "RNN_TANH": torch.rnn_tanh,
+    "RNN_RELU": torch.rnn_relu,
+}
 
 # Saturates a gate in every floating point type, float16 included.
 _SATURATED = 1e4
@@ -102,7 +109,6 @@ def run_recurrence(
         ValueError: An initial state of the wrong shape, or a cell state for a cell that has none.
 
     Example:
-
     ```python
     >>> import torch
     >>> from rnn_hf.packing_rnn import Packing
@@ -174,7 +180,7 @@ def _initial_state(
 
 
 def _packed_layer(
-    rnn: nn.RNNBase, weights: list[list[Tensor]], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
+    rnn: nn.RNNBase, weights: Sequence[Sequence[Tensor]], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     states, *final = _CELLS[rnn.mode](
         packed,
@@ -191,7 +197,7 @@ def _packed_layer(
 
 
 def _padded_layer(
-    rnn: nn.RNNBase, weights: list[list[Tensor]], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
+    rnn: nn.RNNBase, weights: Sequence[Sequence[Tensor]], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     if packing.is_full:
         padded = packed.view(packing.max_length, packing.num_sequences, -1)
@@ -247,9 +253,7 @@ def _cut(packing: Packing) -> list[int]:
     rows = [int(batch_sizes[place]) for place in places[:-1]]
     costs, previous = [0], [0]
     for end in range(1, len(places)):
-        options = [
-            costs[begin] + (places[end] - places[begin]) * rows[begin] + _SEGMENT_COST for begin in range(end)
-        ]
+        options = [costs[begin] + (places[end] - places[begin]) * rows[begin] + _SEGMENT_COST for begin in range(end)]
         costs.append(min(options))
         previous.append(options.index(costs[-1]))
     cuts = [len(places) - 1]
@@ -263,12 +267,12 @@ def _run_segments(
     packed: Tensor,
     packing: Packing,
     state: tuple[Tensor, ...],
-    weights: list[Tensor],
+    weights: Sequence[Tensor],
     segments: list[int],
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Run one direction segment by segment, from the first step of the longest sequences to their last."""
     batch_sizes = packing.batch_sizes
-    lengths = [int(batch_sizes[begin:end].sum()) for begin, end in zip(segments, segments[1:], strict=False)]
+    lengths = [int(batch_sizes[begin:end].sum()) for begin, end in pairwise(segments)]
     outputs: list[Tensor] = []
     ended: list[tuple[Tensor, ...]] = []
     first = 0
@@ -297,13 +301,13 @@ def _run_segments(
 
 
 def _run_padded(
-    rnn: nn.RNNBase, padded: Tensor, state: tuple[Tensor, ...], weights: list[Tensor], bidirectional: bool = False
+    rnn: nn.RNNBase, padded: Tensor, state: tuple[Tensor, ...], weights: Sequence[Tensor], bidirectional: bool = False
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Call torch's kernel for one layer on `[num_steps, num_rows, input_size]`."""
     states, *final = _CELLS[rnn.mode](
         padded,
         state if len(state) == 2 else state[0],
-        weights,
+        list(weights),
         rnn.bias,
         1,
         0.0,
@@ -315,7 +319,7 @@ def _run_padded(
 
 
 def _pad_input(
-    mode: str, packed: Tensor, weights: list[Tensor], places: Tensor, size: int
+    mode: str, packed: Tensor, weights: Sequence[Tensor], places: Tensor, size: int
 ) -> tuple[Tensor, list[Tensor]]:
     """Lay packed input out padded, so that what the cell does on padding harms nothing.
 
@@ -334,7 +338,7 @@ def _pad_input(
     elif mode == "RNN_RELU":
         on_padding = packed.new_full((1, hidden_size), -_SATURATED)
     else:
-        return packed.new_zeros(size, packed.shape[1]).index_copy_(0, places, packed), weights
+        return packed.new_zeros(size, packed.shape[1]).index_copy_(0, places, packed), list(weights)
     padded = packed.new_zeros(size, packed.shape[1] + 1)
     padded[:, -1] = 1
     padded = padded.index_copy_(0, places, nn.functional.pad(packed, (0, 1)))

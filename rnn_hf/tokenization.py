@@ -8,9 +8,9 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 TokenizerKind = Literal["word", "wordpiece", "bpe", "unigram"]
 
-PAD_TOKEN = "<pad>"
-UNK_TOKEN = "<unk>"
-EOS_TOKEN = "</s>"
+_PAD = "<pad>"
+_UNK = "<unk>"
+_EOS = "</s>"
 
 
 def train_tokenizer(
@@ -58,7 +58,6 @@ def train_tokenizer(
         TypeError: An element of the corpus is neither a text nor a list of words, whichever was announced.
 
     Example:
-
     ```python
     >>> from rnn_hf import train_tokenizer
     >>> tokenizer = train_tokenizer(["to be or not to be"], kind="word")
@@ -79,18 +78,18 @@ def train_tokenizer(
     tokenizer.train_from_iterator(_checked(corpus, is_split_into_words), trainer=trainer)
 
     end = processors.TemplateProcessing(
-        single=f"$A {EOS_TOKEN}",
-        pair=f"$A {EOS_TOKEN} $B:1 {EOS_TOKEN}:1",
-        special_tokens=[(EOS_TOKEN, tokenizer.token_to_id(EOS_TOKEN))],
+        single=f"$A {_EOS}",
+        pair=f"$A {_EOS} $B:1 {_EOS}:1",
+        special_tokens=[(_EOS, tokenizer.token_to_id(_EOS))],
     )
     tokenizer.post_processor = (
         processors.Sequence([processors.ByteLevel(trim_offsets=True), end]) if kind == "bpe" else end
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        pad_token=PAD_TOKEN,
-        unk_token=UNK_TOKEN,
-        eos_token=EOS_TOKEN,
+        pad_token=_PAD,
+        unk_token=_UNK,
+        eos_token=_EOS,
         padding_side="right",
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
@@ -111,7 +110,6 @@ def encode_texts(
         `list[list[int]]`: ids of each text's tokens.
 
     Example:
-
     ```python
     >>> from rnn_hf.tokenization import encode_texts, train_tokenizer
     >>> encode_texts(train_tokenizer(["a a b b"], kind="word"), ["a b a", ""])
@@ -141,7 +139,6 @@ def encode_words(
         ValueError: The tokenizer is not a fast one, or has no token to stand for a word without one.
 
     Example:
-
     ```python
     >>> from rnn_hf.tokenization import encode_words, train_tokenizer
     >>> tokenizer = train_tokenizer([["a", "a", "b", "b"]], kind="word", is_split_into_words=True)
@@ -181,7 +178,7 @@ def _stand_in(tokenizer: PreTrainedTokenizerBase) -> tuple[str, int]:
     """Return the token, and its id, that stands where text gives none."""
     for token in (tokenizer.unk_token, tokenizer.eos_token, tokenizer.sep_token, tokenizer.pad_token):
         if token is not None:
-            return token, tokenizer.convert_tokens_to_ids(token)
+            return str(token), int(tokenizer.convert_tokens_to_ids(token))  # type: ignore[arg-type]
     raise ValueError("The tokenizer has neither an unknown nor an end token to stand for an empty text or word.")
 
 
@@ -189,18 +186,18 @@ def _checked(corpus: Iterable[str] | Iterable[list[str]], is_split_into_words: b
     """Yield batches for the trainer, which takes each word of a split text for a text of its own."""
     empty = True
     for place, text in enumerate(corpus):
-        words = text if is_split_into_words else [text]
-        if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+        words: list[str] = list(text) if is_split_into_words and not isinstance(text, str) else [text]  # type: ignore[list-item]
+        if isinstance(text, str) == is_split_into_words or not all(isinstance(word, str) for word in words):
             wanted = "a list of words" if is_split_into_words else "a text"
             raise TypeError(f"Element {place} of the corpus must be {wanted}, got {text!r}.")
         empty = empty and not any(word.strip() for word in words)
-        yield list(words)
+        yield words
     if empty:
         raise ValueError("The corpus holds no text to train a tokenizer on.")
 
 
 def _special_tokens() -> list[AddedToken]:
-    return [AddedToken(token, special=True) for token in (PAD_TOKEN, UNK_TOKEN, EOS_TOKEN)]
+    return [AddedToken(token, special=True) for token in (_PAD, _UNK, _EOS)]
 
 
 def _splitter(is_split_into_words: bool) -> pre_tokenizers.PreTokenizer:
@@ -211,7 +208,7 @@ _Built = tuple[Tokenizer, trainers.Trainer]
 
 
 def _word(vocab_size: int, min_frequency: int, is_split_into_words: bool, show_progress: bool) -> _Built:
-    tokenizer = Tokenizer(models.WordLevel(unk_token=UNK_TOKEN))
+    tokenizer = Tokenizer(models.WordLevel(unk_token=_UNK))
     tokenizer.pre_tokenizer = _splitter(is_split_into_words)
     return tokenizer, trainers.WordLevelTrainer(
         vocab_size=vocab_size,
@@ -223,7 +220,7 @@ def _word(vocab_size: int, min_frequency: int, is_split_into_words: bool, show_p
 
 def _wordpiece(vocab_size: int, min_frequency: int, is_split_into_words: bool, show_progress: bool) -> _Built:
     # Languages without spaces make "words" of whole sentences, so the limit must not be near.
-    tokenizer = Tokenizer(models.WordPiece(unk_token=UNK_TOKEN, max_input_chars_per_word=1000))
+    tokenizer = Tokenizer(models.WordPiece(unk_token=_UNK, max_input_chars_per_word=1000))
     tokenizer.pre_tokenizer = _splitter(is_split_into_words)
     tokenizer.decoder = decoders.WordPiece(prefix="##")
     return tokenizer, trainers.WordPieceTrainer(
@@ -256,7 +253,7 @@ def _unigram(vocab_size: int, min_frequency: int, is_split_into_words: bool, sho
     tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
     return tokenizer, trainers.UnigramTrainer(
         vocab_size=vocab_size,
-        unk_token=UNK_TOKEN,
+        unk_token=_UNK,
         special_tokens=_special_tokens(),
         show_progress=show_progress,
     )

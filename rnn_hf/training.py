@@ -18,6 +18,7 @@ from transformers import (
     EvalPrediction,
     PreTrainedTokenizerBase,
     Trainer,
+    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
@@ -29,11 +30,11 @@ from .data_collator import DataCollatorWithPacking, TokenBudgetDataset
 from .metrics import F1, Accuracy, ExactMatch, SpanF1, SquaredError, TokenAccuracy
 from .modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
 from .tokenization import train_tokenizer
-from .training_args import ConfigArguments, RnnTrainingArguments, TokenizerArguments
+from .training_args import RnnTrainingArguments, TokenizerArguments
 
 logger = logging.get_logger(__name__)
 
-MODEL_CLASSES = {
+MODEL_CLASSES: dict[str, type[RnnForSequenceClassification] | type[RnnForTokenClassification]] = {
     "text-classification": RnnForSequenceClassification,
     "token-classification": RnnForTokenClassification,
 }
@@ -99,7 +100,7 @@ def train(
     metrics |= {"num_parameters": num_parameters, "train_samples": corpus.num_rows["train"]}
     for split, prefix in (("validation", "eval"), ("test", "test")):
         if split in encoded:
-            metrics |= trainer.predict(encoded[split], metric_key_prefix=prefix).metrics
+            metrics |= trainer.predict(encoded[split], metric_key_prefix=prefix).metrics or {}
             metrics[f"{prefix}_samples"] = corpus.num_rows[split]
     trainer.save_metrics("all", metrics, combined=False)
     if trainer.is_world_process_zero():
@@ -132,19 +133,20 @@ def evaluate_checkpoint(
     _quieten()
     model = load_model(model_name_or_path)
     tokenizer = AutoTokenizer.from_pretrained(model_name_or_path)
-    task: Task = (
-        "text-classification" if isinstance(model, RnnForSequenceClassification) else "token-classification"
-    )
+    task: Task = "text-classification" if isinstance(model, RnnForSequenceClassification) else "token-classification"
     problem_type = model.config.problem_type if task == "text-classification" else None
     label_names = _label_names(model.config)
     corpus = load_corpus(data_arguments, task, problem_type, label_names, needed=(split,))
     encoded = corpus.encode(tokenizer, data_arguments.max_seq_length)
-    args = TrainingArguments(output_dir=output_dir, per_device_eval_batch_size=batch_size, report_to="none",
+    args = TrainingArguments(
+        output_dir=output_dir,
+        per_device_eval_batch_size=batch_size,
+        report_to="none",
         dataloader_pin_memory=torch.cuda.is_available(),
     )
     trainer = _trainer(model, tokenizer, label_names, args)
     prefix = "eval" if split == "validation" else split
-    metrics = dict(trainer.predict(encoded[split], metric_key_prefix=prefix).metrics)
+    metrics = trainer.predict(encoded[split], metric_key_prefix=prefix).metrics or {}
     metrics[f"{prefix}_samples"] = corpus.num_rows[split]
     trainer.save_metrics(split, metrics, combined=False)
     if trainer.is_world_process_zero():
@@ -206,7 +208,6 @@ def has_spans(label_names: list[str]) -> bool:
     """Tell whether labels mark spans, in IOB2 or IOBES.
 
     Example:
-
     ```python
     >>> from rnn_hf.training import has_spans
     >>> has_spans(["B-PER", "I-PER", "O"]), has_spans(["NOUN", "VERB"])
@@ -255,7 +256,7 @@ def _check_arguments(data_arguments: DataArguments, args: RnnTrainingArguments) 
         args.load_best_model_at_end = False
     if data_arguments.streaming:
         # Dispatched batches would be cut along their first dimension, which packed batches do not share.
-        args.accelerator_config.dispatch_batches = False
+        args.accelerator_config.dispatch_batches = False  # type: ignore[union-attr]
 
 
 def _quieten() -> None:
@@ -325,12 +326,14 @@ def _given(config_arguments: Any) -> dict[str, Any]:
     return given
 
 
-def _new_config(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, config_arguments: ConfigArguments) -> RnnConfig:
-    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "unk", "bos", "eos", "sep")}
+def _new_config(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, config_arguments: Any) -> RnnConfig:
+    special = {
+        f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "unk", "bos", "eos", "sep")
+    }
     return RnnConfig(
         vocab_size=len(tokenizer),
         id2label=dict(enumerate(corpus.label_names)),
-        problem_type=corpus.problem_type if len(corpus.label_names) > 1 else "regression",
+        problem_type=corpus.problem_type,
         **special,
         **_given(config_arguments),
     )
@@ -340,7 +343,7 @@ def _pretrained_model(
     name: str,
     corpus: Corpus,
     tokenizer: PreTrainedTokenizerBase,
-    config_arguments: ConfigArguments,
+    config_arguments: Any,
     encoded: dict[str, Any],
 ) -> tuple[RnnModelWithHead, dict[str, Any]]:
     """Load a checkpoint for the corpus's labels; the same labels keep the checkpoint's order and its head."""
@@ -364,7 +367,8 @@ def _pretrained_model(
 
 
 def _label_names(config: RnnConfig) -> list[str]:
-    return [(config.id2label or {})[index] for index in range(config.num_labels or 0)]
+    labels: dict[Any, str] = dict(config.id2label or {})
+    return [labels[index] for index in sorted(labels)]
 
 
 def _set_schedule(corpus: Corpus, args: RnnTrainingArguments) -> None:
@@ -391,7 +395,7 @@ def _trainer(
 ) -> Trainer:
     is_tagger = isinstance(model, RnnForTokenClassification)
     task: Task = "token-classification" if is_tagger else "text-classification"
-    callbacks = []
+    callbacks: list[TrainerCallback] = []
     if isinstance(args, RnnTrainingArguments):
         if args.load_best_model_at_end:
             args.metric_for_best_model = args.metric_for_best_model or _best_metric(model, label_names)
@@ -471,5 +475,12 @@ class _SpanMetrics(_TagMetrics):
         return TokenAccuracy().compute(**tags) | SpanF1().compute(**tags)
 
 
-__all__ = ["compute_metrics_for", "evaluate_checkpoint", "has_spans", "load_model", "preprocess_logits_for_metrics",
-           "print_results", "train"]
+__all__ = [
+    "compute_metrics_for",
+    "evaluate_checkpoint",
+    "has_spans",
+    "load_model",
+    "preprocess_logits_for_metrics",
+    "print_results",
+    "train",
+]

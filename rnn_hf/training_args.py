@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import re
 import typing
+from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -38,7 +39,7 @@ class TokenizerArguments:
     lowercase: bool = field(default=False, metadata={"help": "Lowercase all text in a trained tokenizer."})
 
 
-def _config_arguments() -> type:
+def _config_arguments() -> Any:
     """Make a dataclass of `RnnConfig`'s own fields, each with its help text and `None` for "not given"."""
     helps = dict(re.findall(r"^    (\w+) \(.*\):\n((?:        .*\n)+)", inspect.getdoc(RnnConfig) or "", re.MULTILINE))
     arguments: list[tuple[str, Any, Any]] = []
@@ -48,7 +49,7 @@ def _config_arguments() -> type:
         default = getattr(RnnConfig, name)
         annotation = float if isinstance(default, float) else annotation
         text = " ".join(helps[name].split()).replace("`", "").replace("%", "%%")
-        metadata = {"help": f"{text} (default: {default})"}
+        metadata = {"help": f"{text} Without it {default}, or the checkpoint's."}
         arguments.append((name, annotation | None, field(default=None, metadata=metadata)))
     problem_help = "What the labels are; without it: floats are a regression, lists several labels at once."
     problem_types = Literal["single_label_classification", "multi_label_classification", "regression"]
@@ -100,6 +101,10 @@ class RnnTrainingArguments(TrainingArguments):
             self.metric_for_best_model = self.greater_is_better = None
 
 
+class _HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
+    """Keep the example commands of a script's description on their lines."""
+
+
 def parse_arguments(
     task: Task, description: str, argv: list[str] | None = None
 ) -> tuple[DataArguments, TokenizerArguments, Any, RnnTrainingArguments]:
@@ -117,7 +122,6 @@ def parse_arguments(
         SystemExit: For a mistake in the arguments or the file, with a message; or after `--help`.
 
     Example:
-
     ```python
     >>> from rnn_hf.training_args import parse_arguments
     >>> data, _, config, training = parse_arguments(
@@ -128,15 +132,13 @@ def parse_arguments(
 
     ```
     """
-    parser = HfArgumentParser(
-        (DataArguments, TokenizerArguments, ConfigArguments, RnnTrainingArguments), description=description
-    )
+    dataclass_types: Any = (DataArguments, TokenizerArguments, ConfigArguments, RnnTrainingArguments)
+    parser = HfArgumentParser(dataclass_types, description=description, formatter_class=_HelpFormatter)
     parser.add_argument("--config", help="YAML or JSON file of these options; the command line goes before it.")
     known, _ = parser.parse_known_args(argv)
     if known.config is not None:
         parser.set_defaults(**_read_config(parser, Path(known.config)))
-    *parsed, rest = parser.parse_args_into_dataclasses(args=argv)
-    data, tokenizer, config, training = parsed
+    data, tokenizer, config, training, _ = parser.parse_args_into_dataclasses(args=argv)
     if training.output_dir is None or training.output_dir == "trainer_output":
         parser.error("say with --output_dir where the model shall be saved")
     return data, tokenizer, config, training

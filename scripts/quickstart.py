@@ -13,8 +13,9 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
@@ -59,7 +60,7 @@ def write_tags() -> None:
 def run(*command: str) -> None:
     """Show a command and run it."""
     print("\n$ python", *command, flush=True)
-    subprocess.run([sys.executable, *command], check=True)
+    subprocess.run([sys.executable, *command], check=True)  # noqa: S603
 
 
 def train(kind: str, data: str, *options: str) -> Path:
@@ -81,11 +82,11 @@ def main() -> None:
     tags = train("tagger", "tags")
 
     print("\nReloaded with pipeline:")
-    classify = pipeline("text-classification", model=str(topics))
+    classify: Callable[..., Any] = pipeline("text-classification", model=str(topics))
     for text in ("The striker scored twice in the cup final.", "Shares fell as the bank raised interest rates."):
         print(f"  {text} -> {classify(text)[0]['label']}")
     words = ["東京", "で", "新しい", "本", "を", "買い", "まし", "た", "。"]
-    tag = pipeline(
+    tag: Callable[..., Any] = pipeline(
         "token-classification",
         model=AutoModelForTokenClassification.from_pretrained(tags),
         tokenizer=AutoTokenizer.from_pretrained(tags),
