@@ -1,6 +1,6 @@
 """From encoded examples to packed batches."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,22 +149,13 @@ class TokenBudgetDataset(Dataset):
     """
 
     def __init__(self, dataset: Any, max_tokens: int, max_examples: int, group_by_length: bool = False, seed: int = 0):
-        if max_tokens < 1 or max_examples < 1:
-            raise ValueError(f"A batch needs room for a token: max_tokens={max_tokens}, max_examples={max_examples}.")
         self.dataset = dataset
         lengths = [len(ids) for batch in dataset.select_columns(["input_ids"]).iter(1000) for ids in batch["input_ids"]]
         order = list(range(len(lengths)))
         if group_by_length:
             order = torch.randperm(len(lengths), generator=torch.Generator().manual_seed(seed)).tolist()
             order.sort(key=lengths.__getitem__)
-        self.batches: list[list[int]] = []
-        num_tokens = 0
-        for index in order:
-            num_tokens += lengths[index]
-            if not self.batches or num_tokens > max_tokens or len(self.batches[-1]) == max_examples:
-                self.batches.append([])
-                num_tokens = lengths[index]
-            self.batches[-1].append(index)
+        self.batches = list(cut_batches(order, lengths, max_examples, max_tokens))
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -172,3 +163,42 @@ class TokenBudgetDataset(Dataset):
     def __getitem__(self, place: int) -> list[dict[str, Any]]:
         columns = self.dataset[self.batches[place]]
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def cut_batches(
+    order: Iterable[int], lengths: Sequence[int], max_examples: int, max_tokens: int
+) -> Iterator[list[int]]:
+    """Cut examples, in an order, into batches of bounded size.
+
+    Args:
+        order (`Iterable[int]`): Places of the examples, in the order in which batches take them.
+        lengths (`Sequence[int]`): Number of tokens of each example.
+        max_examples (`int`): Most examples of a batch.
+        max_tokens (`int`): Most tokens of a batch; a longer sequence makes a batch of its own.
+
+    Yields:
+        `list[int]`: places of a batch's examples.
+
+    Raises:
+        ValueError: A bound below 1.
+
+    Example:
+    ```python
+    >>> from rnn_hf.data_collator import cut_batches
+    >>> list(cut_batches([0, 1, 2, 3], [3, 9, 4, 2], max_examples=2, max_tokens=8))
+    [[0], [1], [2, 3]]
+
+    ```
+    """
+    if max_tokens < 1 or max_examples < 1:
+        raise ValueError(f"A batch needs room for a token: max_tokens={max_tokens}, max_examples={max_examples}.")
+    batch: list[int] = []
+    num_tokens = 0
+    for place in order:
+        if batch and (len(batch) == max_examples or num_tokens + lengths[place] > max_tokens):
+            yield batch
+            batch, num_tokens = [], 0
+        batch.append(place)
+        num_tokens += lengths[place]
+    if batch:
+        yield batch

@@ -29,6 +29,7 @@ from .data import Corpus, DataArguments, Task, load_corpus
 from .data_collator import DataCollatorWithPacking, TokenBudgetDataset
 from .metrics import F1, Accuracy, ExactMatch, SpanF1, SquaredError, TokenAccuracy
 from .modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
+from .prediction import RnnModelWithHead, load
 from .tokenization import train_tokenizer
 from .training_args import RnnTrainingArguments, TokenizerArguments
 
@@ -38,8 +39,6 @@ MODEL_CLASSES: dict[str, type[RnnForSequenceClassification] | type[RnnForTokenCl
     "text-classification": RnnForSequenceClassification,
     "token-classification": RnnForTokenClassification,
 }
-
-RnnModelWithHead = RnnForSequenceClassification | RnnForTokenClassification
 
 # What fine-tuning takes from the checkpoint and cannot change.
 _ARCHITECTURE = ("embedding_size", "hidden_size", "num_hidden_layers", "cell_type", "bidirectional")
@@ -131,8 +130,7 @@ def evaluate_checkpoint(
         ValueError: A folder that holds no model of this package, or data that does not fit.
     """
     _quieten()
-    model = load_model(model_name_or_path)
-    tokenizer = AutoTokenizer.from_pretrained(model_name_or_path)
+    model, tokenizer = load(model_name_or_path)
     task: Task = "text-classification" if isinstance(model, RnnForSequenceClassification) else "token-classification"
     problem_type = model.config.problem_type if task == "text-classification" else None
     label_names = _label_names(model.config)
@@ -152,31 +150,6 @@ def evaluate_checkpoint(
     if trainer.is_world_process_zero():
         print_results(metrics, f"{model_name_or_path} on {split}")
     return metrics
-
-
-def load_model(model_name_or_path: str) -> RnnModelWithHead:
-    """Load a classifier or a tagger, whichever a folder or hub repository holds.
-
-    Args:
-        model_name_or_path (`str`): Folder or hub id.
-
-    Returns:
-        [`RnnForSequenceClassification`] or [`RnnForTokenClassification`], in evaluation mode.
-
-    Raises:
-        ValueError: It cannot be read, or holds neither.
-    """
-    try:
-        config = RnnConfig.from_pretrained(model_name_or_path)
-    except OSError as error:
-        raise ValueError(f"{model_name_or_path} holds no model: {error}") from error
-    classes = {cls.__name__: cls for cls in MODEL_CLASSES.values()}
-    for architecture in config.architectures or []:
-        if architecture in classes:
-            return classes[architecture].from_pretrained(model_name_or_path)
-    raise ValueError(
-        f"{model_name_or_path} holds no classifier or tagger of rnn_hf: architectures={config.architectures}."
-    )
 
 
 def compute_metrics_for(
@@ -479,7 +452,6 @@ __all__ = [
     "compute_metrics_for",
     "evaluate_checkpoint",
     "has_spans",
-    "load_model",
     "preprocess_logits_for_metrics",
     "print_results",
     "train",

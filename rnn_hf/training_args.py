@@ -101,7 +101,7 @@ class RnnTrainingArguments(TrainingArguments):
             self.metric_for_best_model = self.greater_is_better = None
 
 
-class _HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
+class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
     """Keep the example commands of a script's description on their lines."""
 
 
@@ -133,7 +133,7 @@ def parse_arguments(
     ```
     """
     dataclass_types: Any = (DataArguments, TokenizerArguments, ConfigArguments, RnnTrainingArguments)
-    parser = HfArgumentParser(dataclass_types, description=description, formatter_class=_HelpFormatter)
+    parser = HfArgumentParser(dataclass_types, description=description, formatter_class=HelpFormatter)
     parser.add_argument("--config", help="YAML or JSON file of these options; the command line goes before it.")
     known, _ = parser.parse_known_args(argv)
     if known.config is not None:

@@ -1,0 +1,131 @@
+"""Predict in bulk: batches of similar length, results in the order of the input, in constant memory."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from .configuration_rnn import RnnConfig
+from .data_collator import DataCollatorWithPacking, cut_batches
+from .modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
+from .tokenization import encode_texts, encode_words
+
+RnnModelWithHead = RnnForSequenceClassification | RnnForTokenClassification
+
+_WINDOW = 4096
+
+
+def load(model_name_or_path: str) -> tuple[RnnModelWithHead, PreTrainedTokenizerBase]:
+    """Load a classifier or a tagger, whichever a folder or hub repository holds, with its tokenizer.
+
+    Args:
+        model_name_or_path (`str`): Folder or hub id.
+
+    Returns:
+        The model in evaluation mode, and the tokenizer.
+
+    Raises:
+        ValueError: There is no such model, or it is neither a classifier nor a tagger of this package.
+    """
+    try:
+        config = RnnConfig.from_pretrained(model_name_or_path)
+    except OSError as error:
+        raise ValueError(f"{model_name_or_path} holds no model: {error}") from error
+    for model_class in (RnnForSequenceClassification, RnnForTokenClassification):
+        if model_class.__name__ in (config.architectures or []):
+            model = model_class.from_pretrained(model_name_or_path)
+            return model, AutoTokenizer.from_pretrained(model_name_or_path)
+    raise ValueError(
+        f"{model_name_or_path} holds no classifier or tagger of rnn_hf: its config.json says "
+        f"model_type={config.model_type!r}, architectures={config.architectures}."
+    )
+
+
+def predict(
+    model: RnnModelWithHead,
+    tokenizer: PreTrainedTokenizerBase,
+    inputs: Iterable[str] | Iterable[list[str]],
+    *,
+    batch_size: int = 128,
+    max_tokens_per_batch: int = 16384,
+) -> Iterator[dict[str, Any]]:
+    """Classify texts, or tag sentences that are split into words.
+
+    Inputs are read a few thousand at a time and run in batches of similar length, so that inputs of any number,
+    from a generator for instance, take little memory.
+
+    Args:
+        model ([`RnnForSequenceClassification`] or [`RnnForTokenClassification`]): A trained model.
+        tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
+        inputs (`Iterable[str]` or `Iterable[list[str]]`): Texts for a classifier, lists of words for a tagger.
+        batch_size (`int`): Most sequences in a batch.
+        max_tokens_per_batch (`int`): Most tokens in a batch; a longer sequence makes a batch of its own.
+
+    Yields:
+        For each input, in order: of a classifier `{"text", "label", "score"}` with the label's probability, for
+        several labels at once `{"text", "labels", "scores"}` of those above one half, for a regression
+        `{"text", "scores"}`; of a tagger `{"tokens", "tags"}`.
+
+    Example:
+    ```python
+    >>> from rnn_hf import RnnConfig, RnnForTokenClassification, train_tokenizer
+    >>> from rnn_hf.prediction import predict
+    >>> tokenizer = train_tokenizer([["a", "b", "a", "b"]], kind="word", is_split_into_words=True)
+    >>> model = RnnForTokenClassification(RnnConfig(vocab_size=len(tokenizer), id2label={0: "X"}))
+    >>> list(predict(model, tokenizer, [["a", "b"], [], ["c"]]))
+    [{'tokens': ['a', 'b'], 'tags': ['X', 'X']}, {'tokens': [], 'tags': []}, {'tokens': ['c'], 'tags': ['X']}]
+
+    ```
+    """
+    collator = DataCollatorWithPacking(tokenizer)
+    model.eval()
+    iterator = iter(inputs)
+    while window := list(islice(iterator, _WINDOW)):
+        yield from _predict_window(model, tokenizer, collator, window, batch_size, max_tokens_per_batch)
+
+
+def _predict_window(
+    model: RnnModelWithHead,
+    tokenizer: PreTrainedTokenizerBase,
+    collator: DataCollatorWithPacking,
+    window: list[Any],
+    batch_size: int,
+    max_tokens_per_batch: int,
+) -> list[dict[str, Any]]:
+    firsts: list[list[int]] = []
+    if isinstance(model, RnnForTokenClassification):
+        ids, firsts = encode_words(tokenizer, window)
+    else:
+        ids = encode_texts(tokenizer, window)
+    results: list[dict[str, Any]] = [{} for _ in window]
+    lengths = [len(one) for one in ids]
+    longest_first = sorted(range(len(ids)), key=lambda place: -lengths[place])
+    for places in cut_batches(longest_first, lengths, batch_size, max_tokens_per_batch):
+        batch = collator([{"input_ids": ids[place]} for place in places])
+        with torch.inference_mode():
+            logits = model(**{name: value.to(model.device) for name, value in batch.items()}).logits.float().cpu()
+        for row, place in enumerate(places):
+            if isinstance(model, RnnForTokenClassification):
+                best = logits[row, firsts[place]].argmax(dim=-1).tolist()
+                tags = [model.config.id2label[index] for index in best]  # type: ignore[index]
+                results[place] = {"tokens": window[place], "tags": tags}
+            else:
+                results[place] = {"text": window[place]} | _classified(model.config, logits[row])
+    return results
+
+
+def _classified(config: RnnConfig, logits: torch.Tensor) -> dict[str, Any]:
+    labels: dict[Any, str] = dict(config.id2label or {})
+    if config.problem_type == "regression":
+        return {"scores": logits.tolist()}
+    if config.problem_type == "multi_label_classification":
+        scores = logits.sigmoid().tolist()
+        chosen = [index for index, score in enumerate(scores) if score > 0.5]
+        return {"labels": [labels[index] for index in chosen], "scores": [scores[index] for index in chosen]}
+    score, index = logits.softmax(dim=-1).max(dim=-1)
+    return {"label": labels[int(index)], "score": float(score)}
+
+
+__all__ = ["load", "predict"]

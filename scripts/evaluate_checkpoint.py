@@ -1,0 +1,33 @@
+"""Score a saved model on a split of a corpus.
+
+    python scripts/evaluate_checkpoint.py outputs/pos --test_file test.conllu
+    python scripts/evaluate_checkpoint.py outputs/reviews --split validation --validation_file dev.csv
+
+The results are printed, and written as JSON into --output_dir.
+"""
+
+import sys
+
+from transformers import HfArgumentParser
+
+from rnn_hf.data import DataArguments
+from rnn_hf.training import evaluate_checkpoint
+from rnn_hf.training_args import HelpFormatter
+
+
+def main() -> None:
+    """Parse the command line and evaluate."""
+    parser = HfArgumentParser(DataArguments, description=__doc__, formatter_class=HelpFormatter)  # type: ignore[arg-type]
+    parser.add_argument("model", help="folder or hub id of a trained model")
+    parser.add_argument("--split", choices=["train", "validation", "test"], default="test", help="what to score")
+    parser.add_argument("--output_dir", default="outputs/evaluation", help="folder for {split}_results.json")
+    parser.add_argument("--batch_size", type=int, default=128, help="examples in a batch")
+    data_arguments, options = parser.parse_args_into_dataclasses()
+    try:
+        evaluate_checkpoint(options.model, data_arguments, options.split, options.output_dir, options.batch_size)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
