@@ -22,6 +22,7 @@ _COMMON_KEYWORDS = frozenset(
         "output_attentions",
         "quantization_config",
         "torch_dtype",
+        "use_cache",
     }
 )
 

@@ -127,7 +127,8 @@ class Corpus:
     ) -> dict[str, Dataset | IterableDataset]:
         """Turn texts into `input_ids` and labels into `labels`.
 
-        A tagger's word has its label at its first token; its other tokens and special tokens have -100.
+        A tagger's word has its label at its first token; its other tokens and special tokens have -100. Of a
+        stream, what is not training data is read into memory, so that several processes can share it out exactly.
 
         Args:
             tokenizer (`PreTrainedTokenizerBase`): The tokenizer.
@@ -154,6 +155,8 @@ class Corpus:
                 fn_kwargs={"tokenizer": tokenizer, "feature": feature, "label_ids": label_ids},
                 **options,
             )
+            if name != "train" and not isinstance(split, Dataset):
+                encoded[name] = Dataset.from_list(list(encoded[name]))
         return encoded
 
 

@@ -1,6 +1,8 @@
 """Train a fast tokenizer from a corpus."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import Literal, get_args
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -31,6 +33,7 @@ def train_tokenizer(
     Args:
         corpus (`Iterable[str]` or `Iterable[list[str]]`):
             Texts, or with `is_split_into_words` lists of words. Read once; it may be a generator.
+            The same corpus gives the same tokenizer, but for `"unigram"`, whose rare entries vary in order.
         kind (`str`):
             - `"word"`: whole words; what is rarer than `min_frequency` becomes `<unk>`.
             - `"wordpiece"`: pieces of words, with `##` before a continuing one
@@ -75,7 +78,10 @@ def train_tokenizer(
     tokenizer, trainer = _BUILDERS[kind](vocab_size, min_frequency, is_split_into_words, show_progress)
     steps = [normalizers.NFC()] + ([normalizers.Lowercase()] if lowercase else [])
     tokenizer.normalizer = normalizers.Sequence(steps)
-    tokenizer.train_from_iterator(_checked(corpus, is_split_into_words), trainer=trainer)
+    if kind == "wordpiece":
+        tokenizer = _train_wordpiece(tokenizer, trainer, _checked(corpus, is_split_into_words))
+    else:
+        tokenizer.train_from_iterator(_checked(corpus, is_split_into_words), trainer=trainer)
 
     end = processors.TemplateProcessing(
         single=f"$A {_EOS}",
@@ -230,6 +236,38 @@ def _wordpiece(vocab_size: int, min_frequency: int, is_split_into_words: bool, s
         continuing_subword_prefix="##",
         show_progress=show_progress,
     )
+
+
+def _train_wordpiece(tokenizer: Tokenizer, trainer: trainers.Trainer, corpus: Iterator[list[str]]) -> Tokenizer:
+    """Train so that the same corpus always gives the same vocabulary.
+
+    The trainer numbers the continuing letters (`##a`) in the random order of a hash map, and breaks ties between
+    pairs by these numbers. Naming the letters first, as special tokens, fixes the numbers; the vocabulary then
+    moves to a tokenizer in which they are not special.
+    """
+    counts: Counter[str] = Counter()
+    for batch in corpus:
+        for text in batch:
+            words = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
+            counts.update(word for word, _ in words)
+    letters = sorted({letter for word in counts for letter in word[1:]})
+    trainer.special_tokens = [*_special_tokens(), *(AddedToken(f"##{letter}") for letter in letters)]
+    repeated = (list(repeat(word, count)) for word, count in counts.items())
+    tokenizer.train_from_iterator(repeated, trainer=trainer)
+    trained = Tokenizer(
+        models.WordPiece(
+            tokenizer.get_vocab(),
+            unk_token=_UNK,
+            max_input_chars_per_word=tokenizer.model.max_input_chars_per_word,
+        )
+    )
+    trained.normalizer, trained.pre_tokenizer, trained.decoder = (
+        tokenizer.normalizer,
+        tokenizer.pre_tokenizer,
+        tokenizer.decoder,
+    )
+    trained.add_special_tokens(_special_tokens())
+    return trained
 
 
 def _bpe(vocab_size: int, min_frequency: int, is_split_into_words: bool, show_progress: bool) -> _Built:

@@ -225,8 +225,6 @@ def _formatted(value: float) -> str:
 def _check_arguments(data_arguments: DataArguments, args: RnnTrainingArguments) -> None:
     if args.max_tokens_per_batch is not None and data_arguments.streaming:
         raise ValueError("--max_tokens_per_batch needs to know all lengths: use it without --streaming.")
-    if args.eval_strategy == "no":
-        args.load_best_model_at_end = False
     if data_arguments.streaming:
         # Dispatched batches would be cut along their first dimension, which packed batches do not share.
         args.accelerator_config.dispatch_batches = False  # type: ignore[union-attr]

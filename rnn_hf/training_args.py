@@ -96,6 +96,8 @@ class RnnTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         # TrainingArguments would choose the loss; which measure is best depends on the labels.
         is_open = self.metric_for_best_model is None
+        if self.eval_strategy == "no":
+            self.load_best_model_at_end = False
         super().__post_init__()
         if is_open:
             self.metric_for_best_model = self.greater_is_better = None

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from transformers.utils import logging
+
 from rnn_hf.prediction import load, predict
 
 
@@ -48,6 +50,7 @@ def main() -> None:
     parser.add_argument("--output_format", choices=["table", "jsonl"], default="table", help="default: table")
     parser.add_argument("--batch_size", type=int, default=128, help="most lines in a batch (default: 128)")
     options = parser.parse_args()
+    logging.disable_progress_bar()
     try:
         model, tokenizer = load(options.model)
         is_tagger = "TokenClassification" in type(model).__name__

@@ -92,7 +92,7 @@ def main() -> None:
         tokenizer=AutoTokenizer.from_pretrained(tags),
         aggregation_strategy="first",
     )
-    print(" ", " ".join(f"{word['word']}/{word['entity_group']}" for word in tag(words, is_split_into_words=True)))
+    print(" ", " ".join(f"{word['word']}/{word['entity_group']}" for word in tag([words], is_split_into_words=True)[0]))
 
 
 if __name__ == "__main__":

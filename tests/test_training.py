@@ -1,0 +1,351 @@
+"""Training with the stock Trainer, on tiny models and real sentences."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    Trainer,
+    TrainingArguments,
+    pipeline,
+)
+
+from rnn_hf import DataCollatorWithPacking
+from rnn_hf.data import DataArguments, load_corpus
+from rnn_hf.data_collator import TokenBudgetDataset
+from rnn_hf.training import evaluate_checkpoint, preprocess_logits_for_metrics, train
+from rnn_hf.training_args import parse_arguments
+
+ROOT = Path(__file__).parents[1]
+TINY = ["--hidden_size", "12", "--embedding_size", "8", "--vocab_size", "300", "--disable_tqdm", "true"]
+# Plain gradient descent without dropout, so that runs which differ in batching only can be compared.
+COMPARABLE = [
+    *TINY, "--optim", "sgd", "--learning_rate", "0.5", "--lr_scheduler_type", "constant", "--warmup_steps", "0",
+    "--weight_decay", "0", "--embedding_dropout", "0", "--classifier_dropout", "0", "--max_steps", "6",
+    "--save_strategy", "no", "--eval_strategy", "no",
+]  # fmt: skip
+
+
+def write_jsonl(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def tagged(japanese_sentences, tmp_path_factory) -> dict[str, str]:
+    """Files of 96, 20 and 20 sentences with parts of speech."""
+    folder = tmp_path_factory.mktemp("tagged")
+    rows = [{"tokens": [w[0] for w in words], "tags": [w[2] for w in words]} for words in japanese_sentences]
+    rows = [row for row in rows if "感動詞" not in row["tags"]]
+    return {
+        "train": write_jsonl(folder / "train.jsonl", rows[:96]),
+        "validation": write_jsonl(folder / "validation.jsonl", rows[96:116]),
+        "test": write_jsonl(folder / "test.jsonl", rows[116:136]),
+    }
+
+
+@pytest.fixture(scope="module")
+def labelled(news_articles, tmp_path_factory) -> str:
+    """A file of 40 news articles, cut to 300 characters, with topics."""
+    folder = tmp_path_factory.mktemp("labelled")
+    return write_jsonl(folder / "news.jsonl", [{"text": t[:300], "label": topic} for t, topic in news_articles])
+
+
+def tagger_arguments(tagged: dict[str, str], output_dir: Path, *options: str) -> list[str]:
+    files = [f"--{name}_file={file}" for name, file in tagged.items()]
+    return [*files, "--output_dir", str(output_dir), *(options or TINY)]
+
+
+def train_tagger(tagged: dict[str, str], output_dir: Path, *options: str) -> dict[str, float]:
+    return train("token-classification", *parse_arguments("token-classification", "", tagger_arguments(
+        tagged, output_dir, *options)))  # fmt: skip
+
+
+def train_classifier(file: str, output_dir: Path, *options: str) -> dict[str, float]:
+    arguments = ["--train_file", file, "--output_dir", str(output_dir), *TINY, "--num_train_epochs", "1", *options]
+    return train("text-classification", *parse_arguments("text-classification", "", arguments))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def assert_same_weights(one: Path, other: Path, tolerance: float = 0.0) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        torch.testing.assert_close(tensor, second[name], rtol=0, atol=tolerance, msg=name)
+
+
+def run_script(name: str, *arguments: str, processes: int = 1, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", "0"]
+        command += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [*command, str(ROOT / "scripts" / name), *arguments],
+        env=environment, capture_output=True, text=True, check=False, timeout=240, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tagged, tmp_path_factory) -> tuple[dict[str, float], Path]:
+    """A tagger after four epochs: its results and its folder."""
+    output_dir = tmp_path_factory.mktemp("trained")
+    return train_tagger(tagged, output_dir, *TINY, "--num_train_epochs", "4", "--learning_rate", "0.01"), output_dir
+
+
+class TestOutputFolder:
+    def test_holds_model_tokenizer_and_results(self, trained):
+        metrics, folder = trained
+        for name in ("config.json", "model.safetensors", "tokenizer.json", "all_results.json", "training_args.json"):
+            assert (folder / name).is_file(), name
+        results = json.loads((folder / "all_results.json").read_text())
+        assert results == metrics
+        assert {"eval_accuracy", "eval_f1", "test_accuracy", "test_f1", "train_runtime"} <= results.keys()
+
+    def test_holds_no_pickle_outside_the_trainer_s_checkpoints(self, trained):
+        _, folder = trained
+        assert {path.suffix for path in folder.iterdir() if path.is_file()} == {".json", ".safetensors"}
+
+    def test_learns(self, trained):
+        assert trained[0]["test_accuracy"] > 0.5  # a noun for every word would give 0.46
+
+    def test_loads_with_one_line_and_runs_in_a_pipeline(self, trained):
+        _, folder = trained
+        tag = pipeline("token-classification", model=str(folder), aggregation_strategy="none", ignore_labels=[])
+        (words,) = tag([["東京", "で", "会う"]], is_split_into_words=True)
+        assert {word["entity"] for word in words} <= set(tag.model.config.id2label.values())
+
+    def test_keeps_the_best_model_on_validation(self, trained):
+        metrics, folder = trained
+        history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+        assert metrics["eval_accuracy"] == pytest.approx(max(entry.get("eval_accuracy", 0) for entry in history))
+
+    def test_evaluating_the_checkpoint_gives_the_same_scores(self, trained, tagged, tmp_path):
+        metrics, folder = trained
+        again = evaluate_checkpoint(str(folder), DataArguments(test_file=tagged["test"]), output_dir=str(tmp_path))
+        assert again["test_accuracy"] == metrics["test_accuracy"]
+        assert again["test_f1"] == metrics["test_f1"]
+
+    def test_predict_script_prints_a_tag_a_word(self, trained, tmp_path):
+        sentences = tmp_path / "sentences.txt"
+        sentences.write_text("東京 で 会う\n\n本\n", encoding="utf-8")
+        result = run_script("predict.py", str(trained[1]), str(sentences), "--output_format", "jsonl")
+        assert result.returncode == 0, result.stderr
+        rows = [json.loads(line) for line in result.stdout.splitlines()]
+        assert [row["tokens"] for row in rows] == [["東京", "で", "会う"], [], ["本"]]
+        assert [len(row["tags"]) for row in rows] == [3, 0, 1]
+
+    def test_evaluate_script_prints_the_scores(self, trained, tagged, tmp_path):
+        result = run_script(
+            "evaluate_checkpoint.py", str(trained[1]), "--test_file", tagged["test"], "--output_dir", str(tmp_path)
+        )
+        assert result.returncode == 0, result.stderr
+        assert f"{trained[0]['test_accuracy']:.4f}" in result.stdout
+
+    def test_a_second_run_does_not_mix_with_the_first(self, trained, tagged):
+        with pytest.raises(ValueError, match=r"holds checkpoints of an earlier run.*--resume_from_checkpoint true"):
+            train_tagger(tagged, trained[1])
+
+    def test_fine_tuning_the_same_labels_keeps_the_head(self, trained, tagged, tmp_path):
+        _, folder = trained
+        train_tagger(
+            tagged, tmp_path, "--model_name_or_path", str(folder), "--learning_rate", "0", "--num_train_epochs", "1",
+            "--disable_tqdm", "true",
+        )  # fmt: skip
+        assert_same_weights(folder, tmp_path)
+
+    def test_fine_tuning_on_new_labels_keeps_the_encoder(self, trained, japanese_sentences, tmp_path):
+        _, folder = trained
+        rows = [{"tokens": [w[0] for w in words], "tags": [w[1] for w in words]} for words in japanese_sentences[:40]]
+        file = write_jsonl(tmp_path / "scripts.jsonl", rows)
+        options = ["--model_name_or_path", str(folder), "--learning_rate", "0", "--num_train_epochs", "1"]
+        train_tagger({"train": file}, tmp_path / "new", *options, "--disable_tqdm", "true")
+        old, new = weights(folder), weights(tmp_path / "new")
+        assert all(torch.equal(old[name], new[name]) for name in old if name.startswith("model."))
+        model = AutoModelForTokenClassification.from_pretrained(tmp_path / "new")
+        assert "KATAK" in model.config.label2id
+
+    def test_fine_tuning_cannot_change_the_architecture(self, trained, tagged, tmp_path):
+        with pytest.raises(ValueError, match=r"--hidden_size 13 does not fit .* where it is 12"):
+            train_tagger(tagged, tmp_path, "--model_name_or_path", str(trained[1]), "--hidden_size", "13")
+
+
+class TestTasks:
+    def test_one_label(self, labelled, tmp_path):
+        metrics = train_classifier(labelled, tmp_path)
+        assert {"test_accuracy", "test_f1"} <= metrics.keys()
+        classify = pipeline("text-classification", model=str(tmp_path))
+        assert classify("")[0]["label"] in {"business", "entertainment", "politics", "sports", "tech"}
+
+    def test_several_labels(self, news_articles, tmp_path):
+        rows = [{"text": text[:200], "label": [topic, "long"][: 1 + len(text) % 2]} for text, topic in news_articles]
+        metrics = train_classifier(write_jsonl(tmp_path / "multi.jsonl", rows), tmp_path / "model")
+        assert {"test_f1", "test_f1_micro", "test_exact_match"} <= metrics.keys()
+        model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+        assert model.config.problem_type == "multi_label_classification"
+
+    def test_a_number(self, news_articles, tmp_path):
+        rows = [{"text": text[:200], "label": len(text) / 1000} for text, _ in news_articles]
+        metrics = train_classifier(write_jsonl(tmp_path / "numbers.jsonl", rows), tmp_path / "model")
+        assert {"test_mse", "test_r2"} <= metrics.keys()
+        model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+        assert model.config.problem_type == "regression"
+        assert model.config.num_labels == 1
+
+    def test_spans(self, japanese_sentences, tmp_path):
+        rows = [{"tokens": [w[0] for w in words], "tags": [w[-1] for w in words]} for words in japanese_sentences[:60]]
+        rows += [{"tokens": ["x"] * 17, "tags": sorted({w[-1] for words in japanese_sentences for w in words})}]
+        file = write_jsonl(tmp_path / "entities.jsonl", rows)
+        metrics = train_tagger({"train": file}, tmp_path / "model", *TINY, "--num_train_epochs", "1")
+        assert {"test_f1", "test_precision", "test_recall", "test_accuracy"} <= metrics.keys()
+
+
+class TestBatching:
+    def test_accumulated_batches_train_like_one_big_batch(self, tagged, tmp_path):
+        big, small = tmp_path / "big", tmp_path / "small"
+        train_tagger(tagged, big, *COMPARABLE, "--per_device_train_batch_size", "16")
+        train_tagger(
+            tagged, small, *COMPARABLE, "--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "4"
+        )
+        assert_same_weights(big, small, 1e-5)
+
+    def test_workers_change_nothing(self, tagged, tmp_path):
+        train_tagger(tagged, tmp_path / "none", *COMPARABLE)
+        train_tagger(tagged, tmp_path / "two", *COMPARABLE, "--dataloader_num_workers", "2")
+        assert_same_weights(tmp_path / "none", tmp_path / "two")
+
+    def test_token_budget_bounds_every_batch(self, tagged, tmp_path):
+        metrics = train_tagger(tagged, tmp_path, *TINY, "--num_train_epochs", "1", "--max_tokens_per_batch", "200")
+        steps = json.loads((tmp_path / "trainer_state.json").read_text())["max_steps"]
+        corpus = load_corpus(DataArguments(train_file=tagged["train"], validation_file=tagged["validation"]),
+                             "token-classification")  # fmt: skip
+        encoded = corpus.encode(AutoTokenizer.from_pretrained(tmp_path))["train"]
+        assert steps >= sum(len(ids) for ids in encoded["input_ids"]) / 200
+        assert "test_accuracy" in metrics
+
+    def test_token_budget_leaves_the_order_of_predictions(self, tagged, tmp_path):
+        train_tagger(tagged, tmp_path / "model", *COMPARABLE)
+        model = AutoModelForTokenClassification.from_pretrained(tmp_path / "model").eval()
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+        test = load_corpus(DataArguments(test_file=tagged["test"]), "token-classification", None,
+                           [model.config.id2label[index] for index in range(model.config.num_labels)],
+                           needed=("test",)).encode(tokenizer)["test"]  # fmt: skip
+        arguments = TrainingArguments(str(tmp_path / "out"), per_device_eval_batch_size=1, report_to="none",
+                                      disable_tqdm=True)  # fmt: skip
+        trainer = Trainer(
+            model, arguments, DataCollatorWithPacking(tokenizer),
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+        )  # fmt: skip
+        predicted = trainer.predict(TokenBudgetDataset(test, max_tokens=150, max_examples=8)).predictions
+        assert len(predicted) == len(test)
+        for row, example in zip(predicted, test, strict=True):
+            alone = model(input_ids=torch.tensor([example["input_ids"]])).logits[0].argmax(-1)
+            assert row[: len(alone)].tolist() == alone.tolist()
+
+
+class TestInterruption:
+    # Learning by heart what was seen, with dropout, so that every random number counts.
+    OPTIONS = (
+        *TINY, "--num_train_epochs", "8", "--per_device_train_batch_size", "4", "--save_strategy", "steps",
+        "--save_steps", "10", "--eval_strategy", "no", "--embedding_dropout", "0.3", "--classifier_dropout", "0.3",
+    )  # fmt: skip
+
+    def test_a_run_killed_within_an_epoch_resumes_to_the_same_weights(self, tagged, tmp_path):
+        whole, killed = tmp_path / "whole", tmp_path / "killed"
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+        command = [sys.executable, str(ROOT / "scripts" / "train_tagger.py")]
+        process = subprocess.Popen(
+            [*command, *tagger_arguments(tagged, killed, *self.OPTIONS)], env=environment,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        deadline = time.time() + 60
+        while not (killed / "checkpoint-30" / "trainer_state.json").exists() and time.time() < deadline:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (killed / "model.safetensors").exists(), "the run was over before it could be killed"
+
+        train_tagger(tagged, killed, *self.OPTIONS, "--resume_from_checkpoint", "true")
+        train_tagger(tagged, whole, *self.OPTIONS)
+        assert_same_weights(whole, killed)
+
+    def test_a_checkpoint_that_was_not_finished_is_passed_over(self, tagged, tmp_path):
+        options = [*COMPARABLE, "--save_strategy", "steps", "--save_steps", "2"]
+        train_tagger(tagged, tmp_path, *options)
+        before = weights(tmp_path)
+        (tmp_path / "checkpoint-6" / "trainer_state.json").write_text('{"epoch": 1.', encoding="utf-8")
+        train_tagger(tagged, tmp_path, *options, "--resume_from_checkpoint", "true")
+        after = weights(tmp_path)
+        assert all(torch.equal(before[name], after[name]) for name in before)
+
+    def test_nothing_to_resume_starts_from_the_beginning(self, tagged, tmp_path):
+        train_tagger(tagged, tmp_path / "new", *COMPARABLE)
+        train_tagger(tagged, tmp_path / "resumed", *COMPARABLE, "--resume_from_checkpoint", "true")
+        assert_same_weights(tmp_path / "new", tmp_path / "resumed")
+
+    def test_a_named_checkpoint_must_be_complete(self, tagged, tmp_path):
+        with pytest.raises(ValueError, match=r"--resume_from_checkpoint .*nowhere is no complete checkpoint"):
+            train_tagger(tagged, tmp_path, *TINY, "--resume_from_checkpoint", str(tmp_path / "nowhere"))
+
+    def test_stops_early_when_validation_gets_no_better(self, tagged, tmp_path):
+        train_tagger(
+            tagged, tmp_path, *TINY, "--learning_rate", "0", "--num_train_epochs", "9", "--early_stopping_patience", "2"
+        )
+        assert json.loads((tmp_path / "trainer_state.json").read_text())["epoch"] == 3
+
+
+class TestStreaming:
+    def test_trains_and_evaluates(self, tagged, tmp_path):
+        metrics = train_tagger(tagged, tmp_path, *TINY, "--streaming", "--num_train_epochs", "2")
+        state = json.loads((tmp_path / "trainer_state.json").read_text())
+        assert state["max_steps"] == 2 * 3
+        assert sum("eval_accuracy" in entry for entry in state["log_history"]) == 2
+        assert {"eval_accuracy", "test_accuracy"} <= metrics.keys()
+
+    def test_needs_no_validation_file(self, labelled, tmp_path):
+        metrics = train_classifier(labelled, tmp_path, "--streaming")
+        assert metrics["train_samples"] + metrics["eval_samples"] + metrics["test_samples"] == 40
+
+    def test_has_no_token_budget(self, tagged, tmp_path):
+        with pytest.raises(ValueError, match="--max_tokens_per_batch needs to know all lengths"):
+            train_tagger(tagged, tmp_path, *TINY, "--streaming", "--max_tokens_per_batch", "100")
+
+
+class TestTwoProcesses:
+    @pytest.mark.parametrize("streaming", [False, True])
+    def test_train_like_one_with_the_joint_batch(self, tagged, tmp_path, streaming):
+        options = [*COMPARABLE, "--use_cpu", "true", *(["--streaming"] if streaming else [])]
+        joint, split = tmp_path / "joint", tmp_path / "split"
+        train_tagger(tagged, joint, *options, "--per_device_train_batch_size", "16")
+        arguments = tagger_arguments(tagged, split, *options, "--per_device_train_batch_size", "8")
+        result = run_script("train_tagger.py", *arguments, processes=2)
+        assert result.returncode == 0, result.stderr[-3000:]
+        assert_same_weights(joint, split, 1e-5)
+        one, two = (json.loads((folder / "all_results.json").read_text()) for folder in (joint, split))
+        assert one["test_accuracy"] == pytest.approx(two["test_accuracy"])
+
+
+class TestScripts:
+    def test_a_mistake_ends_with_its_message_alone(self, tmp_path):
+        result = run_script("train_tagger.py", "--train_file", "nowhere.conllu", "--output_dir", str(tmp_path))
+        assert result.returncode == 1
+        assert result.stderr.strip().endswith("error: There is no file nowhere.conllu.")
+        assert "Traceback" not in result.stderr
+
+    def test_predict_names_what_is_no_model(self, tmp_path):
+        result = run_script("predict.py", str(tmp_path), input="text\n")
+        assert result.returncode == 1
+        assert f"error: {tmp_path} holds no" in result.stderr
