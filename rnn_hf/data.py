@@ -250,6 +250,8 @@ def load_corpus(
     for name in needed:
         if name not in splits:
             raise ValueError(f"There is no {name} data: give --{name}_file, or a dataset with a {name!r} split.")
+    if problem_type == "single_label_classification" and task == "text-classification" and known and len(known) < 2:
+        raise ValueError(f"{origins['train']} knows one label only, {known[0]!r}; a classifier needs at least two.")
     assert known is not None
     assert problem_type is not None
     return Corpus(task, splits, input_column, label_column, problem_type, known, num_rows)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import repeat
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -238,7 +238,7 @@ def _wordpiece(vocab_size: int, min_frequency: int, is_split_into_words: bool, s
     )
 
 
-def _train_wordpiece(tokenizer: Tokenizer, trainer: trainers.Trainer, corpus: Iterator[list[str]]) -> Tokenizer:
+def _train_wordpiece(tokenizer: Tokenizer, trainer: Any, corpus: Iterator[list[str]]) -> Tokenizer:
     """Train so that the same corpus always gives the same vocabulary.
 
     The trainer numbers the continuing letters (`##a`) in the random order of a hash map, and breaks ties between

@@ -79,11 +79,11 @@ def train(
     with args.main_process_first(desc="loading the corpus"):
         corpus = load_corpus(data_arguments, task, config_arguments.problem_type)
         tokenizer = _tokenizer(tokenizer_arguments, corpus, output_dir, args, checkpoint is not None)
+        if pretrained is None:
+            model = MODEL_CLASSES[task](_new_config(corpus, tokenizer, config_arguments))
+        else:
+            model = _pretrained_model(pretrained, corpus, config_arguments)
         encoded = corpus.encode(tokenizer, data_arguments.max_seq_length)
-    if pretrained is None:
-        model = MODEL_CLASSES[task](_new_config(corpus, tokenizer, config_arguments))
-    else:
-        model, encoded = _pretrained_model(pretrained, corpus, tokenizer, config_arguments, encoded)
 
     _set_schedule(corpus, args)
     trainer = _trainer(model, tokenizer, corpus.label_names, args, encoded.get("train"), encoded.get("validation"))
@@ -297,6 +297,10 @@ def _given(config_arguments: Any) -> dict[str, Any]:
     return given
 
 
+def _problem_type(corpus: Corpus) -> Any:
+    return corpus.problem_type if corpus.task == "text-classification" else None
+
+
 def _new_config(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, config_arguments: Any) -> RnnConfig:
     special = {
         f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "unk", "bos", "eos", "sep")
@@ -304,37 +308,29 @@ def _new_config(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, config_argum
     return RnnConfig(
         vocab_size=len(tokenizer),
         id2label=dict(enumerate(corpus.label_names)),
-        problem_type=corpus.problem_type,
+        problem_type=_problem_type(corpus),
         **special,
         **_given(config_arguments),
     )
 
 
-def _pretrained_model(
-    name: str,
-    corpus: Corpus,
-    tokenizer: PreTrainedTokenizerBase,
-    config_arguments: Any,
-    encoded: dict[str, Any],
-) -> tuple[RnnModelWithHead, dict[str, Any]]:
-    """Load a checkpoint for the corpus's labels; the same labels keep the checkpoint's order and its head."""
+def _pretrained_model(name: str, corpus: Corpus, config_arguments: Any) -> RnnModelWithHead:
+    """Load a checkpoint for the corpus's labels; where they are the same, the corpus takes the checkpoint's order."""
     config = RnnConfig.from_pretrained(name)
     overrides = _given(config_arguments)
     for field in _ARCHITECTURE:
         if overrides.get(field, getattr(config, field)) != getattr(config, field):
             raise ValueError(f"--{field} {overrides[field]} does not fit {name}, where it is {getattr(config, field)}.")
-    if corpus.label_names != _label_names(config) and set(corpus.label_names) == set(_label_names(config)):
+    if set(corpus.label_names) == set(_label_names(config)):
         corpus.label_names = _label_names(config)
-        encoded = corpus.encode(tokenizer)
-    model = MODEL_CLASSES[corpus.task].from_pretrained(
+    return MODEL_CLASSES[corpus.task].from_pretrained(
         name,
         id2label=dict(enumerate(corpus.label_names)),
         label2id={label: index for index, label in enumerate(corpus.label_names)},
-        problem_type=corpus.problem_type,
+        problem_type=_problem_type(corpus),
         ignore_mismatched_sizes=True,
         **overrides,
     )
-    return model, encoded
 
 
 def _label_names(config: RnnConfig) -> list[str]:
