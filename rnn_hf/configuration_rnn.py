@@ -66,14 +66,21 @@ class RnnConfig(PreTrainedConfig):
             Id of the token after a sequence, where the tokenizer adds one.
         sep_token_id (`int`, *optional*):
             Id of the separator token, where the tokenizer has one.
+        id2label (`dict[int, str]`, *optional*):
+            Labels by their ids, which count from 0. `num_labels` may stand for it where labels have no names.
+        label2id (`dict[str, int]`, *optional*):
+            The inverse; whichever map is given or assigned, the other follows.
+        problem_type (`str`, *optional*):
+            What a classifier's labels are: `"single_label_classification"`, `"multi_label_classification"` or
+            `"regression"`; found out from the data where it is not given.
 
-    The fields of `PreTrainedConfig` go with these, among them `id2label`, `label2id`, `num_labels` and
-    `problem_type` (`"single_label_classification"`, `"multi_label_classification"`, `"regression"`).
+    The other fields of `PreTrainedConfig` go with these.
 
     Raises:
         TypeError: A keyword that is no field but nearly has the name of one (`hiden_size`).
         StrictDataclassFieldValidationError: A value of the wrong type.
-        StrictDataclassClassValidationError: Values out of range, or contradicting each other.
+        StrictDataclassClassValidationError: Values out of range.
+        ValueError: `id2label` and `label2id` contradict each other.
 
     A keyword that resembles no field is kept as an attribute, with a warning: tools write keys of their own
     into `config.json`.
@@ -103,10 +110,10 @@ class RnnConfig(PreTrainedConfig):
     num_hidden_layers: int = 1
     cell_type: Literal["lstm", "gru", "rnn_tanh", "rnn_relu"] = "lstm"
     bidirectional: bool = True
-    embedding_dropout: float | int = 0.0
-    hidden_dropout: float | int = 0.0
-    classifier_dropout: float | int = 0.0
-    pooling: Literal["last", "mean", "max", "attention"] = "last"
+    embedding_dropout: float | int = 0.3
+    hidden_dropout: float | int = 0.3
+    classifier_dropout: float | int = 0.3
+    pooling: Literal["last", "mean", "max", "attention"] = "max"
     initializer_range: float | int = 0.1
     pad_token_id: int | None = None
     unk_token_id: int | None = None
@@ -114,21 +121,33 @@ class RnnConfig(PreTrainedConfig):
     eos_token_id: int | None = None
     sep_token_id: int | None = None
 
+    id2label: dict[int, str] | dict[str, str] | None = None
+    label2id: dict[str, int] | dict[str, str] | None = None
+    problem_type: Literal["regression", "single_label_classification", "multi_label_classification"] | None = None
+
     def __post_init__(self, **kwargs: Any) -> None:
         self._refuse_misspelt(kwargs)
-        if self.id2label is None and self.label2id is not None:
-            self.id2label = {int(index): str(label) for label, index in self.label2id.items()}
+        if self.label2id is not None:
+            inverse = {int(index): str(label) for label, index in self.label2id.items()}
+            if len(inverse) < len(self.label2id):
+                raise ValueError(f"label2id gives two labels the same id: {self.label2id}.")
+            given = {int(index): str(label) for index, label in (self.id2label or inverse).items()}
+            if given != inverse:
+                raise ValueError(f"id2label and label2id contradict each other: {self.id2label}, {self.label2id}.")
+            self.id2label = inverse
         super().__post_init__(**kwargs)
-        labels = dict(self.id2label or {})
-        self.label2id = {str(label): int(index) for index, label in labels.items()}
+        self.id2label = dict(self.id2label or {})
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # `from_pretrained(id2label=...)` assigns either map alone, after `__post_init__`.
+        # Whichever map is assigned, the other follows: `from_pretrained(id2label=...)` assigns it alone.
         super().__setattr__(name, value)
-        if name == "id2label" and value and self.__dict__.get("label2id"):
-            super().__setattr__("label2id", {label: int(index) for index, label in value.items()})
-        if name == "label2id" and value and self.__dict__.get("id2label"):
-            super().__setattr__("id2label", {int(index): label for label, index in value.items()})
+        if value is not None and "_post_init_done" in self.__dict__:
+            if name == "id2label":
+                super().__setattr__("id2label", {int(index): label for index, label in value.items()})
+                super().__setattr__("label2id", {label: int(index) for index, label in value.items()})
+            elif name == "label2id":
+                super().__setattr__("label2id", {label: int(index) for label, index in value.items()})
+                super().__setattr__("id2label", {int(index): label for label, index in value.items()})
 
     @property
     def num_directions(self) -> int:

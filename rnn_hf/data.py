@@ -1,7 +1,10 @@
 """Load a labelled corpus, check it, and encode it for a classifier or a tagger."""
 
+import contextlib
+import glob
 import json
 import math
+import os.path
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -251,7 +254,8 @@ def load_corpus(
         if name not in splits:
             raise ValueError(f"There is no {name} data: give --{name}_file, or a dataset with a {name!r} split.")
     if problem_type == "single_label_classification" and task == "text-classification" and known and len(known) < 2:
-        raise ValueError(f"{origins['train']} knows one label only, {known[0]!r}; a classifier needs at least two.")
+        origin = next(iter(origins.values()))
+        raise ValueError(f"{origin} knows one label only, {known[0]!r}; a classifier needs at least two.")
     assert known is not None
     assert problem_type is not None
     return Corpus(task, splits, input_column, label_column, problem_type, known, num_rows)
@@ -286,7 +290,7 @@ class _Check:
         if class_label is not None and self.known is None:
             self.from_feature = list(class_label.names)
         row = 0
-        for batch in split.select_columns([self.input_column, self.label_column]).iter(batch_size=_BATCH_SIZE):
+        for batch in self._batches(split):
             for text, label in zip(batch[self.input_column], batch[self.label_column], strict=True):
                 row += 1
                 if self.task == "text-classification":
@@ -296,15 +300,24 @@ class _Check:
                     self._check_words(row, text, label, feature)
         if row == 0:
             raise ValueError(f"{self.origin} has no rows.")
+        if not self.label_names():
+            raise ValueError(f"{self.origin} has no label in any row of column {self.label_column!r}.")
         return row
+
+    def _batches(self, split: Dataset | IterableDataset) -> Iterator[Any]:
+        batches = split.select_columns([self.input_column, self.label_column]).iter(batch_size=_BATCH_SIZE)
+        try:
+            yield from batches
+        except Exception as error:
+            raise ValueError(f"{self.origin} could not be read to its end: {_first_line(error)}") from error
 
     def label_names(self) -> list[str]:
         if self.known is not None:
             return self.known
-        if self.from_feature is not None:
-            return self.from_feature
         if self.problem_type == "regression":
             return ["LABEL_0"]
+        if self.from_feature is not None:
+            return self.from_feature
         numeric = all(name.lstrip("-").isdigit() for name in self.found)
         return sorted(self.found, key=int) if numeric else sorted(self.found)
 
@@ -322,8 +335,8 @@ class _Check:
             )
 
     def _check_label(self, row: int, label: Any, feature: Any) -> None:
-        if label is None or label == "" or (isinstance(label, float) and math.isnan(label)):
-            self._refuse(row, f"column {self.label_column!r} holds no label: {label!r}.")
+        if _is_missing(label):
+            self._refuse_missing(row, label)
         if self.problem_type is None:
             if isinstance(label, list):
                 self.problem_type = "multi_label_classification"
@@ -363,10 +376,15 @@ class _Check:
                 self._refuse(row, f"the word {word!r} has no tag in column {self.label_column!r}.")
             self._check_name(row, tag, feature)
 
+    def _refuse_missing(self, row: int, label: Any) -> None:
+        self._refuse(row, f"column {self.label_column!r} holds no label: {label!r}. Give it one, or remove the row.")
+
     def _check_name(self, row: int, label: Any, feature: Any) -> None:
         class_label = _class_label(feature)
-        if class_label is not None and not 0 <= label < class_label.num_classes:
-            self._refuse(row, f"column {self.label_column!r} holds no label: {label!r}.")
+        if _is_missing(label) or (class_label is not None and not 0 <= label < class_label.num_classes):
+            self._refuse_missing(row, label)
+        if not isinstance(label, str | int | float):
+            self._refuse(row, f"a label in column {self.label_column!r} must be a text or a number, got {label!r}.")
         name = _name(label, feature)
         if self.known is None:
             self.found.add(name)
@@ -402,6 +420,9 @@ def _load_named(
     name = arguments.dataset_name
     try:
         loaded = datasets.load_dataset(name, arguments.dataset_config_name, streaming=arguments.streaming, **options)
+        if arguments.streaming:
+            for split in loaded.values():
+                next(iter(split), None)
     except Exception as error:
         raise ValueError(
             f"The dataset {name!r} could not be loaded: {_first_line(error)} Check its id and the network, or read "
@@ -421,7 +442,8 @@ def _load_named(
 def _load_file(
     split_name: str, file: str, arguments: DataArguments, options: dict[str, Any]
 ) -> Dataset | IterableDataset:
-    if not any(mark in file for mark in "*?[") and "://" not in file and not Path(file).is_file():
+    is_file = Path(file).is_file()
+    if "://" not in file and not is_file and not any(map(os.path.isfile, glob.iglob(file, recursive=True))):
         raise ValueError(f"There is no file {file}.")
     name = arguments.dataset_format or _ENDINGS.get(Path(file).suffix.lower())
     if name is None:
@@ -429,26 +451,40 @@ def _load_file(
             f"The name of {file} does not tell its format. Say it with --dataset_format: {_listed(list(_FORMATS))}."
         )
     builder, defaults = _FORMATS[name]
+    load = partial(
+        datasets.load_dataset,
+        builder,
+        data_files={split_name: glob.escape(file) if is_file else file},
+        split=split_name,
+        **(defaults | options),
+    )
     try:
-        split = datasets.load_dataset(
-            builder,
-            data_files={split_name: file},
-            split=split_name,
-            streaming=arguments.streaming,
-            **(defaults | options),
-        )
+        split = load(streaming=arguments.streaming)
         if arguments.streaming:
-            next(iter(split), None)
+            next(iter(split))
     except Exception as error:
-        cause = error.__cause__ or error
+        # On a file without rows each builder fails in words of its own.
+        if (is_file and _is_blank(Path(file))) or _is_empty(load):
+            raise ValueError(f"{file} has no rows.") from error
         raise ValueError(
-            f"{file} could not be read as {name}: {_first_line(cause)} If it is something else, say so with "
+            f"{file} could not be read as {name}: {_first_line(error)} If it is something else, say so with "
             "--dataset_format; how it is written can be said with --dataset_kwargs."
         ) from error
     if name == "conllu":
         progress = {} if arguments.streaming else {"desc": f"Reading {split_name} words"}
         split = split.map(_drop_extra_conllu_rows, features=split.features, **progress)
     return split
+
+
+def _is_blank(file: Path) -> bool:
+    with file.open("rb") as lines:
+        return not any(line.strip() for line in lines)
+
+
+def _is_empty(load: Callable[..., IterableDataset]) -> bool:
+    with contextlib.suppress(Exception):
+        return next(iter(load(streaming=True)), None) is None
+    return False
 
 
 def _drop_extra_conllu_rows(sentence: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -532,6 +568,10 @@ def _column_names(split: Dataset | IterableDataset) -> list[str]:
     return list(split.column_names or next(iter(split), {}))
 
 
+def _is_missing(label: Any) -> bool:
+    return label is None or label == "" or (isinstance(label, float) and math.isnan(label))
+
+
 def _class_label(feature: Any) -> datasets.ClassLabel | None:
     inner = getattr(feature, "feature", feature)
     return inner if isinstance(inner, datasets.ClassLabel) else None
@@ -557,7 +597,13 @@ def _listed(names: list[str], most: int = 20) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if isinstance(error, datasets.exceptions.DatasetGenerationError):
+        # Its own message says only that there was an error.
+        error = error.__cause__ or error.__context__ or error
+    if isinstance(error, datasets.table.CastError):
+        line = f"its rows differ in their columns; at some point {error.details()}"
+    else:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return line if line.endswith(".") else line + "."
 
 

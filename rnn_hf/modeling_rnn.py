@@ -219,9 +219,21 @@ class RnnModel(RnnPreTrainedModel):
         else:
             if attention_mask is None and batch_sizes is None and isinstance(input_ids, Tensor) and input_ids.numel():
                 self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
+            self._check_ids(tokens)
             embeds = self.embeddings(tokens)  # [num_tokens, embedding_size]
         dropped = self.embedding_dropout(embeds, packing)
         return embeds, packing, run_recurrence(self.rnn, dropped, packing, h_0, c_0, self.hidden_dropout)
+
+    def _check_ids(self, tokens: Tensor) -> None:
+        # Elsewhere than on the CPU, looking at the ids would wait for the device.
+        if tokens.device.type != "cpu" or tokens.numel() == 0 or torch.compiler.is_compiling():
+            return
+        lowest, highest = (int(bound) for bound in tokens.aminmax())
+        if lowest < 0 or highest >= self.embeddings.num_embeddings:
+            raise ValueError(
+                f"input_ids must be at least 0 and below the vocabulary's size, {self.embeddings.num_embeddings}; got "
+                f"ids from {lowest} to {highest}. Does the tokenizer belong to this model?"
+            )
 
 
 class RnnForSequenceClassification(RnnPreTrainedModel):
@@ -452,11 +464,11 @@ def _infer_problem_type(num_labels: int, labels: Tensor) -> ProblemType:
 
 def _mean(total: Tensor, count: Tensor | int, num_items_in_batch: Tensor | int | None) -> Tensor:
     """Average a sum of losses over the items of all batches that belong together."""
-    if num_items_in_batch is None:
-        return total / max(int(count), 1)
-    if isinstance(num_items_in_batch, Tensor):
-        num_items_in_batch = num_items_in_batch.to(total.device)
-    return total / num_items_in_batch
+    if num_items_in_batch is not None:
+        count = num_items_in_batch
+    if isinstance(count, Tensor):
+        return total / count.to(total.device).clamp(min=1)
+    return total / max(count, 1)
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:

@@ -42,7 +42,8 @@ def train_tokenizer(
             - `"unigram"`: pieces chosen by a unigram model, with `▁` at the beginning of a word
               (https://arxiv.org/abs/1804.10959).
         vocab_size (`int`):
-            Largest number of entries, special tokens included.
+            Largest number of entries, special tokens included. `"wordpiece"` keeps all single letters and `"bpe"`
+            all 256 bytes, even beyond it.
         min_frequency (`int`):
             Least number of times that a word, or a pair to be merged, must occur; without effect on `"unigram"`.
         lowercase (`bool`):
@@ -81,7 +82,13 @@ def train_tokenizer(
     if kind == "wordpiece":
         tokenizer = _train_wordpiece(tokenizer, trainer, _checked(corpus, is_split_into_words))
     else:
-        tokenizer.train_from_iterator(_checked(corpus, is_split_into_words), trainer=trainer)
+        try:
+            tokenizer.train_from_iterator(_checked(corpus, is_split_into_words), trainer=trainer)
+        except Exception as error:
+            # The unigram trainer's error has no class of its own.
+            if "vocabulary is not large enough" not in str(error):
+                raise
+            raise ValueError(f"vocab_size={vocab_size} is too small for the characters of the corpus.") from error
 
     end = processors.TemplateProcessing(
         single=f"$A {_EOS}",
@@ -123,6 +130,8 @@ def encode_texts(
 
     ```
     """
+    if not texts:
+        return []
     encoding = tokenizer(texts, truncation=max_length is not None, max_length=max_length, verbose=False)
     return [ids or [_stand_in(tokenizer)[1]] for ids in encoding["input_ids"]]
 

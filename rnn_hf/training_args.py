@@ -16,8 +16,17 @@ from transformers import HfArgumentParser, TrainingArguments
 from .configuration_rnn import RnnConfig
 from .data import DataArguments, Task
 
-# Fields of the configuration that follow from the tokenizer.
-_FROM_TOKENIZER = ("vocab_size", "pad_token_id", "unk_token_id", "bos_token_id", "eos_token_id", "sep_token_id")
+# Fields of the configuration that follow from the tokenizer and the data.
+_DERIVED = (
+    "vocab_size",
+    "pad_token_id",
+    "unk_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "sep_token_id",
+    "id2label",
+    "label2id",
+)
 
 
 @dataclass
@@ -44,16 +53,13 @@ def _config_arguments() -> Any:
     helps = dict(re.findall(r"^    (\w+) \(.*\):\n((?:        .*\n)+)", inspect.getdoc(RnnConfig) or "", re.MULTILINE))
     arguments: list[tuple[str, Any, Any]] = []
     for name, annotation in RnnConfig.__annotations__.items():
-        if name in _FROM_TOKENIZER or typing.get_origin(annotation) is typing.ClassVar:
+        if name in _DERIVED or typing.get_origin(annotation) is typing.ClassVar:
             continue
         default = getattr(RnnConfig, name)
         annotation = float if isinstance(default, float) else annotation
         text = " ".join(helps[name].split()).replace("`", "").replace("%", "%%")
         metadata = {"help": f"{text} Without it {default}, or the checkpoint's."}
         arguments.append((name, annotation | None, field(default=None, metadata=metadata)))
-    problem_help = "What the labels are; without it: floats are a regression, lists several labels at once."
-    problem_types = Literal["single_label_classification", "multi_label_classification", "regression"]
-    arguments.append(("problem_type", problem_types | None, field(default=None, metadata={"help": problem_help})))
     return dataclasses.make_dataclass("ConfigArguments", arguments)
 
 

@@ -1,0 +1,76 @@
+"""What several test files share: settings, little models, random sequences."""
+
+import math
+
+import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rnn_hf import RnnConfig
+
+CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+POOLINGS = ("last", "mean", "max", "attention")
+DIRECTIONS = (False, True)
+VOCAB_SIZE = 30
+
+seeds = st.integers(0, 2**32 - 1)
+some_lengths = st.lists(st.integers(1, 9), min_size=1, max_size=5)
+
+
+def few(max_examples):
+    """Few examples, no deadline."""
+    return settings(max_examples=max_examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+LITTLE = {
+    "vocab_size": VOCAB_SIZE,
+    "embedding_size": 5,
+    "hidden_size": 4,
+    "pooling": "last",
+    "embedding_dropout": 0.0,
+    "hidden_dropout": 0.0,
+    "classifier_dropout": 0.0,
+}
+
+
+def little_config(**options) -> RnnConfig:
+    """Little sizes, no dropout."""
+    return RnnConfig(**{**LITTLE, **options})
+
+
+def generator(seed) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def random_ids(lengths, seed) -> list[Tensor]:
+    source = generator(seed)
+    return [torch.randint(VOCAB_SIZE, (length,), generator=source) for length in lengths]
+
+
+def random_vectors(lengths, size, seed, dtype=torch.float32) -> list[Tensor]:
+    source = generator(seed)
+    return [torch.randn(length, size, generator=source).to(dtype) for length in lengths]
+
+
+def project(values: Tensor) -> Tensor:
+    """Make a scalar of a tensor in which each place counts differently."""
+    weights = torch.arange(1.0, values.numel() + 1).mul(math.sqrt(2)).sin()
+    return (values.float() * weights.view_as(values)).sum()
+
+
+def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor], rtol=1e-4, atol=1e-5) -> None:
+    """Compare named tensors."""
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            actual[name], value, rtol=rtol, atol=atol, msg=lambda message, name=name: f"{name}: {message}"
+        )
+
+
+def gradients(module: torch.nn.Module) -> dict[str, Tensor]:
+    """Take the gradients of all parameters off a module."""
+    found = {f"gradient of {name}": parameter.grad for name, parameter in module.named_parameters()}
+    module.zero_grad()
+    assert None not in found.values()
+    return found
