@@ -88,7 +88,7 @@ class ExactMatch(evaluate.Metric):
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
         pairs = [list(a) == list(b) for a, b in zip(predictions, references, strict=True)]
-        return {"exact_match": sum(pairs) / len(pairs)}
+        return {"exact_match": sum(pairs) / max(len(pairs), 1)}
 
 
 class TokenAccuracy(evaluate.Metric):
@@ -131,6 +131,8 @@ class SpanF1(evaluate.Metric):
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
         scores = {"f1": f1_score, "precision": precision_score, "recall": recall_score}
+        if not references:
+            return dict.fromkeys(scores, 0.0)
         return {name: float(score(references, predictions, zero_division=0)) for name, score in scores.items()}
 
 

@@ -78,8 +78,10 @@ def main() -> None:
     write_topics()
     write_tags()
 
-    topics = train("classifier", "topics")
-    tags = train("tagger", "tags")
+    # Few long articles: small batches for more steps, the mean of all states instead of the default, the maximum.
+    small = ["--hidden_size", "128", "--embedding_size", "128", "--per_device_train_batch_size", "16"]
+    topics = train("classifier", "topics", *small, "--num_train_epochs", "5", "--pooling", "mean")
+    tags = train("tagger", "tags", *small, "--num_train_epochs", "15")
 
     print("\nReloaded with pipeline:")
     classify: Callable[..., Any] = pipeline("text-classification", model=str(topics))

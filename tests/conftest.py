@@ -22,7 +22,7 @@ def _private_datasets_cache(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("datasets_cache")
     datasets.config.HF_DATASETS_CACHE = folder
-    yield folder
+    return folder
 
 
 def _package_folder(name: str) -> Path:

@@ -210,6 +210,10 @@ class TestFormats:
         file = write(tmp_path / "a.csv", "text;label\none, two;a\nthree;b\n")
         assert texts(load_with_validation(file, dataset_kwargs='{"sep": ";"}'))["train"] == ["one, two", "three"]
 
+    def test_options_may_be_a_mapping(self, tmp_path):
+        file = write(tmp_path / "a.csv", "text;label\none, two;a\nthree;b\n")
+        assert texts(load_with_validation(file, dataset_kwargs={"sep": ";"}))["train"] == ["one, two", "three"]
+
     def test_csv_without_a_header(self, tmp_path):
         file = write(tmp_path / "a.csv", "one,a\ntwo,b\n")
         corpus = load_with_validation(file, dataset_kwargs='{"column_names": ["text", "label"]}')
