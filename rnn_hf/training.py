@@ -210,12 +210,14 @@ def print_results(metrics: dict[str, float], title: str) -> None:
     """Print a table of results, a row for each measure and a column for each split."""
     columns = [prefix for prefix in ("train", "eval", "test") if any(key.startswith(f"{prefix}_") for key in metrics)]
     names = {"train": "training", "eval": "validation", "test": "test"}
-    table = Table("", *(names[column] for column in columns), title=title, title_justify="left")
+    table = Table("", *(names[column] for column in columns))
     measures = dict.fromkeys(key.split("_", 1)[1] for key in metrics if key.split("_", 1)[0] in columns)
     for measure in measures:
         values = [metrics.get(f"{column}_{measure}") for column in columns]
         table.add_row(measure.replace("_", " "), *("" if value is None else _formatted(value) for value in values))
-    Console(width=100 if not Console().is_terminal else None).print(table)
+    console = Console(soft_wrap=True)
+    console.print(title)
+    console.print(table)
 
 
 def _formatted(value: float) -> str:

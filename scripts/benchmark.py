@@ -257,10 +257,12 @@ def _peak_memory(name: str, cell: str, batch_size: int, length: int, size: int) 
 
 def print_rows(rows: list[Row], title: str) -> None:
     """Print measurements as a table."""
-    table = Table(*rows[0], title=title, title_justify="left")
+    table = Table(*rows[0])
     for row in rows:
         table.add_row(*(f"{value:,.2f}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console(width=140).print(table)
+    console = Console(width=140)
+    console.print(title)
+    console.print(table)
 
 
 def plot(rows: list[Row], path: str) -> None:

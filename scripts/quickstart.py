@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
+from transformers import pipeline
 
 import rnn_hf  # noqa: F401  (registers the models)
 
@@ -87,14 +87,10 @@ def main() -> None:
     classify: Callable[..., Any] = pipeline("text-classification", model=str(topics))
     for text in ("The striker scored twice in the cup final.", "Shares fell as the bank raised interest rates."):
         print(f"  {text} -> {classify(text)[0]['label']}")
-    words = ["東京", "で", "新しい", "本", "を", "買い", "まし", "た", "。"]
-    tag: Callable[..., Any] = pipeline(
-        "token-classification",
-        model=AutoModelForTokenClassification.from_pretrained(tags),
-        tokenizer=AutoTokenizer.from_pretrained(tags),
-        aggregation_strategy="first",
-    )
-    print(" ", " ".join(f"{word['word']}/{word['entity_group']}" for word in tag([words], is_split_into_words=True)[0]))
+    tag: Callable[..., Any] = pipeline("token-classification", model=str(tags), ignore_labels=[])
+    (tokens,) = tag([["東京", "で", "本", "を", "読み", "まし", "た", "。"]], is_split_into_words=True)
+    # A word's tag is at its first token; its other tokens begin with ##.
+    print(" ", " ".join(f"{one['word']}/{one['entity']}" for one in tokens if not one["word"].startswith("##")))
 
 
 if __name__ == "__main__":

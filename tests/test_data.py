@@ -12,7 +12,8 @@ from datasets import ClassLabel, Dataset, Features, IterableDataset, List, Value
 from transformers.utils import logging
 
 from rnn_hf import train_tokenizer
-from rnn_hf.data import CONLLU_COLUMNS, DataArguments, load_corpus
+from rnn_hf.data import DataArguments, load_corpus
+from rnn_hf.data_files import CONLLU_COLUMNS
 
 CLASSIFY, TAG = "text-classification", "token-classification"
 BINARY = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(range(256)) * 4
