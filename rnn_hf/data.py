@@ -135,7 +135,14 @@ def load_corpus(
     num_rows = {}
     for name in sorted(splits, key=list(SPLIT_NAMES).index):
         check = SplitCheck(
-            task, origins[name], input_column, label_column, problem_type, known, arguments.allow_empty_text
+            task,
+            origins[name],
+            input_column,
+            label_column,
+            problem_type,
+            known,
+            arguments.additional_labels or [],
+            arguments.allow_empty_text,
         )
         num_rows[name] = check.read(splits[name])
         problem_type = check.problem_type

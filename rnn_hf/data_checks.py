@@ -1,7 +1,7 @@
 """Check every row of a corpus, and find out what its labels are."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import datasets
@@ -23,6 +23,7 @@ class SplitCheck:
         label_column (`str`): Column of the labels or the tags.
         problem_type (`str`, *optional*): As in the configuration; found out from the first label without it.
         known (`list[str]`, *optional*): The labels there may be; any without it.
+        additional_labels (`Sequence[str]`): Labels to add to those that are found.
         allow_empty_text (`bool`): Whether a text may be empty.
     """
 
@@ -34,6 +35,7 @@ class SplitCheck:
         label_column: str,
         problem_type: str | None,
         known: list[str] | None,
+        additional_labels: Sequence[str] = (),
         allow_empty_text: bool = False,
     ):
         self.task = task
@@ -43,7 +45,8 @@ class SplitCheck:
         self.label_column = label_column
         self.problem_type = problem_type
         self.known = known
-        self.found: set[str] = set()
+        self.found: set[str] = set(additional_labels)
+        self.additional_labels = additional_labels
         self.from_feature: list[str] | None = None
 
     def read(self, split: Split) -> int:
@@ -85,7 +88,7 @@ class SplitCheck:
         if self.problem_type == "regression":
             return ["LABEL_0"]
         if self.from_feature is not None:
-            return self.from_feature
+            return self.from_feature + [name for name in self.additional_labels if name not in self.from_feature]
         numeric = all(name.lstrip("-").isdigit() for name in self.found)
         return sorted(self.found, key=int) if numeric else sorted(self.found)
 
@@ -160,7 +163,7 @@ class SplitCheck:
             self._refuse(
                 row,
                 f"the label {name!r} in column {self.label_column!r} is not among those of the training data: "
-                f"{listed(self.known)}.",
+                f"{listed(self.known)}. Correct it, or declare it in training with --additional_labels.",
             )
 
 

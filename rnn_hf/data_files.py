@@ -76,6 +76,10 @@ class DataArguments:
     tags_column: str | None = field(
         default=None, metadata={"help": "Column of the tags (tagger): 'tags', or 'upos' in CoNLL-U."}
     )
+    additional_labels: list[str] | None = field(
+        default=None,
+        metadata={"help": "Labels that the model shall know though the training data lacks them, such as I-LST."},
+    )
     max_train_samples: int | None = field(
         default=None, metadata={"help": "Use only the first examples of the training data, for a quick try."}
     )

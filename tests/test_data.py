@@ -341,6 +341,12 @@ class TestLabels:
         assert corpus.label_names == ["z", "b", "a"]
         assert [row["labels"] for row in corpus.encode(tokenizer)["test"]] == [2, 1, 2, 1]
 
+    def test_those_that_training_data_lacks_can_be_declared(self, tmp_path):
+        train = write(tmp_path / "train.jsonl", json_lines([{"text": "x", "label": label} for label in "bdbdbdbd"]))
+        test = write(tmp_path / "test.jsonl", json_lines([{"text": "x", "label": "c"}]))
+        corpus = load(train_file=train, validation_file=train, test_file=test, additional_labels=["c", "d"])
+        assert corpus.label_names == ["b", "c", "d"]
+
 
 class TestClassLabels:
     """Columns whose labels are numbers with names."""
@@ -472,8 +478,10 @@ class TestSplits:
 
     def test_a_sorted_corpus_gives_every_split_every_label(self, tmp_path, tokenizer, streaming):
         rows = sorted(numbered(200), key=lambda row: row["label"])
-        encoded = load(train_file=save(rows, tmp_path / "a.csv"), streaming=streaming).encode(tokenizer)
-        assert all({row["labels"] for row in split} == {0, 1} for split in encoded.values())
+        corpus = load(train_file=save(rows, tmp_path / "a.csv"), streaming=streaming)
+        assert corpus.num_rows == {"train": 160, "validation": 20, "test": 20}
+        for split in corpus.encode(tokenizer).values():
+            assert {row["labels"] for row in split} == {0, 1}
 
     def test_first_examples_only(self, tmp_path, streaming):
         file = save(numbered(50), tmp_path / "a.csv")
@@ -810,7 +818,8 @@ class TestRefusedRows:
         other = save([*numbered(2), {"text": "x", "label": "new"}], tmp_path / "other.csv")
         files = {"train_file": train, "validation_file": train} | {f"{split}_file": other}
         assert refusal(**files, streaming=streaming) == (
-            f"{other}, row 3: the label 'new' in column 'label' is not among those of the training data: 'a', 'b'."
+            f"{other}, row 3: the label 'new' in column 'label' is not among those of the training data: 'a', 'b'. "
+            "Correct it, or declare it in training with --additional_labels."
         )
 
     @pytest.mark.parametrize("task", [CLASSIFY, TAG])
@@ -819,7 +828,7 @@ class TestRefusedRows:
         file = save(rows, tmp_path / "a.jsonl")
         message = refusal(task, test_file=file, needed=("test",), label_names=["a", "z"])
         assert message.startswith(f"{file}, row 2: the label 'b' in column ")
-        assert message.endswith("is not among those of the training data: 'a', 'z'.")
+        assert "is not among those of the training data: 'a', 'z'." in message
 
     @pytest.mark.parametrize(
         ("row", "fault"),
