@@ -78,10 +78,11 @@ def main() -> None:
     write_topics()
     write_tags()
 
-    # Few long articles: small batches for more steps, the mean of all states instead of the default, the maximum.
-    small = ["--hidden_size", "128", "--embedding_size", "128", "--per_device_train_batch_size", "16"]
-    topics = train("classifier", "topics", *small, "--num_train_epochs", "5", "--pooling", "mean")
-    tags = train("tagger", "tags", *small, "--num_train_epochs", "15")
+    # Little data: small models, and small batches for more steps. Long texts: the mean of all states decides.
+    sizes = ["--hidden_size", "96", "--embedding_size", "128", "--per_device_train_batch_size", "8"]
+    vocabulary = ["--vocab_size", "10000", "--lowercase", "true"]
+    topics = train("classifier", "topics", *sizes, *vocabulary, "--pooling", "mean", "--num_train_epochs", "6")
+    tags = train("tagger", "tags", *sizes)
 
     print("\nReloaded with pipeline:")
     classify: Callable[..., Any] = pipeline("text-classification", model=str(topics))

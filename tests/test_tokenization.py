@@ -158,9 +158,9 @@ class TestTraining:
         assert all(token.startswith("##") for token in tokens[1:])
 
     def test_wordpiece_reads_whole_sentences_without_spaces(self, trained, corpora):
-        sentence = "".join(corpora["japanese", False])[:900]
-        ids = trained("wordpiece", "japanese", is_split_into_words=False)(sentence)["input_ids"]
-        assert 1 not in ids
+        sentence = "".join(letter for text in corpora["japanese", False] for letter in text if letter.isalpha())[:900]
+        tokenizer = trained("wordpiece", "japanese", is_split_into_words=False)
+        assert tokenizer.unk_token_id not in tokenizer(sentence)["input_ids"]
 
     @pytest.mark.parametrize(("min_frequency", "known"), [(1, "abc"), (2, "ab"), (3, "a")])
     def test_rare_words_are_cut_off(self, min_frequency, known):
@@ -297,6 +297,12 @@ class TestEncodeTexts:
         assert all(ids and ids[-1] == tokenizer.eos_token_id for ids in encoded)
         assert encoded[0] == [tokenizer.eos_token_id]
         assert encoded[1] == tokenizer("東京")["input_ids"]
+
+    def test_long_texts_are_whole_unless_told(self, trained, corpora):
+        tokenizer, texts = trained("wordpiece", "english", is_split_into_words=False), corpora["english", False][:5]
+        encoded = encode_texts(tokenizer, texts)
+        assert encoded == [tokenizer(text)["input_ids"] for text in texts]
+        assert min(map(len, encoded)) > 100
 
     def test_no_texts(self, trained):
         assert encode_texts(trained("word"), []) == []
