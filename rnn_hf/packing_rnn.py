@@ -12,6 +12,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+# What running one more segment costs beside its tokens, counted in tokens, and how many places to cut are tried.
+# Measured with `scripts/benchmark.py layer`.
+_SEGMENT_COST = 64
+_MOST_CUTS = 16
+
 
 @dataclass(frozen=True)
 class Packing:
@@ -133,6 +138,11 @@ class Packing:
         return self.num_tokens == self.num_sequences * self.max_length
 
     @cached_property
+    def step_sizes(self) -> list[int]:
+        """`list[int]`: `batch_sizes` as numbers."""
+        return self.batch_sizes.tolist()
+
+    @cached_property
     def steps(self) -> Tensor:
         """`torch.LongTensor` of shape `[num_tokens]`: each packed token's place in its sequence, from 0."""
         steps = torch.arange(self.max_length).repeat_interleave(self.batch_sizes)
@@ -152,11 +162,75 @@ class Packing:
         return lengths.to(self.sorted_indices.device)
 
     @cached_property
+    def step_places(self) -> Tensor:
+        """`torch.LongTensor` of shape `[max_length]`: the packed place at which each step begins."""
+        return (self.batch_sizes.cumsum(0) - self.batch_sizes).to(self.sorted_indices.device)
+
+    @cached_property
+    def last_places(self) -> Tensor:
+        """`torch.LongTensor` of shape `[num_sequences]`: the packed place of each sequence's last token."""
+        rows = torch.arange(self.num_sequences, device=self.sorted_indices.device)
+        return self.step_places[self.sorted_lengths[: self.num_sequences] - 1] + rows
+
+    @cached_property
     def reversal(self) -> Tensor:
         """`torch.LongTensor` of shape `[num_tokens]`: the packed place of each token's mirror image in its sequence."""
-        first = (self.batch_sizes.cumsum(0) - self.batch_sizes).to(self.sorted_indices.device)
         mirrored = self.sorted_lengths[self.sorted_rows] - 1 - self.steps
-        return first[mirrored] + self.sorted_rows
+        return self.step_places[mirrored] + self.sorted_rows
+
+    @property
+    def segments(self) -> list[int]:
+        """`list[int]`: steps at which to cut the time axis, from 0 to the length of the longest sequence.
+
+        Sequences end there, so that a padded layout of each segment holds little padding.
+        """
+        return self._cut[0]
+
+    @property
+    def padded_cost(self) -> int:
+        """`int`: what running each segment padded costs: its tokens, its padding, and a constant, in tokens."""
+        return self._cut[1]
+
+    @cached_property
+    def _cut(self) -> tuple[list[int], int]:
+        """Find the segments that cost least, by dynamic programming over the lengths at which sequences end."""
+        if self.is_full:
+            return [0, self.max_length], self.num_tokens + _SEGMENT_COST
+        ends = (self.batch_sizes[1:] != self.batch_sizes[:-1]).nonzero().flatten() + 1
+        if len(ends) > _MOST_CUTS:
+            ends = ends[torch.linspace(0, len(ends) - 1, _MOST_CUTS).round().long()]
+        places = [0, *ends.tolist(), self.max_length]
+        rows = self.batch_sizes[places[:-1]].tolist()
+        costs, begins = [0], [0]
+        for end in range(1, len(places)):
+            options = [
+                costs[begin] + (places[end] - places[begin]) * rows[begin] + _SEGMENT_COST for begin in range(end)
+            ]
+            costs.append(min(options))
+            begins.append(options.index(costs[-1]))
+        cuts = [len(places) - 1]
+        while cuts[-1] > 0:
+            cuts.append(begins[cuts[-1]])
+        return [places[place] for place in reversed(cuts)], costs[-1]
+
+    def previous_places(self, reverse: bool = False) -> Tensor:
+        """Tell where the token before each token stands.
+
+        Args:
+            reverse (`bool`): Whether sequences are read from their last token to their first.
+
+        Returns:
+            `torch.LongTensor` of shape `[num_tokens]`: places in the packed tokens behind `num_sequences` initial
+            values, which come before each sequence's first token in reading order.
+        """
+        rows, steps = self.sorted_rows, self.steps
+        if reverse:
+            begins = steps == self.sorted_lengths[rows] - 1
+            before = self.step_places[(steps + 1).clamp(max=self.max_length - 1)]
+        else:
+            begins = steps == 0
+            before = self.step_places[(steps - 1).clamp(min=0)]
+        return torch.where(begins, rows, self.num_sequences + before + rows)
 
     @property
     def lengths(self) -> Tensor:

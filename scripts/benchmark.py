@@ -47,25 +47,28 @@ LABELS = {index: f"TAG{index}" for index in range(17)}
 STOCK = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn_tanh": nn.RNN, "rnn_relu": nn.RNN}
 
 
-def medians(runs: dict[str, Callable[[], Any]], repeat: int, seconds: float = 0.2) -> dict[str, float]:
-    """Time functions in turn: `repeat` rounds, each long enough to be measured.
+def medians(runs: dict[str, Callable[[], Any]], repeat: int, seconds: float = 0.1) -> dict[str, float]:
+    """Time functions in turn: `repeat` rounds, each of `seconds` for each function, or of one call of a slow one.
 
     Returns:
-        `dict[str, float]`: median seconds of one call of each.
+        `dict[str, float]`: median seconds of one call of each. What takes longer than 30 seconds is called once.
     """
-    calls = {}
+    calls, times = {}, {}
     for name, run in runs.items():
-        run()
         start = time.perf_counter()
         run()
-        calls[name] = max(1, round(seconds / max(len(runs), 1) / max(time.perf_counter() - start, 1e-7)))
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeat):
-        for name, run in runs.items():
+        times[name] = [time.perf_counter() - start]
+        if times[name][0] < 30:
             start = time.perf_counter()
-            for _ in range(calls[name]):
-                run()
-            times[name].append((time.perf_counter() - start) / calls[name])
+            run()
+            calls[name] = max(1, round(seconds / max(time.perf_counter() - start, 1e-7)))
+            times[name] = []
+    for _ in range(repeat):
+        for name, count in calls.items():
+            start = time.perf_counter()
+            for _ in range(count):
+                runs[name]()
+            times[name].append((time.perf_counter() - start) / count)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -93,10 +96,10 @@ def layer_runs(cell: str, mode: str, lengths: list[int], size: int, bf16: bool =
     """Make a call of our recurrence, and one of stock torch on a `PackedSequence`, for the same layer and input."""
     rnn = make_rnn(cell, size)
     packed = pack_sequence([torch.randn(length, size) for length in lengths], enforce_sorted=False)
-    packing = Packing.from_batch_sizes(packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
     parameters = list(rnn.parameters())
 
     def ours(data: Tensor) -> Tensor:
+        packing = Packing.from_batch_sizes(packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
         return run_recurrence(rnn, data, packing).states[-1]
 
     def stock(data: Tensor) -> Tensor:

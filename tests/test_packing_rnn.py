@@ -1,12 +1,14 @@
 """The packed and the padded layout."""
 
+from itertools import combinations, pairwise
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import few, random_vectors, seeds, some_lengths
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence
 
-from rnn_hf.packing_rnn import Packing
+from rnn_hf.packing_rnn import _SEGMENT_COST, Packing
 
 
 @st.composite
@@ -129,3 +131,58 @@ def test_gradients_flow_through_packing_and_padding():
     packing = Packing.from_mask(mask)
     packing.pad(packing.pack(padded) * 3).sum().backward()
     assert torch.equal(padded.grad, 3.0 * mask.unsqueeze(-1).expand(2, 3, 4))
+
+
+def packing_of(lengths) -> Packing:
+    return Packing.from_mask(torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1))
+
+
+@given(some_lengths, st.booleans())
+@few(50)
+def test_each_token_knows_the_one_before_it_in_either_direction(lengths, reverse):
+    packing = packing_of(lengths)
+    places = pack_sequence([torch.full((n,), row) * 100 + torch.arange(n) for row, n in enumerate(lengths)], False).data
+    initial = -1 - packing.sorted_indices
+    previous = torch.cat([initial, places])[packing.previous_places(reverse)]
+    for place, before in zip(places.tolist(), previous.tolist(), strict=True):
+        row, step = divmod(place, 100)
+        begins = step == (lengths[row] - 1 if reverse else 0)
+        assert before == (-1 - row if begins else place + (1 if reverse else -1))
+
+
+@given(some_lengths)
+@few(30)
+def test_last_places_are_those_of_the_last_tokens_longest_sequence_first(lengths):
+    packing = packing_of(lengths)
+    last_steps = packing.steps[packing.last_places]
+    assert last_steps.tolist() == sorted((length - 1 for length in lengths), reverse=True)
+    assert packing.sorted_rows[packing.last_places].tolist() == list(range(len(lengths)))
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=60))
+@few(100)
+def test_cuts_increase_from_0_to_the_longest_length_and_are_where_sequences_end(lengths):
+    cuts = packing_of(lengths).segments
+    assert cuts[0] == 0
+    assert cuts[-1] == max(lengths)
+    assert cuts == sorted(set(cuts))
+    assert set(cuts[1:]) <= set(lengths)
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=6))
+@few(100)
+def test_no_other_cuts_cost_less(lengths):
+    def cost(cuts):
+        return sum(
+            (end - begin) * sum(length > begin for length in lengths) + _SEGMENT_COST for begin, end in pairwise(cuts)
+        )
+
+    ends = sorted(set(lengths) - {max(lengths)})
+    choices = [chosen for size in range(len(ends) + 1) for chosen in combinations(ends, size)]
+    least = min(cost([0, *chosen, max(lengths)]) for chosen in choices)
+    packing = packing_of(lengths)
+    assert cost(packing.segments) == packing.padded_cost == least
+
+
+def test_a_few_steps_of_padding_are_cheaper_than_a_cut():
+    assert packing_of([500, 200, 200, 195]).segments == [0, 200, 500]

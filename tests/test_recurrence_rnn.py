@@ -1,7 +1,5 @@
 """Recurrent layers over packed sequences, against torch's own on a `PackedSequence`."""
 
-from itertools import combinations, pairwise
-
 import pytest
 import torch
 from hypothesis import given
@@ -11,14 +9,16 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from rnn_hf.packing_rnn import Packing
-from rnn_hf.recurrence_rnn import _SEGMENT_COST, LockedDropout, _cut, choose_path, run_recurrence
+from rnn_hf.recurrence_rnn import LockedDropout, choose_path, run_recurrence
 
-PATHS = ("packed", "padded")
 INPUT_SIZE, HIDDEN_SIZE = 5, 4
 VERY_UNEVEN = [200, 1, 1, 3, 57, 1, 120]
 
 # From one sequence of one token to batches that are cut into several segments, some of them padded.
 uneven_lengths = st.lists(st.one_of(st.integers(1, 9), st.sampled_from([1, 2, 40, 110])), min_size=1, max_size=6)
+
+
+CELLS_AND_PATHS = [(cell, path) for cell in CELLS for path in ("packed", "stepwise")] + [("lstm", "padded")]
 
 
 def stock(cell, num_layers=1, bidirectional=False, seed=0) -> nn.RNNBase:
@@ -29,6 +29,10 @@ def stock(cell, num_layers=1, bidirectional=False, seed=0) -> nn.RNNBase:
     if cell == "gru":
         return nn.GRU(**sizes, bidirectional=bidirectional)
     return nn.RNN(**sizes, bidirectional=bidirectional, nonlinearity=cell.removeprefix("rnn_"))
+
+
+def paths_of(rnn) -> tuple[str, ...]:
+    return ("packed", "stepwise", "padded") if rnn.mode == "LSTM" else ("packed", "stepwise")
 
 
 def packing_of(lengths) -> Packing:
@@ -79,7 +83,7 @@ def assert_paths_equal_torch(rnn, lengths, with_states, seed):
     sequences = random_vectors(lengths, INPUT_SIZE, seed, dtype)
     states = random_states(rnn, len(lengths), seed, dtype) if with_states else ()
     expected = results(by_torch, rnn, sequences, states)
-    for path in PATHS:
+    for path in paths_of(rnn):
         assert_same(results(by_path(path), rnn, sequences, states), expected, **tolerances)
 
 
@@ -87,20 +91,20 @@ def assert_paths_equal_torch(rnn, lengths, with_states, seed):
 @pytest.mark.parametrize("cell", CELLS)
 @given(uneven_lengths, st.integers(1, 3), st.booleans(), seeds)
 @few(25)
-def test_both_paths_equal_torch(cell, bidirectional, lengths, num_layers, with_states, seed):
+def test_all_paths_equal_torch(cell, bidirectional, lengths, num_layers, with_states, seed):
     assert_paths_equal_torch(stock(cell, num_layers, bidirectional, seed), lengths, with_states, seed)
 
 
 @pytest.mark.parametrize("bidirectional", DIRECTIONS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_both_paths_equal_torch_on_very_uneven_lengths(cell, bidirectional):
-    assert len(_cut(packing_of(VERY_UNEVEN))) > 3
+def test_all_paths_equal_torch_on_very_uneven_lengths(cell, bidirectional):
+    assert len(packing_of(VERY_UNEVEN).segments) > 3
     assert_paths_equal_torch(stock(cell, 2, bidirectional), VERY_UNEVEN, with_states=True, seed=1)
 
 
 @pytest.mark.parametrize("bidirectional", DIRECTIONS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_both_paths_equal_torch_on_more_lengths_than_places_to_cut(cell, bidirectional):
+def test_all_paths_equal_torch_on_more_lengths_than_places_to_cut(cell, bidirectional):
     assert_paths_equal_torch(stock(cell, 1, bidirectional), list(range(1, 90, 2)), with_states=True, seed=2)
 
 
@@ -119,9 +123,8 @@ def assert_near(found, precise, tolerance, gradient_tolerance):
         assert (found[name].float() - value).norm() < room * value.norm(), name
 
 
-@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("bidirectional", DIRECTIONS)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "path"), CELLS_AND_PATHS)
 def test_bfloat16_is_near_single_precision(cell, bidirectional, path):
     lengths = [30, 1, 7, 7, 2]
     rnn = stock(cell, 2, bidirectional).bfloat16()
@@ -138,9 +141,8 @@ def test_bfloat16_is_near_single_precision(cell, bidirectional, path):
     assert_near(found, precise, 0.05, 0.3 if cell == "rnn_relu" else 0.05)
 
 
-@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("bidirectional", DIRECTIONS)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "path"), CELLS_AND_PATHS)
 def test_autocast_to_bfloat16_is_near_single_precision(cell, bidirectional, path):
     rnn = stock(cell, 2, bidirectional)
     sequences = random_vectors(VERY_UNEVEN, INPUT_SIZE, seed=3)
@@ -151,29 +153,15 @@ def test_autocast_to_bfloat16_is_near_single_precision(cell, bidirectional, path
     assert_near(found, precise, 0.1, 0.5 if cell == "rnn_relu" else 0.1)
 
 
-def test_relu_cells_do_not_explode_on_padding():
-    rnn = stock("rnn_relu", bidirectional=True)
-    with torch.no_grad():
-        for name, parameter in rnn.named_parameters():
-            parameter.copy_(8 * torch.eye(HIDDEN_SIZE) if "weight_hh" in name else torch.ones_like(parameter))
-    # States are 0 on these tokens; on padding they would grow eightfold with each step, beyond all numbers.
-    sequences = [-100 * torch.ones(length, INPUT_SIZE) for length in (61, 1)]
-    assert _cut(packing_of([61, 1])) == [0, 61]
-    found = results(by_path("padded"), rnn, sequences)
-    assert all(value.isfinite().all() for value in found.values())
-    assert_same(found, results(by_torch, rnn, sequences))
-
-
 @pytest.mark.parametrize("bidirectional", DIRECTIONS)
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", ["packed", "stepwise"])
 def test_relu_cells_have_finite_gradients_on_very_uneven_lengths(path, bidirectional):
     rnn = stock("rnn_relu", 3, bidirectional)
     found = results(by_path(path), rnn, random_vectors([900, 1, 1, 333, 2], INPUT_SIZE, seed=4))
     assert all(value.isfinite().all() for value in found.values())
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "path"), CELLS_AND_PATHS)
 def test_states_of_every_layer_are_returned(cell, path):
     rnn = stock(cell, 3, bidirectional=True)
     packed = pack_sequence(random_vectors([4, 2, 7], INPUT_SIZE, seed=5), enforce_sorted=False)
@@ -199,7 +187,7 @@ def test_sequences_without_a_token_keep_their_initial_state(cell, lengths, place
     packed = pack_sequence(random_vectors(lengths, INPUT_SIZE, seed), enforce_sorted=False)
     without = packing_of(lengths)
     data = without.pack(torch.nn.utils.rnn.pad_packed_sequence(packed, batch_first=True)[0])
-    for path in PATHS:
+    for path in paths_of(rnn):
         layers, *final = run_recurrence(rnn, data, packing, *states, path=path)
         expected_layers, *expected = run_recurrence(rnn, data, without, *(one[:, real] for one in states), path=path)
         torch.testing.assert_close(layers[-1], expected_layers[-1])
@@ -214,7 +202,7 @@ def test_a_batch_without_any_token_returns_its_initial_states(cell):
     rnn = stock(cell, 2, bidirectional=True)
     packing = Packing.from_mask(torch.zeros(3, 4))
     states = random_states(rnn, 3, seed=6)
-    for path in PATHS:
+    for path in paths_of(rnn):
         layers, *final = run_recurrence(rnn, torch.empty(0, INPUT_SIZE), packing, *states, path=path)
         assert [layer.shape for layer in layers] == [(0, 2 * HIDDEN_SIZE)] * 2
         assert all(torch.equal(one, initial) for one, initial in zip(final, states, strict=False))
@@ -225,7 +213,7 @@ def test_input_may_lie_in_memory_in_any_order():
     for cell in CELLS:
         rnn = stock(cell, bidirectional=True)
         data = torch.randn(INPUT_SIZE, 6, generator=generator(0)).t()
-        for path in PATHS:
+        for path in paths_of(rnn):
             strided = run_recurrence(rnn, data, packing, path=path)
             torch.testing.assert_close(strided.h_n, run_recurrence(rnn, data.contiguous(), packing, path=path).h_n)
 
@@ -237,7 +225,6 @@ def test_the_chosen_path_equals_torch_in_training_and_inference(cell, bidirectio
     packed = pack_sequence(random_vectors(VERY_UNEVEN, INPUT_SIZE, seed=7), enforce_sorted=False)
     for grad in (True, False):
         with torch.set_grad_enabled(grad):
-            assert choose_path(rnn, packed.data) in PATHS
             expected = by_torch(rnn, packed)
             for one, other in zip(by_path(None)(rnn, packed), expected, strict=True):
                 torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
@@ -255,35 +242,40 @@ def test_a_module_without_biases_equals_torch(cell):
     )
     sequences = random_vectors([30, 1, 4], INPUT_SIZE, seed=8)
     expected = results(by_torch, bare, sequences)
-    for path in PATHS:
+    for path in paths_of(rnn):
         assert_same(results(by_path(path), bare, sequences), expected)
 
 
-@given(st.lists(st.integers(1, 400), min_size=1, max_size=60))
-@few(100)
-def test_cuts_increase_from_0_to_the_longest_length_and_are_where_sequences_end(lengths):
-    cuts = _cut(packing_of(lengths))
-    assert cuts[0] == 0
-    assert cuts[-1] == max(lengths)
-    assert cuts == sorted(set(cuts))
-    assert set(cuts[1:]) <= set(lengths)
+def bare_packing(batch_size, length) -> tuple[torch.Tensor, Packing]:
+    return torch.empty(batch_size * length, INPUT_SIZE), packing_of([length] * batch_size)
 
 
-@given(st.lists(st.integers(1, 300), min_size=1, max_size=6))
-@few(100)
-def test_no_other_cuts_cost_less(lengths):
-    def cost(cuts):
-        return sum(
-            (end - begin) * sum(length > begin for length in lengths) + _SEGMENT_COST for begin, end in pairwise(cuts)
-        )
+class TestChoiceOfPath:
+    @pytest.mark.parametrize("cell", ["gru", "rnn_tanh", "rnn_relu"])
+    def test_cells_without_onednn_step_in_training_and_are_packed_in_inference(self, cell):
+        rnn, (data, packing) = stock(cell), bare_packing(8, 20)
+        assert choose_path(rnn, data, packing) == "stepwise"
+        with torch.no_grad():
+            assert choose_path(rnn, data, packing) == "packed"
 
-    ends = sorted(set(lengths) - {max(lengths)})
-    choices = [chosen for size in range(len(ends) + 1) for chosen in combinations(ends, size)]
-    assert cost(_cut(packing_of(lengths))) == min(cost([0, *chosen, max(lengths)]) for chosen in choices)
+    def test_an_lstm_is_padded_where_sequences_are_long_and_alike(self):
+        rnn, (data, packing) = stock("lstm"), bare_packing(32, 100)
+        assert choose_path(rnn, data, packing) == "padded"
+        with torch.no_grad():
+            assert choose_path(rnn, data, packing) == "padded"
 
+    @pytest.mark.parametrize("lengths", [[1] * 8, list(range(1, 26))])
+    def test_an_lstm_is_not_padded_where_sequences_are_short_or_uneven(self, lengths):
+        rnn, packing = stock("lstm"), packing_of(lengths)
+        data = torch.empty(sum(lengths), INPUT_SIZE)
+        assert choose_path(rnn, data, packing) == "stepwise"
+        with torch.no_grad():
+            assert choose_path(rnn, data, packing) == "packed"
 
-def test_a_few_steps_of_padding_are_cheaper_than_a_cut():
-    assert _cut(packing_of([500, 200, 200, 195])) == [0, 200, 500]
+    def test_only_an_lstm_can_be_padded(self):
+        data, packing = bare_packing(2, 3)
+        with pytest.raises(ValueError, match=r"A GRU has the paths 'packed', 'stepwise'; got 'padded'"):
+            run_recurrence(stock("gru"), data, packing, path="padded")
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -338,7 +330,7 @@ def test_locked_dropout_does_nothing_in_evaluation_or_at_probability_0():
     assert LockedDropout(0.0)(states, packing) is states
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", ["packed", "stepwise"])
 def test_dropout_acts_between_layers(path):
     rnn, packing, dropout = stock("gru", 2), packing_of([3, 2]), LockedDropout(0.5)
     data = torch.randn(5, INPUT_SIZE, generator=generator(1))

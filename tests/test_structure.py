@@ -15,6 +15,7 @@ CORE_REQUIREMENTS = {"torch", "transformers", "tokenizers", "huggingface_hub", "
 # From what everything builds on, to what builds on everything.
 LAYERS = [
     {"configuration_rnn", "packing_rnn"},
+    {"padded_rnn", "stepwise_rnn"},
     {"recurrence_rnn"},
     {"modeling_rnn", "tokenization"},
     {"data_collator", "data_files"},
