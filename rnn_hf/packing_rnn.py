@@ -14,7 +14,7 @@ from torch import Tensor
 
 # What running one more segment costs beside its tokens, counted in tokens, and how many places to cut are tried.
 # Measured with `scripts/benchmark.py layer`.
-_SEGMENT_COST = 64
+SEGMENT_COST = 64
 _MOST_CUTS = 16
 
 
@@ -117,15 +117,15 @@ class Packing:
         """`int`: number of sequences, those of length 0 included."""
         return self.sorted_indices.shape[0]
 
-    @property
+    @cached_property
     def num_sequences(self) -> int:
         """`int`: number of sequences that have at least one token."""
-        return int(self.batch_sizes[0]) if len(self.batch_sizes) else 0
+        return int(self.batch_sizes[0]) if self.max_length else 0
 
     @property
     def max_length(self) -> int:
         """`int`: length of the longest sequence."""
-        return len(self.batch_sizes)
+        return self.batch_sizes.shape[0]
 
     @cached_property
     def num_tokens(self) -> int:
@@ -135,7 +135,7 @@ class Packing:
     @cached_property
     def is_full(self) -> bool:
         """`bool`: whether all sequences with a token are equally long."""
-        return self.num_tokens == self.num_sequences * self.max_length
+        return self.max_length == 0 or int(self.batch_sizes[-1]) == self.num_sequences
 
     @cached_property
     def step_sizes(self) -> list[int]:
@@ -195,7 +195,7 @@ class Packing:
     def _cut(self) -> tuple[list[int], int]:
         """Find the segments that cost least, by dynamic programming over the lengths at which sequences end."""
         if self.is_full:
-            return [0, self.max_length], self.num_tokens + _SEGMENT_COST
+            return [0, self.max_length], self.num_sequences * self.max_length + SEGMENT_COST
         ends = (self.batch_sizes[1:] != self.batch_sizes[:-1]).nonzero().flatten() + 1
         if len(ends) > _MOST_CUTS:
             ends = ends[torch.linspace(0, len(ends) - 1, _MOST_CUTS).round().long()]
@@ -204,7 +204,7 @@ class Packing:
         costs, begins = [0], [0]
         for end in range(1, len(places)):
             options = [
-                costs[begin] + (places[end] - places[begin]) * rows[begin] + _SEGMENT_COST for begin in range(end)
+                costs[begin] + (places[end] - places[begin]) * rows[begin] + SEGMENT_COST for begin in range(end)
             ]
             costs.append(min(options))
             begins.append(options.index(costs[-1]))
@@ -254,4 +254,4 @@ class Packing:
         return padded.index_copy_(0, self.positions, packed).view(self.batch_size, self.sequence_length, *rest)
 
 
-__all__ = ["Packing"]
+__all__ = ["SEGMENT_COST", "Packing"]

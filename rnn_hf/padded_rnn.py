@@ -18,7 +18,7 @@ _SATURATED = 1e4
 
 
 def run_full(
-    packed: Tensor, packing: Packing, state: tuple[Tensor, ...], weights: Sequence[Sequence[Tensor]]
+    packed: Tensor, packing: Packing, state: tuple[Tensor, ...], weights: Sequence[Tensor]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Run all directions of a layer over sequences of the same length.
 
@@ -26,13 +26,13 @@ def run_full(
         packed (`torch.Tensor` of shape `[num_tokens, input_size]`): Input in packed layout.
         packing ([`Packing`]): The layout, without padding (`is_full`).
         state (`tuple[torch.Tensor]`): `h_0` and `c_0`, `[directions, num_sequences, hidden_size]`.
-        weights (`Sequence[Sequence[torch.Tensor]]`): For each direction, those of `nn.LSTM`.
+        weights (`Sequence[torch.Tensor]`): Those of `nn.LSTM`, direction by direction.
 
     Returns:
         The states `[num_tokens, directions * hidden_size]`, and the final state in the form of the initial one.
     """
     padded = packed.view(packing.max_length, packing.num_sequences, -1)
-    states, *final = _lstm(padded, state, [weight for direction in weights for weight in direction], len(weights) == 2)
+    states, *final = _lstm(padded, state, weights, bidirectional=state[0].shape[0] == 2)
     return states.flatten(0, 1), tuple(final)
 
 

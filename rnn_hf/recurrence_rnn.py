@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .packing_rnn import Packing
+from .packing_rnn import SEGMENT_COST, Packing
 from .padded_rnn import run_full, run_padded
 from .stepwise_rnn import run_steps
 
@@ -25,8 +25,11 @@ _CELLS: dict[str, Callable[..., Any]] = {
     "RNN_RELU": torch.rnn_relu,
 }
 
-# What one more step costs beside its tokens, counted in tokens; measured with `scripts/benchmark.py layer`.
-_STEP_COST = 3.5
+# What a step costs beside its tokens, and a token, in the unit of `Packing.padded_cost`; measured with
+# `scripts/benchmark.py layer`. In training the steps' many little operations weigh less the larger the state is.
+_STEP_COST = 3
+_TRAINING_STEP_COST_TIMES_HIDDEN_SIZE = 900
+_TOKEN_COST = 1.1
 
 
 class LockedDropout(nn.Module):
@@ -136,17 +139,19 @@ def run_recurrence(
 
     layers: list[Tensor] = []
     finals: list[tuple[Tensor, ...]] = []
+    all_weights: list[Any] = rnn._flat_weights
+    num_weights = len(all_weights) // rnn.num_layers
     for layer in range(rnn.num_layers):
-        chosen = slice(layer * directions, (layer + 1) * directions)
-        layer_state = tuple(part[chosen] for part in state)
+        layer_state = tuple(part[layer * directions : (layer + 1) * directions] for part in state)
         if packed.shape[0] == 0:
             packed, final = packed.new_zeros(0, directions * rnn.hidden_size), layer_state
         else:
             if layer > 0 and dropout is not None:
                 packed = dropout(packed, packing)
+            weights = all_weights[layer * num_weights : (layer + 1) * num_weights]
             # Sequences without a token keep their initial state.
             present = tuple(part[:, : packing.num_sequences].contiguous() for part in layer_state)
-            packed, final = run_layer(rnn, rnn.all_weights[chosen], packed, packing, present)
+            packed, final = run_layer(rnn, weights, packed, packing, present)
             if packing.num_sequences < packing.batch_size:
                 final = tuple(
                     torch.cat([part.to(first.dtype), first[:, packing.num_sequences :]], dim=1)
@@ -154,8 +159,11 @@ def run_recurrence(
                 )
         layers.append(packed)
         finals.append(final)
-    unsorted = [torch.cat(parts)[:, packing.unsorted_indices] for parts in zip(*finals, strict=True)]
-    return RecurrentOutput(layers, unsorted[0], unsorted[1] if has_cell_state else None)
+    h_n, *c_n = (
+        (parts[0] if len(parts) == 1 else torch.cat(parts)).index_select(1, packing.unsorted_indices)
+        for parts in zip(*finals, strict=True)
+    )
+    return RecurrentOutput(layers, h_n, c_n[0] if has_cell_state else None)
 
 
 def choose_path(rnn: nn.RNNBase, packed: Tensor, packing: Packing) -> str:
@@ -167,15 +175,22 @@ def choose_path(rnn: nn.RNNBase, packed: Tensor, packing: Packing) -> str:
         packing ([`Packing`]): The layout.
 
     Returns:
-        `str`: On CUDA `"packed"`. Else of an LSTM `"padded"`, unless there are too few tokens, or too much padding,
-        for its costs. Otherwise `"stepwise"` where there will be gradients, and `"packed"` where not.
+        `str`: On CUDA `"packed"`. Else of an LSTM `"padded"`, unless padding and segments cost more than stepping.
+        Otherwise `"stepwise"` where there will be gradients, and `"packed"` where not.
     """
     if packed.device.type == "cuda":
         return "packed"
-    stepping = "stepwise" if torch.is_grad_enabled() else "packed"
+    in_training = torch.is_grad_enabled()
+    stepping = "stepwise" if in_training else "packed"
     if rnn.mode != "LSTM" or packed.device.type != "cpu":
         return stepping
-    return "padded" if packing.padded_cost < packing.num_tokens + _STEP_COST * packing.max_length else stepping
+    if in_training and packing.is_full:
+        return "padded"
+    step_cost = _TRAINING_STEP_COST_TIMES_HIDDEN_SIZE / rnn.hidden_size if in_training else _STEP_COST
+    stepping_cost = _TOKEN_COST * packed.shape[0] + step_cost * packing.max_length
+    if packed.shape[0] + SEGMENT_COST >= stepping_cost:  # spares a few tokens the search for segments
+        return stepping
+    return "padded" if packing.padded_cost < stepping_cost else stepping
 
 
 def _initial_state(
@@ -192,13 +207,13 @@ def _initial_state(
 
 
 def _packed_layer(
-    rnn: nn.RNNBase, weights: Sequence[Sequence[Tensor]], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
+    rnn: nn.RNNBase, weights: Sequence[Tensor], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     states, *final = _CELLS[rnn.mode](
         packed,
         packing.batch_sizes,
         state if len(state) == 2 else state[0],
-        [weight for direction in weights for weight in direction],
+        weights,
         rnn.bias,
         1,
         0.0,
@@ -209,13 +224,13 @@ def _packed_layer(
 
 
 def _stepwise_layer(
-    rnn: nn.RNNBase, weights: Sequence[Sequence[Tensor]], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
+    rnn: nn.RNNBase, weights: Sequence[Tensor], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     return _by_direction(partial(run_steps, rnn.mode, packed, packing), weights, state)
 
 
 def _padded_layer(
-    rnn: nn.RNNBase, weights: Sequence[Sequence[Tensor]], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
+    rnn: nn.RNNBase, weights: Sequence[Tensor], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     if packing.is_full:
         return run_full(packed, packing, state, weights)
@@ -224,14 +239,17 @@ def _padded_layer(
 
 def _by_direction(
     run: Callable[..., tuple[Tensor, tuple[Tensor, ...]]],
-    weights: Sequence[Sequence[Tensor]],
+    weights: Sequence[Tensor],
     state: tuple[Tensor, ...],
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Run each direction on its own, and join states and final states."""
     states, finals = [], []
-    for direction, direction_weights in enumerate(weights):
+    directions = state[0].shape[0]
+    num_weights = len(weights) // directions
+    for direction in range(directions):
         initial = tuple(part[direction] for part in state)
-        direction_states, final = run(initial, direction_weights, reverse=direction == 1)
+        of_direction = weights[direction * num_weights : (direction + 1) * num_weights]
+        direction_states, final = run(initial, of_direction, reverse=direction == 1)
         states.append(direction_states)
         finals.append(final)
     if len(states) == 1:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from strategies import few, random_vectors, seeds, some_lengths
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence
 
-from rnn_hf.packing_rnn import _SEGMENT_COST, Packing
+from rnn_hf.packing_rnn import SEGMENT_COST, Packing
 
 
 @st.composite
@@ -174,7 +174,7 @@ def test_cuts_increase_from_0_to_the_longest_length_and_are_where_sequences_end(
 def test_no_other_cuts_cost_less(lengths):
     def cost(cuts):
         return sum(
-            (end - begin) * sum(length > begin for length in lengths) + _SEGMENT_COST for begin, end in pairwise(cuts)
+            (end - begin) * sum(length > begin for length in lengths) + SEGMENT_COST for begin, end in pairwise(cuts)
         )
 
     ends = sorted(set(lengths) - {max(lengths)})

@@ -36,7 +36,7 @@ def paths_of(rnn) -> tuple[str, ...]:
 
 
 def packing_of(lengths) -> Packing:
-    return Packing.from_mask(torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1))
+    return Packing.from_mask(torch.arange(max(lengths)) < torch.tensor(list(lengths)).unsqueeze(1))
 
 
 def random_states(rnn, batch_size, seed, dtype=torch.float32) -> tuple[torch.Tensor, ...]:
@@ -259,18 +259,21 @@ class TestChoiceOfPath:
             assert choose_path(rnn, data, packing) == "packed"
 
     def test_an_lstm_is_padded_where_sequences_are_long_and_alike(self):
-        rnn, (data, packing) = stock("lstm"), bare_packing(32, 100)
+        rnn, (data, packing) = nn.LSTM(256, 256), bare_packing(32, 100)
         assert choose_path(rnn, data, packing) == "padded"
         with torch.no_grad():
             assert choose_path(rnn, data, packing) == "padded"
 
-    @pytest.mark.parametrize("lengths", [[1] * 8, list(range(1, 26))])
-    def test_an_lstm_is_not_padded_where_sequences_are_short_or_uneven(self, lengths):
-        rnn, packing = stock("lstm"), packing_of(lengths)
-        data = torch.empty(sum(lengths), INPUT_SIZE)
+    def test_an_lstm_is_not_padded_where_sequences_are_short_and_uneven(self):
+        rnn, packing = nn.LSTM(256, 256), packing_of(range(1, 26))
+        data = torch.empty(packing.num_tokens, 256)
         assert choose_path(rnn, data, packing) == "stepwise"
         with torch.no_grad():
             assert choose_path(rnn, data, packing) == "packed"
+
+    def test_a_single_token_is_not_worth_a_segment_in_inference(self):
+        with torch.no_grad():
+            assert choose_path(stock("lstm"), *bare_packing(1, 1)) == "packed"
 
     def test_only_an_lstm_can_be_padded(self):
         data, packing = bare_packing(2, 3)
