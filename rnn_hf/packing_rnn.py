@@ -6,16 +6,19 @@ Packed: `[num_tokens, ...]`, the layout of `torch.nn.utils.rnn.PackedSequence`: 
 sequences, then all second tokens, and so on, with the longest sequence first in each step. It holds no padding.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 # What running one more segment costs beside its tokens, counted in tokens, and how many places to cut are tried.
-# Measured with `scripts/benchmark.py layer`.
+# Measured with `scripts/benchmark.py layer`. Longer segments than of so many tokens take memory and save no time.
 SEGMENT_COST = 64
 _MOST_CUTS = 16
+_MOST_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,9 @@ class Packing:
                 Nonzero where there is a token: padding may stand right, left, or between tokens.
         """
         mask = attention_mask != 0
+        if mask.shape[0] == 1 and mask.all():
+            row = torch.zeros(1, dtype=torch.long, device=mask.device)
+            return cls(torch.ones(mask.shape[1], dtype=torch.long), row, row, mask.shape[1])
         lengths = mask.sum(dim=1)
         sorted_indices = lengths.argsort(descending=True, stable=True)
         steps = torch.arange(mask.shape[1], device=mask.device)
@@ -182,7 +188,8 @@ class Packing:
     def segments(self) -> list[int]:
         """`list[int]`: steps at which to cut the time axis, from 0 to the length of the longest sequence.
 
-        Sequences end there, so that a padded layout of each segment holds little padding.
+        Sequences end there, so that a padded layout of each segment holds little padding; and the parts are of
+        bounded size.
         """
         return self._cut[0]
 
@@ -195,7 +202,8 @@ class Packing:
     def _cut(self) -> tuple[list[int], int]:
         """Find the segments that cost least, by dynamic programming over the lengths at which sequences end."""
         if self.is_full:
-            return [0, self.max_length], self.num_sequences * self.max_length + SEGMENT_COST
+            cost = self.num_sequences * self.max_length + SEGMENT_COST
+            return self._bounded([0, self.max_length]), cost
         ends = (self.batch_sizes[1:] != self.batch_sizes[:-1]).nonzero().flatten() + 1
         if len(ends) > _MOST_CUTS:
             ends = ends[torch.linspace(0, len(ends) - 1, _MOST_CUTS).round().long()]
@@ -211,7 +219,15 @@ class Packing:
         cuts = [len(places) - 1]
         while cuts[-1] > 0:
             cuts.append(begins[cuts[-1]])
-        return [places[place] for place in reversed(cuts)], costs[-1]
+        return self._bounded([places[place] for place in reversed(cuts)]), costs[-1]
+
+    def _bounded(self, segments: list[int]) -> list[int]:
+        """Cut long segments into equal ones of bounded size."""
+        bounded = [0]
+        for begin, end in pairwise(segments):
+            parts = math.ceil((end - begin) * int(self.batch_sizes[begin]) / _MOST_TOKENS)
+            bounded += [begin + (end - begin) * part // parts for part in range(1, parts + 1)]
+        return bounded
 
     def previous_places(self, reverse: bool = False) -> Tensor:
         """Tell where the token before each token stands.
@@ -243,12 +259,20 @@ class Packing:
         columns = self.steps if self.columns is None else self.columns[self.sorted_rows, self.steps]
         return self.sorted_indices[self.sorted_rows] * self.sequence_length + columns
 
+    @property
+    def _is_one_row(self) -> bool:
+        return self.batch_size == 1 and self.max_length == self.sequence_length
+
     def pack(self, padded: Tensor) -> Tensor:
         """Take `[batch_size, sequence_length, ...]` to `[num_tokens, ...]`."""
+        if self._is_one_row:
+            return padded[0]
         return padded.flatten(0, 1).index_select(0, self.positions)
 
     def pad(self, packed: Tensor, value: float = 0.0) -> Tensor:
         """Take `[num_tokens, ...]` to `[batch_size, sequence_length, ...]`, with `value` where no token is."""
+        if self._is_one_row:
+            return packed.unsqueeze(0)
         rest = packed.shape[1:]
         padded = packed.new_full((self.batch_size * self.sequence_length, *rest), value)
         return padded.index_copy_(0, self.positions, packed).view(self.batch_size, self.sequence_length, *rest)

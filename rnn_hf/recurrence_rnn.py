@@ -175,14 +175,14 @@ def choose_path(rnn: nn.RNNBase, packed: Tensor, packing: Packing) -> str:
         packing ([`Packing`]): The layout.
 
     Returns:
-        `str`: On CUDA `"packed"`. Else of an LSTM `"padded"`, unless padding and segments cost more than stepping.
-        Otherwise `"stepwise"` where there will be gradients, and `"packed"` where not.
+        `str`: On CUDA, and for a single step, `"packed"`. Else of an LSTM `"padded"`, unless padding and segments cost
+        more than stepping. Otherwise `"stepwise"` where there will be gradients, and `"packed"` where not.
     """
-    if packed.device.type == "cuda":
+    if packed.device.type == "cuda" or packing.max_length <= 1:
         return "packed"
     in_training = torch.is_grad_enabled()
     stepping = "stepwise" if in_training else "packed"
-    if rnn.mode != "LSTM" or packed.device.type != "cpu":
+    if rnn.mode != "LSTM" or packed.device.type != "cpu" or (packing.num_sequences == 1 and not in_training):
         return stepping
     if in_training and packing.is_full:
         return "padded"
@@ -232,7 +232,7 @@ def _stepwise_layer(
 def _padded_layer(
     rnn: nn.RNNBase, weights: Sequence[Tensor], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    if packing.is_full:
+    if packing.is_full and len(packing.segments) == 2:
         return run_full(packed, packing, state, weights)
     return _by_direction(partial(run_padded, packed, packing), weights, state)
 

@@ -141,25 +141,23 @@ class _GruSteps(torch.autograd.Function):
         r, z, n = gates.split(size, dim=1)
         previous = _previous(states, h_0, packing, reverse)
         # The gradient of each gate's sum is that of the state times a factor known beforehand.
-        factors = states.new_empty(num_tokens, 3, size)
+        d_gates = states.new_empty(num_tokens, 3, size)  # of the sums that W_hh makes; holds the factors first
         factor_n = (1 - z) * (1 - n * n)
-        torch.mul(factor_n * candidates, r * (1 - r), out=factors[:, 0])
-        torch.mul(previous - n, z * (1 - z), out=factors[:, 1])
-        torch.mul(factor_n, r, out=factors[:, 2])
+        torch.mul(factor_n * candidates, r * (1 - r), out=d_gates[:, 0])
+        torch.mul(previous - n, z * (1 - z), out=d_gates[:, 1])
+        torch.mul(factor_n, r, out=d_gates[:, 2])
         d_states = grad_states.clone(memory_format=torch.contiguous_format)
-        d_gates = torch.empty_like(factors)  # of the sums that W_hh makes
-        columns = (d_states, z, factors, d_gates, d_gates.view(num_tokens, 3 * size))
+        flat = d_gates.view(num_tokens, 3 * size)
         later = None
-        for d_state, z_step, factor, d_gate, flat in zip(
-            *(_steps(part, packing, not reverse) for part in columns), strict=True
+        for d_state, z_step, d_gate, flat_step in zip(
+            *(_steps(part, packing, not reverse) for part in (d_states, z, d_gates, flat)), strict=True
         ):
             if later is not None:
                 rows = min(len(d_state), len(later[0]))
                 d_later, z_later, flat_later = (part[:rows] for part in later)
                 d_state[:rows].addcmul_(d_later, z_later).addmm_(flat_later, weight_hh)
-            torch.mul(d_state.unsqueeze(1), factor, out=d_gate)
-            later = (d_state, z_step, flat)
-        flat = d_gates.view(num_tokens, 3 * size)
+            d_gate.mul_(d_state.unsqueeze(1))
+            later = (d_state, z_step, flat_step)
         d_h_0 = None
         if ctx.needs_input_grad[3]:
             d_first, z_first, flat_first = (_at_first_step(part, packing, reverse) for part in (d_states, z, flat))
@@ -180,44 +178,43 @@ class _LstmSteps(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         size = weight_hh.shape[1]
         gates = _project(packed, weight_ih, bias_ih, bias_hh)  # [num_tokens, i f g o], activated in place
-        states, cells, squashed = (packed.new_empty(len(packed), size) for _ in range(3))
+        states, cells = (packed.new_empty(len(packed), size) for _ in range(2))
         transposed = weight_hh.t()
-        columns = (gates, gates[:, : 2 * size], *gates.split(size, dim=1), cells, squashed, states)
+        columns = (gates, gates[:, : 2 * size], *gates.split(size, dim=1), cells, states)
         h = c = None
-        for gate, if_, i, f, g, o, cell, tanh, step in zip(
+        for gate, if_, i, f, g, o, cell, step in zip(
             *(_steps(part, packing, reverse) for part in columns), strict=True
         ):
             h, c = _carry(h, h_0, len(step)), _carry(c, c_0, len(step))
             gate.addmm_(h, transposed)
             if_.sigmoid_()
             c = torch.mul(f, c, out=cell).addcmul_(i, g.tanh_())
-            h = torch.mul(o.sigmoid_(), torch.tanh(c, out=tanh), out=step)
-        ctx.save_for_backward(packed, h_0, c_0, weight_ih, weight_hh, states, cells, squashed, gates)
+            h = torch.tanh(c, out=step).mul_(o.sigmoid_())
+        ctx.save_for_backward(packed, h_0, c_0, weight_ih, weight_hh, states, cells, gates)
         ctx.layout = (packing, reverse)
         return states, cells
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_states, grad_cells):  # type: ignore[no-untyped-def]
-        packed, h_0, c_0, weight_ih, weight_hh, states, cells, squashed, gates = ctx.saved_tensors
+        packed, h_0, c_0, weight_ih, weight_hh, states, cells, gates = ctx.saved_tensors
         packing, reverse = ctx.layout
         num_tokens, size = states.shape
         i, f, g, o = gates.split(size, dim=1)
-        previous = _previous(states, h_0, packing, reverse)
         # The gradients of the gates' sums are those of cell and hidden state times factors known beforehand.
-        factors = states.new_empty(num_tokens, 3, size)
-        torch.mul(g * i, 1 - i, out=factors[:, 0])
-        torch.mul(_previous(cells, c_0, packing, reverse) * f, 1 - f, out=factors[:, 1])
-        torch.mul(i, 1 - g * g, out=factors[:, 2])
-        factor_o = squashed * o * (1 - o)
-        factor_c = o * (1 - squashed * squashed)
+        d_gates = states.new_empty(num_tokens, 4, size)  # holds the factors first
+        torch.mul(g * i, 1 - i, out=d_gates[:, 0])
+        torch.mul(_previous(cells, c_0, packing, reverse) * f, 1 - f, out=d_gates[:, 1])
+        torch.mul(i, 1 - g * g, out=d_gates[:, 2])
+        squashed = torch.tanh(cells)
+        torch.mul(squashed * o, 1 - o, out=d_gates[:, 3])
+        factor_c = (1 - squashed * squashed).mul_(o)
         d_states = torch.zeros_like(states) if grad_states is None else grad_states.clone()
         d_cells = torch.zeros_like(cells) if grad_cells is None else grad_cells.clone()
-        d_gates = states.new_empty(num_tokens, 4, size)
         flat = d_gates.view(num_tokens, 4 * size)
-        columns = (d_states, d_cells, f, factors, factor_o, factor_c, d_gates[:, :3], d_gates[:, 3], flat)
+        columns = (d_states, d_cells, f, factor_c, d_gates[:, :3], d_gates[:, 3], flat)
         later = None
-        for d_state, d_cell, f_step, factor, f_o, f_c, d_ifg, d_o, flat_step in zip(
+        for d_state, d_cell, f_step, f_c, d_ifg, d_o, flat_step in zip(
             *(_steps(part, packing, not reverse) for part in columns), strict=True
         ):
             if later is not None:
@@ -226,8 +223,8 @@ class _LstmSteps(torch.autograd.Function):
                 d_state[:rows].addmm_(flat_later, weight_hh)
                 d_cell[:rows].addcmul_(d_later, f_later)
             d_cell.addcmul_(d_state, f_c)
-            torch.mul(d_cell.unsqueeze(1), factor, out=d_ifg)
-            torch.mul(d_state, f_o, out=d_o)
+            d_ifg.mul_(d_cell.unsqueeze(1))
+            d_o.mul_(d_state)
             later = (d_cell, f_step, flat_step)
         d_h_0 = d_c_0 = None
         if ctx.needs_input_grad[3]:
@@ -235,7 +232,7 @@ class _LstmSteps(torch.autograd.Function):
         if ctx.needs_input_grad[4]:
             d_c_0 = _at_first_step(d_cells, packing, reverse) * _at_first_step(f, packing, reverse)
         d_packed = flat @ weight_ih if ctx.needs_input_grad[2] else None
-        d_weights = flat.t() @ packed, flat.t() @ previous
+        d_weights = flat.t() @ packed, flat.t() @ _previous(states, h_0, packing, reverse)
         d_bias = flat.sum(0) if ctx.needs_input_grad[7] else None
         return None, None, d_packed, d_h_0, d_c_0, *d_weights, d_bias, d_bias
 

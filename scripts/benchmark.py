@@ -141,7 +141,10 @@ def layer(options: argparse.Namespace) -> list[Row]:
     grid = list(product(options.cells, options.modes, options.lengths, options.batch_sizes, options.fills))
     for cell, mode, length, batch_size, fill in track(grid, description="layer"):
         lengths = draw_lengths(batch_size, length, fill)
-        times = medians(layer_runs(cell, mode, lengths, options.size, options.bf16), options.repeat)
+        runs = layer_runs(cell, mode, lengths, options.size, options.bf16)
+        if options.ours_only:
+            del runs["stock"]
+        times = medians(runs, options.repeat)
         rate = flops(cell, mode, sum(lengths), options.size) / times["ours"] / 1e9
         row = {
             "cell": cell,
@@ -150,8 +153,10 @@ def layer(options: argparse.Namespace) -> list[Row]:
             "batch": batch_size,
             "fill": round(sum(lengths) / batch_size / length, 2),
             "ours ms": times["ours"] * 1e3,
-            "stock ms": times["stock"] * 1e3,
-            "stock / ours": times["stock"] / times["ours"],
+        }
+        if "stock" in times:
+            row |= {"stock ms": times["stock"] * 1e3, "stock / ours": times["stock"] / times["ours"]}
+        row |= {
             "ours us/token": times["ours"] * 1e6 / sum(lengths),
             "GFLOP/s": rate,
             "of product": rate / ceiling,
@@ -297,6 +302,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, help="longest sequence, for the others")
     parser.add_argument("--batch_size", type=int, default=32, help="for the others")
     parser.add_argument("--size", type=int, default=256, help="of input and hidden state, for layer and memory")
+    parser.add_argument("--ours_only", action="store_true", help="leave stock torch out, for layer on long sequences")
     parser.add_argument("--bf16", action="store_true", help="measure bfloat16 autocast too, for layer")
     parser.add_argument("--repeat", type=int, default=5, help="rounds")
     parser.add_argument("--threads", type=int, default=1)

@@ -271,9 +271,15 @@ class TestChoiceOfPath:
         with torch.no_grad():
             assert choose_path(rnn, data, packing) == "packed"
 
-    def test_a_single_token_is_not_worth_a_segment_in_inference(self):
+    @pytest.mark.parametrize("cell", CELLS)
+    def test_a_single_step_is_packed(self, cell):
+        for grad in (True, False):
+            with torch.set_grad_enabled(grad):
+                assert choose_path(stock(cell), *bare_packing(8, 1)) == "packed"
+
+    def test_one_sentence_is_packed_in_inference(self):
         with torch.no_grad():
-            assert choose_path(stock("lstm"), *bare_packing(1, 1)) == "packed"
+            assert choose_path(nn.LSTM(256, 256), *bare_packing(1, 500)) == "packed"
 
     def test_only_an_lstm_can_be_padded(self):
         data, packing = bare_packing(2, 3)
