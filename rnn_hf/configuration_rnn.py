@@ -35,7 +35,24 @@ class RnnConfig(PreTrainedConfig):
         vocab_size (`int`):
             Number of entries of the embedding matrix.
         embedding_size (`int`):
-            Size of a token's embedding.
+            Size of the vector that each vocabulary entry has of its own.
+        num_word_embeddings (`int`, *optional*):
+            Number of entries that have such a vector; those behind take that of the unknown token. Without it all.
+        static_embedding_size (`int`):
+            Size of the vector that an entry has from outside (GloVe, word2vec, fastText); 0 for none.
+        static_vocab_size (`int`):
+            Number of vectors from outside, which entries may share.
+        characters (`str`, *optional*):
+            Characters that spellings are made of. With it, each entry's vector is joined with one that a
+            convolutional network reads off its spelling.
+        max_spelling_length (`int`):
+            Number of characters of a spelling, with marks of its beginning and end, that are read.
+        char_embedding_size (`int`):
+            Size of a character's vector.
+        char_kernel_sizes (`list[int]`):
+            Widths, in characters, of the filters over spellings.
+        char_num_filters (`int`):
+            Number of filters of each width.
         hidden_size (`int`):
             Size of the hidden state of one direction of one layer.
         num_hidden_layers (`int`):
@@ -44,6 +61,8 @@ class RnnConfig(PreTrainedConfig):
             Recurrent cell: `"lstm"`, `"gru"`, `"rnn_tanh"` or `"rnn_relu"`.
         bidirectional (`bool`):
             Whether each layer also reads every sequence from its last token to its first.
+        word_dropout (`float`):
+            Probability that a token's own vector is dropped as a whole in training, so that its spelling must do.
         embedding_dropout (`float`):
             Locked dropout on the embeddings: one mask per sequence, the same at every step.
         hidden_dropout (`float`):
@@ -54,6 +73,10 @@ class RnnConfig(PreTrainedConfig):
             How a classifier makes one vector of a sequence's states: `"last"` (the forward direction's last
             real step joined with the backward direction's first), `"mean"`, `"max"` or `"attention"` (one
             learned score per step).
+        use_crf (`bool`):
+            Whether a tagger scores whole sequences with a conditional random field.
+        class_weights (`list[float]`, *optional*):
+            How much each label counts in the loss, in the order of their ids.
         initializer_range (`float`):
             Standard deviation of the initial embeddings.
         pad_token_id (`int`, *optional*):
@@ -106,14 +129,25 @@ class RnnConfig(PreTrainedConfig):
 
     vocab_size: int = 30000
     embedding_size: int = 256
+    num_word_embeddings: int | None = None
+    static_embedding_size: int = 0
+    static_vocab_size: int = 0
+    characters: str | None = None
+    max_spelling_length: int = 18
+    char_embedding_size: int = 32
+    char_kernel_sizes: list[int] | tuple[int, ...] = (3, 5)
+    char_num_filters: int = 64
     hidden_size: int = 256
     num_hidden_layers: int = 1
     cell_type: Literal["lstm", "gru", "rnn_tanh", "rnn_relu"] = "lstm"
     bidirectional: bool = True
+    word_dropout: float | int = 0.2
     embedding_dropout: float | int = 0.3
     hidden_dropout: float | int = 0.3
     classifier_dropout: float | int = 0.3
     pooling: Literal["last", "mean", "max", "attention"] = "max"
+    use_crf: bool = False
+    class_weights: list[float] | None = None
     initializer_range: float | int = 0.1
     pad_token_id: int | None = None
     unk_token_id: int | None = None
@@ -154,6 +188,12 @@ class RnnConfig(PreTrainedConfig):
         """`int`: 2 for a bidirectional model, else 1."""
         return 2 if self.bidirectional else 1
 
+    @property
+    def input_size(self) -> int:
+        """`int`: size of what the first recurrent layer reads: all vectors of a token joined."""
+        spelling_size = 0 if self.characters is None else len(self.char_kernel_sizes) * self.char_num_filters
+        return self.embedding_size + self.static_embedding_size + spelling_size
+
     @classmethod
     def _refuse_misspelt(cls, keywords: dict[str, Any]) -> None:
         names = {field.name for field in fields(cls)}
@@ -168,13 +208,22 @@ class RnnConfig(PreTrainedConfig):
 
     def validate_sizes(self) -> None:
         """Check that all sizes are positive."""
-        for name in ("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers"):
+        names = ["vocab_size", "embedding_size", "hidden_size", "num_hidden_layers"]
+        names += ["max_spelling_length", "char_embedding_size", "char_num_filters"]
+        for name in names:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("static_embedding_size", "static_vocab_size"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if self.num_word_embeddings is not None and not 1 <= self.num_word_embeddings <= self.vocab_size:
+            raise ValueError(f"num_word_embeddings={self.num_word_embeddings} is not within 1 and {self.vocab_size}.")
+        if not self.char_kernel_sizes or min(self.char_kernel_sizes) < 1:
+            raise ValueError(f"char_kernel_sizes must hold sizes of at least 1, got {list(self.char_kernel_sizes)}.")
 
     def validate_dropouts(self) -> None:
         """Check that dropouts are probabilities below 1, and that the initial deviation is not negative."""
-        for name in ("embedding_dropout", "hidden_dropout", "classifier_dropout"):
+        for name in ("word_dropout", "embedding_dropout", "hidden_dropout", "classifier_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}.")
         if self.initializer_range < 0:
@@ -188,8 +237,10 @@ class RnnConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={index} is outside the vocabulary of {self.vocab_size} entries.")
 
     def validate_labels(self) -> None:
-        """Check that `id2label` counts from 0 without a gap and names no label twice."""
+        """Check that `id2label` counts from 0 without a gap and names no label twice, and that weights fit it."""
         ids = sorted(self.id2label or {})
+        if self.class_weights is not None and len(self.class_weights) != len(ids):
+            raise ValueError(f"class_weights must hold one number for each of {len(ids)} labels: {self.class_weights}.")
         if ids != list(range(len(ids))):
             raise ValueError(f"The keys of id2label must be 0, 1, … {len(ids) - 1}, got {ids}.")
         if len(set((self.id2label or {}).values())) != len(ids):

@@ -7,7 +7,7 @@ costs nothing and changes nothing.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,11 @@ from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassif
 from transformers.utils import ModelOutput
 
 from .configuration_rnn import RnnConfig
+from .crf_rnn import ConditionalRandomField, tagging_scheme
+from .embeddings_rnn import RnnEmbeddings, SpellingEncoder, StaticEmbeddings, resized
+from .losses_rnn import LOSSES, cross_entropy, infer_problem_type, mean
 from .packing_rnn import Packing
 from .recurrence_rnn import LockedDropout, RecurrentOutput, run_recurrence
-
-ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
 
 _RECURRENT_MODULES: dict[str, tuple[Callable[..., nn.RNNBase], dict[str, str]]] = {
     "lstm": (nn.LSTM, {}),
@@ -50,6 +51,22 @@ class RnnModelOutput(ModelOutput):
     h_n: Tensor | None = None
     c_n: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
+
+
+class Encoded(NamedTuple):
+    """What [`RnnModel.encode`] returns, packed.
+
+    Args:
+        input_ids (`torch.LongTensor` of shape `[num_tokens]`, or `None`): Token ids, where ids were given.
+        embeds (`torch.FloatTensor` of shape `[num_tokens, input_size]`): Their vectors.
+        packing ([`Packing`]): The layout.
+        output ([`RecurrentOutput`]): States of all layers, and the final ones.
+    """
+
+    input_ids: Tensor | None
+    embeds: Tensor
+    packing: Packing
+    output: RecurrentOutput
 
 
 class RnnPreTrainedModel(PreTrainedModel):
@@ -81,10 +98,42 @@ class RnnPreTrainedModel(PreTrainedModel):
                 init.copy_(parameter, values.to(parameter))
         elif isinstance(module, nn.Embedding):
             init.normal_(module.weight, std=float(self.config.initializer_range))
-        elif isinstance(module, nn.Linear):
+        elif isinstance(module, ConditionalRandomField):
+            for parameter in module.parameters():
+                init.zeros_(parameter)
+        elif isinstance(module, SpellingEncoder):
+            init.zeros_(module.spellings)
+        elif isinstance(module, StaticEmbeddings):
+            init.zeros_(module.places)
+        elif isinstance(module, RnnForTokenClassification) and module.crf is not None:
+            init.ones_(module.word_starts)
+        elif isinstance(module, nn.Linear | nn.Conv1d):
             init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Embedding:
+        """Change the number of vocabulary entries, of all tables that have a row for each.
+
+        Args:
+            new_num_tokens (`int`, *optional*): The new number; without it nothing changes.
+            args, kwargs: See `PreTrainedModel.resize_token_embeddings`.
+
+        Returns:
+            `nn.Embedding`: the module of the entries' own vectors.
+
+        Raises:
+            ValueError: Some entries have no vector of their own.
+        """
+        if new_num_tokens is not None and self.config.num_word_embeddings is not None:
+            raise ValueError("A vocabulary with words that only have vectors from outside cannot be resized.")
+        word_embeddings = super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
+        for module in self.modules():
+            if isinstance(module, RnnEmbeddings):
+                module.resize(word_embeddings.num_embeddings)
+            elif isinstance(module, RnnForTokenClassification) and module.crf is not None:
+                module.word_starts = resized(module.word_starts, word_embeddings.num_embeddings, True)
+        return word_embeddings
 
 
 class RnnModel(RnnPreTrainedModel):
@@ -109,10 +158,10 @@ class RnnModel(RnnPreTrainedModel):
     def __init__(self, config: RnnConfig):
         super().__init__(config)
         recurrent_module, options = _RECURRENT_MODULES[config.cell_type]
-        self.embeddings = nn.Embedding(config.vocab_size, config.embedding_size)
+        self.embeddings = RnnEmbeddings(config)
         self.embedding_dropout = LockedDropout(config.embedding_dropout)
         self.rnn = recurrent_module(
-            config.embedding_size,
+            config.input_size,
             config.hidden_size,
             num_layers=config.num_hidden_layers,
             bidirectional=config.bidirectional,
@@ -122,13 +171,13 @@ class RnnModel(RnnPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
-        """Return the embedding matrix's module."""
-        return self.embeddings
+        """Return the module of the entries' own vectors."""
+        return self.embeddings.word_embeddings
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the embedding matrix's module."""
+        """Replace the module of the entries' own vectors."""
         assert isinstance(value, nn.Embedding)
-        self.embeddings = value
+        self.embeddings.word_embeddings = value
 
     def forward(
         self,
@@ -154,8 +203,8 @@ class RnnModel(RnnPreTrainedModel):
             attention_mask (`torch.Tensor` of shape `[batch_size, sequence_length]`, *optional*):
                 Nonzero for tokens, 0 for padding, which may be anywhere; without it every id is a token.
             inputs_embeds (`torch.FloatTensor`, *optional*):
-                Embeddings in place of `input_ids`: `[batch_size, sequence_length, embedding_size]`, or packed
-                `[num_tokens, embedding_size]`.
+                Vectors in place of `input_ids`: `[batch_size, sequence_length, input_size]`, or packed
+                `[num_tokens, input_size]`.
             batch_sizes (`torch.LongTensor` of shape `[max_length]`, *optional*):
                 Marks the input as packed: number of sequences longer than each step.
             sorted_indices (`torch.LongTensor` of shape `[batch_size]`, *optional*):
@@ -177,16 +226,14 @@ class RnnModel(RnnPreTrainedModel):
         Raises:
             ValueError: Contradicting or missing inputs, ids outside the vocabulary, states of the wrong shape.
         """
-        embeds, packing, output = self.encode(
+        encoded = self.encode(
             input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices, h_0, c_0
         )
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
         result = RnnModelOutput(
-            last_hidden_state=packing.pad(output.states[-1]),
-            h_n=output.h_n,
-            c_n=output.c_n,
-            hidden_states=_pad_all(packing, embeds, output) if output_hidden_states else None,
+            last_hidden_state=encoded.packing.pad(encoded.output.states[-1]),
+            h_n=encoded.output.h_n,
+            c_n=encoded.output.c_n,
+            hidden_states=_hidden_states(self.config, encoded, output_hidden_states),
         )
         return result if _wants_dict(self.config, return_dict) else result.to_tuple()
 
@@ -200,38 +247,38 @@ class RnnModel(RnnPreTrainedModel):
         unsorted_indices: Tensor | None = None,
         h_0: Tensor | None = None,
         c_0: Tensor | None = None,
-    ) -> tuple[Tensor, Packing, RecurrentOutput]:
+    ) -> Encoded:
         """Encode a batch and leave it packed; the arguments are those of [`~RnnModel.forward`].
 
         Returns:
-            The embeddings `[num_tokens, embedding_size]`, the [`Packing`] and the [`RecurrentOutput`].
+            [`Encoded`]
         """
         tokens, packing = _read_input(
             input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices
         )
         if tokens.is_floating_point():
             embeds = tokens
-            if embeds.shape[-1] != self.config.embedding_size:
+            if embeds.shape[-1] != self.config.input_size:
                 raise ValueError(
-                    f"inputs_embeds must have embedding_size={self.config.embedding_size} features, "
-                    f"got {embeds.shape[-1]}."
+                    f"inputs_embeds must have input_size={self.config.input_size} features, got {embeds.shape[-1]}."
                 )
         else:
             if attention_mask is None and batch_sizes is None and isinstance(input_ids, Tensor) and input_ids.numel():
                 self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
             self._check_ids(tokens)
-            embeds = self.embeddings(tokens)  # [num_tokens, embedding_size]
+            embeds = self.embeddings(tokens)  # [num_tokens, input_size]
         dropped = self.embedding_dropout(embeds, packing)
-        return embeds, packing, run_recurrence(self.rnn, dropped, packing, h_0, c_0, self.hidden_dropout)
+        output = run_recurrence(self.rnn, dropped, packing, h_0, c_0, self.hidden_dropout)
+        return Encoded(None if tokens.is_floating_point() else tokens, embeds, packing, output)
 
     def _check_ids(self, tokens: Tensor) -> None:
         # Elsewhere than on the CPU, looking at the ids would wait for the device.
         if tokens.device.type != "cpu" or tokens.numel() == 0 or torch.compiler.is_compiling():
             return
         lowest, highest = (int(bound) for bound in tokens.aminmax())
-        if lowest < 0 or highest >= self.embeddings.num_embeddings:
+        if lowest < 0 or highest >= self.embeddings.num_entries:
             raise ValueError(
-                f"input_ids must be at least 0 and below the vocabulary's size, {self.embeddings.num_embeddings}; got "
+                f"input_ids must be at least 0 and below the vocabulary's size, {self.embeddings.num_entries}; got "
                 f"ids from {lowest} to {highest}. Does the tokenizer belong to this model?"
             )
 
@@ -293,21 +340,19 @@ class RnnForSequenceClassification(RnnPreTrainedModel):
         Returns:
             `SequenceClassifierOutput` with `logits` of shape `[batch_size, num_labels]`.
         """
-        embeds, packing, output = self.model.encode(
+        encoded = self.model.encode(
             input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices, h_0, c_0
         )
-        logits = self.classifier(self.dropout(self._pool(packing, output)))
+        logits = self.classifier(self.dropout(self._pool(encoded.packing, encoded.output)))
         loss = None
         if labels is not None:
             if self.config.problem_type is None:
-                self.config.problem_type = _infer_problem_type(logits.shape[-1], labels)
-            loss = _LOSSES[self.config.problem_type](logits, labels, num_items_in_batch)
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
+                self.config.problem_type = infer_problem_type(logits.shape[-1], labels)
+            loss = LOSSES[self.config.problem_type](logits, labels, num_items_in_batch, self.config.class_weights)
         result = SequenceClassifierOutput(
             loss=loss,
             logits=logits,
-            hidden_states=_pad_all(packing, embeds, output) if output_hidden_states else None,
+            hidden_states=_hidden_states(self.config, encoded, output_hidden_states),
         )
         return result if _wants_dict(self.config, return_dict) else result.to_tuple()
 
@@ -332,6 +377,10 @@ class RnnForSequenceClassification(RnnPreTrainedModel):
 class RnnForTokenClassification(RnnPreTrainedModel):
     """A recurrent encoder with a classifier on every step: a tagger.
 
+    With `config.use_crf`, whole sequences of labels are scored by a conditional random field. It runs over the tokens
+    that begin a word (`word_starts`), each word's first; in evaluation its logits are max-marginals, whose best labels
+    are those of the Viterbi algorithm.
+
     Args:
         config ([`RnnConfig`]): The architecture.
 
@@ -347,11 +396,18 @@ class RnnForTokenClassification(RnnPreTrainedModel):
     ```
     """
 
+    word_starts: Tensor
+
     def __init__(self, config: RnnConfig):
         super().__init__(config)
         self.model = RnnModel(config)
         self.dropout = LockedDropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.num_directions * config.hidden_size, len(config.id2label or {}))
+        self.crf: ConditionalRandomField | None = None
+        if config.use_crf:
+            labels: dict[Any, str] = dict(config.id2label or {})
+            self.crf = ConditionalRandomField([labels[index] for index in sorted(labels)])
+            self.register_buffer("word_starts", torch.ones(config.vocab_size, dtype=torch.bool))
         self.post_init()
 
     def forward(
@@ -384,10 +440,11 @@ class RnnForTokenClassification(RnnPreTrainedModel):
         Raises:
             ValueError: Labels of another shape than the padded batch.
         """
-        embeds, packing, output = self.model.encode(
+        encoded = self.model.encode(
             input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices, h_0, c_0
         )
-        packed_logits = self.classifier(self.dropout(output.states[-1], packing))  # [num_tokens, num_labels]
+        packing = encoded.packing
+        packed_logits = self._classify(encoded)
         loss = None
         if labels is not None:
             if labels.shape != (packing.batch_size, packing.sequence_length):
@@ -395,15 +452,83 @@ class RnnForTokenClassification(RnnPreTrainedModel):
                     f"labels must have the shape [batch_size, sequence_length] = "
                     f"{[packing.batch_size, packing.sequence_length]}, got {list(labels.shape)}."
                 )
-            loss = _cross_entropy(packed_logits, packing.pack(labels), num_items_in_batch)
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
+            loss = self._loss(packed_logits, packing.pack(labels), packing, num_items_in_batch)
+        if self.crf is None or self.training:
+            logits = packing.pad(packed_logits)
+        else:
+            logits = self._over_words(encoded, packed_logits, self.crf.max_marginals)
         result = TokenClassifierOutput(
-            loss=loss,
-            logits=packing.pad(packed_logits),
-            hidden_states=_pad_all(packing, embeds, output) if output_hidden_states else None,
+            loss=loss, logits=logits, hidden_states=_hidden_states(self.config, encoded, output_hidden_states)
         )
         return result if _wants_dict(self.config, return_dict) else result.to_tuple()
+
+    @torch.no_grad()
+    def marginals(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Compute the probability of each label of each token; the inputs are those of [`RnnModel.forward`].
+
+        Returns:
+            `torch.FloatTensor` of shape `[batch_size, sequence_length, num_labels]`: with a conditional random field,
+            over all allowed sequences of labels. Rows of padding mean nothing.
+
+        Example:
+        ```python
+        >>> import torch
+        >>> from rnn_hf import RnnConfig, RnnForTokenClassification
+        >>> config = RnnConfig(vocab_size=100, id2label={0: "O", 1: "B-X", 2: "I-X"}, use_crf=True)
+        >>> probabilities = RnnForTokenClassification(config).eval().marginals(input_ids=torch.tensor([[5, 6, 7]]))
+        >>> torch.allclose(probabilities.sum(-1), torch.ones(1, 3)), float(probabilities[0, 0, 2])
+        (True, 0.0)
+
+        ```
+        """
+        encoded = self.model.encode(*args, **kwargs)
+        packed_logits = self._classify(encoded)
+        if self.crf is None:
+            return encoded.packing.pad(packed_logits).softmax(dim=-1)
+        return self._over_words(encoded, packed_logits, self.crf.log_marginals).softmax(dim=-1)
+
+    def _classify(self, encoded: Encoded) -> Tensor:
+        return self.classifier(self.dropout(encoded.output.states[-1], encoded.packing))  # [num_tokens, num_labels]
+
+    def _loss(
+        self, logits: Tensor, labels: Tensor, packing: Packing, num_items_in_batch: Tensor | int | None
+    ) -> Tensor:
+        if self.crf is None:
+            return cross_entropy(logits, labels, num_items_in_batch, self.config.class_weights)
+        words = packing.select(labels != -100)
+        labels = words.pack(packing.pad(labels))
+        losses = self.crf(words.pack(packing.pad(logits)), labels, words)
+        if self.config.class_weights is not None:
+            losses = losses * losses.new_tensor(self.config.class_weights)[labels]
+        return mean(losses.sum(), words.num_tokens, num_items_in_batch)
+
+    def _over_words(self, encoded: Encoded, logits: Tensor, score: Callable[[Tensor, Packing], Tensor]) -> Tensor:
+        """Score labels over the first tokens of words; a word's other tokens get what its first one has."""
+        packing = encoded.packing
+        if encoded.input_ids is None:
+            return packing.pad(score(logits, packing))
+        starts = self.word_starts[encoded.input_ids]
+        words = packing.select(starts)
+        scores = words.pad(score(words.pack(packing.pad(logits)), words))  # [batch_size, sequence_length, num_labels]
+        columns = torch.arange(packing.sequence_length, device=scores.device)
+        is_start = packing.pad(starts)
+        firsts = torch.where(is_start, columns, 0).cummax(dim=1).values if packing.sequence_length else columns
+        copied = scores.gather(1, firsts.unsqueeze(2).expand_as(scores)) if packing.sequence_length else scores
+        return torch.where(is_start.unsqueeze(2), scores, self._continued(copied))
+
+    def _continued(self, scores: Tensor) -> Tensor:
+        """Let the label of a word's first token go on: `B-LOC` as `I-LOC`."""
+        assert self.crf is not None
+        names = self.crf.label_names
+        if tagging_scheme(names) is None:
+            return scores
+        scores = scores.clone()
+        for begin, name in enumerate(names):
+            if name.startswith("B-") and f"I{name[1:]}" in names:
+                inside = names.index(f"I{name[1:]}")
+                both = scores[..., [begin, inside]]
+                scores[..., inside], scores[..., begin] = both.amax(dim=-1), both.amin(dim=-1)
+        return scores
 
 
 def _read_input(
@@ -434,7 +559,7 @@ def _read_input(
         return tokens, Packing.from_batch_sizes(batch_sizes, sorted_indices, unsorted_indices, tokens.device)
     if tokens.dim() != packed_dim + 1:
         raise ValueError(
-            f"Padded input must have the shape [batch_size, sequence_length{', embedding_size' * (packed_dim - 1)}], "
+            f"Padded input must have the shape [batch_size, sequence_length{', input_size' * (packed_dim - 1)}], "
             f"got {list(tokens.shape)}. Packed input comes with batch_sizes."
         )
     if attention_mask is None:
@@ -448,49 +573,14 @@ def _read_input(
     return packing.pack(tokens), packing
 
 
-def _pad_all(packing: Packing, embeds: Tensor, output: RecurrentOutput) -> tuple[Tensor, ...]:
-    return tuple(packing.pad(states) for states in (embeds, *output.states))
+def _hidden_states(config: RnnConfig, encoded: Encoded, wanted: bool | None) -> tuple[Tensor, ...] | None:
+    if not (config.output_hidden_states if wanted is None else wanted):
+        return None
+    return tuple(encoded.packing.pad(states) for states in (encoded.embeds, *encoded.output.states))
 
 
 def _wants_dict(config: RnnConfig, return_dict: bool | None) -> bool:
     return bool(config.return_dict if return_dict is None else return_dict)
-
-
-def _infer_problem_type(num_labels: int, labels: Tensor) -> ProblemType:
-    if num_labels == 1:
-        return "regression"
-    return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
-
-
-def _mean(total: Tensor, count: Tensor | int, num_items_in_batch: Tensor | int | None) -> Tensor:
-    """Average a sum of losses over the items of all batches that belong together."""
-    if num_items_in_batch is not None:
-        count = num_items_in_batch
-    if isinstance(count, Tensor):
-        return total / count.to(total.device).clamp(min=1)
-    return total / max(count, 1)
-
-
-def _cross_entropy(logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
-    total = nn.functional.cross_entropy(logits.float(), labels, ignore_index=-100, reduction="sum")
-    return _mean(total, (labels != -100).sum(), num_items_in_batch)
-
-
-def _binary_cross_entropy(logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
-    total = nn.functional.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="sum")
-    return _mean(total, labels.numel(), num_items_in_batch)
-
-
-def _squared_error(logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
-    total = nn.functional.mse_loss(logits.float(), labels.float().view_as(logits), reduction="sum")
-    return _mean(total, labels.numel(), num_items_in_batch)
-
-
-_LOSSES = {
-    "single_label_classification": _cross_entropy,
-    "multi_label_classification": _binary_cross_entropy,
-    "regression": _squared_error,
-}
 
 
 __all__ = [

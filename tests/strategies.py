@@ -28,6 +28,7 @@ LITTLE = {
     "embedding_size": 5,
     "hidden_size": 4,
     "pooling": "last",
+    "word_dropout": 0.0,
     "embedding_dropout": 0.0,
     "hidden_dropout": 0.0,
     "classifier_dropout": 0.0,

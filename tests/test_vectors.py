@@ -1,0 +1,142 @@
+"""Static vectors: reading, matching, joining a vocabulary."""
+
+import gzip
+
+import numpy as np
+import pytest
+import torch
+from strategies import little_config
+
+from rnn_hf import RnnModel, train_tokenizer
+from rnn_hf.spelling import Spelling, spell_vocabulary
+from rnn_hf.vectors import StaticVectors, load_vectors, match_vectors, set_vectors, vocabulary_words
+
+LINES = "the 0.5 1 -2\nof 3 4 5e-1\nJapan 1 1 1\n"
+MATRIX = [[0.5, 1, -2], [3, 4, 0.5], [1, 1, 1]]
+
+
+def vectors_of(*words) -> StaticVectors:
+    return StaticVectors(list(words), np.arange(len(words) * 2, dtype=np.float32).reshape(-1, 2) + 1, "test")
+
+
+class TestReading:
+    def test_glove(self, tmp_path):
+        (tmp_path / "glove.txt").write_text(LINES)
+        vectors = load_vectors(str(tmp_path / "glove.txt"))
+        assert vectors.words == ["the", "of", "Japan"]
+        assert vectors.matrix.tolist() == MATRIX
+        assert vectors.size == 3
+
+    def test_word2vec_and_fasttext_with_counts_in_the_first_line(self, tmp_path):
+        (tmp_path / "wiki.vec").write_text("3 3\n" + LINES.replace("\n", " \n"))
+        assert load_vectors(str(tmp_path / "wiki.vec")).matrix.tolist() == MATRIX
+
+    def test_compressed(self, tmp_path):
+        with gzip.open(tmp_path / "glove.txt.gz", "wt", encoding="utf-8") as file:
+            file.write(LINES)
+        assert load_vectors(str(tmp_path / "glove.txt.gz")).words == ["the", "of", "Japan"]
+
+    def test_the_first_words_only(self, tmp_path):
+        (tmp_path / "glove.txt").write_text(LINES)
+        assert load_vectors(str(tmp_path / "glove.txt"), limit=2).words == ["the", "of"]
+
+    def test_package(self, tmp_path, monkeypatch):
+        folder = tmp_path / "little_vectors" / "data"
+        folder.mkdir(parents=True)
+        (tmp_path / "little_vectors" / "__init__.py").touch()
+        np.save(folder / "little_emb.npy", np.array(MATRIX, dtype=np.float32))
+        pa = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(
+            pa.table({"index": ["the", "of", "Japan"]}), folder / "little_index.parquet"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        vectors = load_vectors("little_vectors", limit=2)
+        assert vectors.words == ["the", "of"]
+        assert vectors.matrix.tolist() == MATRIX[:2]
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ("the 1 2\nof 3\n", r"line 2: a word and 2 numbers are wanted, got 'of 3'"),
+            ("the 1 2\nof x y\n", r"line 2: a word and 2 numbers are wanted, got 'of x y'"),
+            ("text without numbers\n", r"line 1: a word and numbers are wanted"),
+            ("", "holds no vectors"),
+        ],
+    )
+    def test_other_files_are_refused(self, content, message, tmp_path):
+        (tmp_path / "bad.txt").write_text(content)
+        with pytest.raises(ValueError, match=message):
+            load_vectors(str(tmp_path / "bad.txt"))
+
+    def test_binary_files_are_refused(self, tmp_path):
+        (tmp_path / "bad.bin").write_bytes(b"\xff\xfe\x00\x01" * 9)
+        with pytest.raises(ValueError, match="could not be read as text"):
+            load_vectors(str(tmp_path / "bad.bin"))
+
+    @pytest.mark.parametrize("source", ["nowhere.txt", "no_such_package", "a b"])
+    def test_missing_files_and_packages_are_named(self, source):
+        with pytest.raises(ValueError, match=f"--vectors {source} is neither a file nor an installed package"):
+            load_vectors(source)
+
+    def test_packages_without_vectors_are_refused(self):
+        with pytest.raises(ValueError, match=r"the package holds no \*_emb.npy"):
+            load_vectors("json")
+
+
+class TestMatching:
+    def test_takes_the_word_as_it_is_spelled_first(self):
+        vectors = vectors_of("apple", "Apple")
+        spellings = [Spelling("Apple", True), Spelling("apple", True)]
+        assert match_vectors(vectors, spellings).tolist() == [2, 1]
+
+    def test_falls_back_to_lower_case(self):
+        assert match_vectors(vectors_of("apple"), [Spelling("APPLE", True), Spelling("Pear", True)]).tolist() == [1, 0]
+
+    def test_gives_pieces_within_words_nothing(self):
+        assert match_vectors(vectors_of("able"), [Spelling("able", False), Spelling("", True)]).tolist() == [0, 0]
+
+
+class TestVocabulary:
+    def test_gains_capitalised_forms_of_words_without_capitals(self):
+        assert list(vocabulary_words(vectors_of("the", "3rd"))) == ["the", "The", "3rd"]
+
+    def test_keeps_the_forms_of_words_with_capitals(self):
+        assert list(vocabulary_words(vectors_of("the", "Apple"))) == ["the", "Apple"]
+
+    def test_has_lower_case_only_for_a_lowercasing_tokenizer(self):
+        assert list(vocabulary_words(vectors_of("the", "Apple"), lowercase=True)) == ["the", "apple"]
+
+    @pytest.mark.parametrize("kind", ["word", "wordpiece"])
+    def test_words_join_behind_those_of_the_corpus(self, kind):
+        plain = train_tokenizer([["a", "cat"]], kind, min_frequency=1, is_split_into_words=True)
+        extended = train_tokenizer(
+            [["a", "cat"]],
+            kind,
+            min_frequency=1,
+            is_split_into_words=True,
+            additional_words=["cat", "dog", "two words"],
+        )
+        assert len(extended) == len(plain) + 1
+        assert extended.tokenize("dog") == ["dog"]
+        assert extended.convert_tokens_to_ids("dog") == len(plain)
+        assert {token: extended.convert_tokens_to_ids(token) for token in plain.get_vocab()} == plain.get_vocab()
+
+    @pytest.mark.parametrize("kind", ["bpe", "unigram"])
+    def test_vocabularies_of_pieces_take_no_words(self, kind):
+        with pytest.raises(ValueError, match="of the kind 'word' or 'wordpiece' only"):
+            train_tokenizer(["a cat sat on a mat " * 9], kind, vocab_size=300, additional_words=["dog"])
+
+
+def test_vectors_reach_the_entries_of_a_model():
+    vectors = vectors_of("cat", "dog")
+    tokenizer = train_tokenizer([["Cat", "cow"]], "word", min_frequency=1, is_split_into_words=True,
+                                additional_words=vocabulary_words(vectors))  # fmt: skip
+    config = little_config(
+        vocab_size=len(tokenizer), num_word_embeddings=5, static_embedding_size=2, static_vocab_size=2, unk_token_id=1
+    )
+    model = RnnModel(config).eval()
+    share = set_vectors(model, vectors, spell_vocabulary(tokenizer))
+    assert share == pytest.approx(1 / 3)  # of Cat, cow and the unknown word, one
+    ids = torch.tensor(tokenizer.convert_tokens_to_ids(["Cat", "cow", "cat", "Dog"]))
+    found = model.embeddings(ids)[:, 5:]
+    assert found.tolist() == [[1, 2], [0, 0], [1, 2], [3, 4]]
