@@ -130,8 +130,8 @@ class TokenBudgetDataset(Dataset):
         max_examples (`int`):
             Most examples of a batch.
         group_by_length (`bool`):
-            Whether a batch gathers sequences of similar length, drawn from the whole dataset with `seed`: for
-            training. Otherwise batches keep the order of the examples: for evaluation and prediction.
+            Whether a batch gathers sequences of similar length, drawn anew from the whole dataset in each epoch:
+            for training. Otherwise batches keep the order of the examples: for evaluation and prediction.
         seed (`int`):
             Seed of the order among sequences of the same length.
 
@@ -150,12 +150,24 @@ class TokenBudgetDataset(Dataset):
 
     def __init__(self, dataset: Any, max_tokens: int, max_examples: int, group_by_length: bool = False, seed: int = 0):
         self.dataset = dataset
-        lengths = [len(ids) for batch in dataset.select_columns(["input_ids"]).iter(1000) for ids in batch["input_ids"]]
-        order = list(range(len(lengths)))
-        if group_by_length:
-            order = torch.randperm(len(lengths), generator=torch.Generator().manual_seed(seed)).tolist()
-            order.sort(key=lengths.__getitem__)
-        self.batches = list(cut_batches(order, lengths, max_examples, max_tokens))
+        self.max_tokens = max_tokens
+        self.max_examples = max_examples
+        self.group_by_length = group_by_length
+        self.seed = seed
+        self.lengths = [
+            len(ids) for batch in dataset.select_columns(["input_ids"]).iter(1000) for ids in batch["input_ids"]
+        ]
+        self.batches: list[list[int]] = []
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the batches of an epoch: others each time, as many and as long as the last time."""
+        order = list(range(len(self.lengths)))
+        if self.group_by_length:
+            source = torch.Generator().manual_seed(self.seed + epoch)
+            order = torch.randperm(len(order), generator=source).tolist()
+            order.sort(key=self.lengths.__getitem__)
+        self.batches = list(cut_batches(order, self.lengths, self.max_examples, self.max_tokens))
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -62,7 +62,7 @@ def train(
     args = training_arguments
     output_dir = Path(str(args.output_dir))
     checkpoint = _checkpoint_to_resume(output_dir, args.resume_from_checkpoint)
-    _check_arguments(data_arguments, config_arguments, args)
+    _check_arguments(data_arguments, args)
     _quieten()
     set_seed(args.seed)
     with args.main_process_first(desc="loading the corpus"):
@@ -71,6 +71,11 @@ def train(
         tokenizer, model = build(corpus, tokenizer_arguments, config_arguments, output_dir, trained_already)
         encoded = corpus.encode(tokenizer, data_arguments.max_seq_length)
 
+    if args.label_smoothing_factor > 0 and model.config.use_crf:
+        raise ValueError(
+            "--label_smoothing_factor smooths single labels, but this tagger scores whole sequences of them: leave it "
+            "out, or add --use_crf false."
+        )
     if args.class_weights == "balanced":
         model.config.class_weights = _balanced_weights(encoded["train"], len(corpus.label_names), corpus.problem_type)
     _set_schedule(corpus, args)
@@ -196,11 +201,9 @@ def _formatted(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
-def _check_arguments(data_arguments: DataArguments, config_arguments: Any, args: RnnTrainingArguments) -> None:
+def _check_arguments(data_arguments: DataArguments, args: RnnTrainingArguments) -> None:
     if args.max_tokens_per_batch is not None and data_arguments.streaming:
         raise ValueError("--max_tokens_per_batch needs to know all lengths: use it without --streaming.")
-    if args.label_smoothing_factor > 0 and config_arguments.use_crf:
-        raise ValueError("--label_smoothing_factor does not go with --use_crf: it smooths single labels.")
     if data_arguments.streaming:
         # Dispatched batches would be cut along their first dimension, which packed batches do not share.
         args.accelerator_config.dispatch_batches = False  # type: ignore[union-attr]

@@ -1,7 +1,7 @@
 """From encoded examples to packed batches."""
 
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from strategies import VOCAB_SIZE, few, little_config
 from torch.nn.utils.rnn import pack_sequence, pad_sequence
 from torch.utils.data import DataLoader
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_pt_utils import find_batch_size as trainer_batch_size
 
 from rnn_hf import DataCollatorWithPacking, RnnForSequenceClassification, RnnForTokenClassification, train_tokenizer
@@ -259,6 +260,39 @@ def test_another_seed_gives_other_batches():
         TokenBudgetDataset(dataset, 20, 4, group_by_length=True, seed=1).batches
         != TokenBudgetDataset(dataset, 20, 4, group_by_length=True, seed=2).batches
     )
+
+
+@given(lengths_of_datasets, budgets)
+@few(30)
+def test_each_epoch_has_other_batches_of_the_same_sizes(lengths, budget):
+    dataset = TokenBudgetDataset(little_dataset(lengths), **budget)
+    first = dataset.batches
+    dataset.set_epoch(1)
+    assert [[lengths[place] for place in batch] for batch in dataset.batches] == [
+        [lengths[place] for place in batch] for batch in first
+    ]
+    dataset.set_epoch(0)
+    assert dataset.batches == first
+
+
+def test_the_trainer_draws_batches_anew_in_each_epoch(tmp_path):
+    seen = []
+
+    class Watching(DataCollatorWithPacking):
+        def __call__(self, features):
+            seen.append([example["label"] for batch in features for example in batch])
+            return super().__call__(features)
+
+    dataset = TokenBudgetDataset(little_dataset([2] * 24), 100, 4, group_by_length=True)
+    arguments = TrainingArguments(
+        str(tmp_path), per_device_train_batch_size=1, num_train_epochs=2, report_to="none", disable_tqdm=True,
+        save_strategy="no", remove_unused_columns=False,
+    )  # fmt: skip
+    model = RnnForSequenceClassification(little_config(num_labels=24))
+    Trainer(model, arguments, Watching(tokenizer()), train_dataset=dataset).train()
+    first, second = seen[:6], seen[6:]
+    assert sorted(chain(*first)) == sorted(chain(*second)) == list(range(24))
+    assert {frozenset(batch) for batch in first} != {frozenset(batch) for batch in second}
 
 
 def test_a_sequence_beyond_the_budget_makes_a_batch_of_its_own():
