@@ -1,7 +1,6 @@
 """How the entries of a tokenizer's vocabulary are spelled, and which of them begin a word."""
 
 import json
-from collections import Counter
 from typing import NamedTuple
 
 import torch
@@ -9,9 +8,6 @@ from transformers import PreTrainedTokenizerBase
 
 from .embeddings_rnn import BEGINNING, CONTINUATION, END, UNKNOWN
 from .modeling_rnn import RnnPreTrainedModel
-
-# Codes of characters are 16-bit numbers.
-_MOST_CHARACTERS = 30_000
 
 
 class Spelling(NamedTuple):
@@ -87,8 +83,7 @@ def collect_characters(tokenizer: PreTrainedTokenizerBase) -> str:
 
     ```
     """
-    counts = Counter(character for spelling in spell_vocabulary(tokenizer) for character in spelling.text)
-    return "".join(sorted(character for character, _ in counts.most_common(_MOST_CHARACTERS)))
+    return "".join(sorted({character for spelling in spell_vocabulary(tokenizer) for character in spelling.text}))
 
 
 def set_vocabulary(model: RnnPreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -107,7 +102,7 @@ def set_vocabulary(model: RnnPreTrainedModel, tokenizer: PreTrainedTokenizerBase
     >>> model = RnnModel(config)
     >>> set_vocabulary(model, tokenizer)
     >>> model.embeddings.spelling.spellings[tokenizer.convert_tokens_to_ids("cab")]
-    tensor([2, 7, 5, 6, 4, 0], dtype=torch.int16)
+    tensor([2, 7, 5, 6, 4, 0], dtype=torch.int32)
 
     ```
     """
@@ -119,7 +114,7 @@ def set_vocabulary(model: RnnPreTrainedModel, tokenizer: PreTrainedTokenizerBase
     if "spellings" in wanted:
         length = model.config.max_spelling_length
         codes = {character: code for code, character in enumerate(model.config.characters or "", start=END + 1)}
-        rows = torch.zeros(len(spellings), length, dtype=torch.int16)
+        rows = torch.zeros(len(spellings), length, dtype=torch.int32)
         for row, spelling in zip(rows, spellings, strict=True):
             if spelling.text:
                 coded = _codes(spelling, codes, length)

@@ -15,12 +15,17 @@ from rnn_hf.training_args import ConfigArguments, RnnTrainingArguments, Tokenize
 
 ROOT = Path(__file__).parents[1]
 TASK = "text-classification"
+# Fields that follow from tokenizer, vectors and data.
+NOT_OPTIONS = (
+    "vocab_size", "num_word_embeddings", "static_embedding_size", "static_vocab_size", "characters", "class_weights",
+    "id2label", "label2id",
+)  # fmt: skip
 CONFIG_FIELDS = [
     name
     for name, annotation in RnnConfig.__annotations__.items()
     if typing.get_origin(annotation) is not typing.ClassVar
     and not name.endswith("_token_id")
-    and name not in ("vocab_size", "id2label", "label2id")
+    and name not in NOT_OPTIONS
 ]
 
 
