@@ -281,9 +281,9 @@ def plot(rows: list[Row], path: str) -> None:
     for cell in dict.fromkeys(row["cell"] for row in rows):
         chosen = [row for row in rows if row["cell"] == cell and row["mode"] == "training"]
         lengths = [row["length"] for row in chosen]
-        (line,) = axes.plot(lengths, [row["ours us/token"] for row in chosen], "o-", label=f"{cell}, rnn_hf")
+        (line,) = axes.plot(lengths, [row["ours us/token"] for row in chosen], "o-", label=f"{cell.upper()}, rnn_hf")
         stock = [row["ours us/token"] * row["stock / ours"] for row in chosen]
-        axes.plot(lengths, stock, "x--", color=line.get_color(), label=f"{cell}, packed torch")
+        axes.plot(lengths, stock, "x--", color=line.get_color(), label=f"{cell.upper()}, packed torch")
     axes.set(xscale="log", yscale="log", xlabel="length of the sequences", ylabel="training, µs a token")
     axes.legend()
     figure.tight_layout()
