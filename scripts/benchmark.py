@@ -4,6 +4,7 @@
     python scripts/benchmark.py training --train_file train.conllu --validation_file dev.conllu
     python scripts/benchmark.py inference
     python scripts/benchmark.py latency
+    python scripts/benchmark.py crf
     python scripts/benchmark.py memory
 
 Alternatives: the stock packed nn.LSTM, nn.GRU and nn.RNN of torch; the machine's rate of matrix products; and a
@@ -216,6 +217,29 @@ def inference(options: argparse.Namespace) -> list[Row]:
     ]
 
 
+def crf(options: argparse.Namespace) -> list[Row]:
+    """Time training steps of a tagger of 20 labels with a conditional random field and without."""
+    lengths = draw_lengths(options.batch_size, options.length, 0.95)
+    marks = ["O", *(f"{mark}-{kind}" for kind in range(10) for mark in "BI")]
+    labels = dict(enumerate(marks[:20]))
+    features = [
+        {"input_ids": torch.randint(4, 30000, (length,)), "labels": torch.randint(len(labels), (length,))}
+        for length in lengths
+    ]
+    batch = DataCollatorWithPacking(tokenizer=None)(features)  # type: ignore[arg-type]
+
+    def run(use_crf: bool) -> Callable[[], Any]:
+        model = RnnForTokenClassification(RnnConfig(id2label=labels, use_crf=use_crf)).train()
+        return lambda: (model(**batch).loss.backward(), model.zero_grad())
+
+    times = medians({"with": run(True), "without": run(False)}, options.repeat)
+    share = 1 - times["without"] / times["with"]
+    return [
+        {"training step": f"{name} CRF, {len(labels)} labels", "ms": seconds * 1e3, "share of CRF": share}
+        for name, seconds in times.items()
+    ]
+
+
 def training(options: argparse.Namespace) -> list[Row]:
     """Train a tagger for an epoch with the stock Trainer, and run the bare recurrence on batches of its lengths."""
     with tempfile.TemporaryDirectory() as folder:
@@ -293,7 +317,7 @@ def plot(rows: list[Row], path: str) -> None:
 def main() -> None:
     """Parse the command line, measure, show and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["layer", "training", "inference", "latency", "memory"])
+    parser.add_argument("what", choices=["layer", "training", "inference", "latency", "crf", "memory"])
     parser.add_argument("--cells", nargs="+", choices=list(GATES), default=["lstm"])
     parser.add_argument("--modes", nargs="+", choices=["training", "inference"], default=["training", "inference"])
     parser.add_argument("--lengths", nargs="+", type=int, default=[25, 200], help="longest sequence, for layer")
@@ -318,7 +342,14 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     logging.disable_progress_bar()
-    measure = {"layer": layer, "training": training, "inference": inference, "latency": latency, "memory": memory}
+    measure = {
+        "layer": layer,
+        "training": training,
+        "inference": inference,
+        "latency": latency,
+        "crf": crf,
+        "memory": memory,
+    }
     rows = measure[options.what](options)
     print_rows(rows, f"{options.what}, {options.threads} thread(s), torch {torch.__version__}")
     if options.json:

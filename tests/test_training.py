@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,104 @@ class TestTasks:
         file = write_jsonl(tmp_path / "entities.jsonl", rows)
         metrics = train_tagger({"train": file}, tmp_path / "model", *TINY, "--num_train_epochs", "1")
         assert {"test_f1", "test_precision", "test_recall", "test_accuracy"} <= metrics.keys()
+
+
+@pytest.fixture(scope="module")
+def entities(japanese_sentences, tmp_path_factory) -> dict[str, str]:
+    """Files of 60 and 20 sentences with entities in IOB2."""
+    folder = tmp_path_factory.mktemp("entities")
+    rows = [{"tokens": [w[0] for w in words], "tags": [w[-1] for w in words]} for words in japanese_sentences]
+    known = {tag for row in rows[:60] for tag in row["tags"]}
+    rows = [row for row in rows if known.issuperset(row["tags"])]
+    return {
+        "train": write_jsonl(folder / "train.jsonl", rows[:60]),
+        "validation": write_jsonl(folder / "validation.jsonl", rows[60:80]),
+    }
+
+
+class TestModelOptions:
+    def test_taggers_of_spans_score_whole_sequences_unless_told(self, entities, tagged, tmp_path):
+        once = [*TINY, "--num_train_epochs", "1"]
+        train_tagger(entities, tmp_path / "spans", *once)
+        train_tagger(entities, tmp_path / "told", *once, "--use_crf", "false")
+        train_tagger(tagged, tmp_path / "parts of speech", *once)
+        models = [
+            AutoModelForTokenClassification.from_pretrained(tmp_path / name)
+            for name in ("spans", "told", "parts of speech")
+        ]
+        assert [model.config.use_crf for model in models] == [True, False, False]
+        assert models[0].crf.transitions.any()
+
+    def test_spellings_are_read_unless_told(self, tagged, tmp_path):
+        once = [*TINY, "--num_train_epochs", "1"]
+        train_tagger(tagged, tmp_path / "with", *once)
+        train_tagger(tagged, tmp_path / "without", *once, "--spelling", "false")
+        model = AutoModelForTokenClassification.from_pretrained(tmp_path / "with")
+        assert "東" in model.config.characters
+        assert model.model.embeddings.spelling.spellings.any()
+        assert AutoModelForTokenClassification.from_pretrained(tmp_path / "without").config.characters is None
+
+    @pytest.mark.parametrize("rate", [0.0, 0.1])
+    def test_vectors_join_and_are_tuned_at_a_rate_of_their_own(self, rate, tagged, tmp_path):
+        (tmp_path / "vectors.txt").write_text("で 1 2\n東京 3 4\n未知 5 6\n", encoding="utf-8")
+        train_tagger(
+            tagged, tmp_path / "model", *TINY, "--num_train_epochs", "1",
+            "--vectors", str(tmp_path / "vectors.txt"), "--vectors_learning_rate", str(rate),
+        )  # fmt: skip
+        model = AutoModelForTokenClassification.from_pretrained(tmp_path / "model")
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+        assert tokenizer.tokenize("未知") == ["未知"]
+        embeddings = model.model.embeddings
+        assert embeddings.word_embeddings.num_embeddings < len(tokenizer)
+        found = embeddings.static_embeddings(torch.tensor(tokenizer.convert_tokens_to_ids(["で", "未知"])))
+        assert found[1].tolist() == [5, 6]  # it never occurs
+        assert (found[0].tolist() == [1, 2]) == (rate == 0)
+
+    def test_vectors_are_for_new_models(self, trained, tagged, tmp_path):
+        with pytest.raises(ValueError, match="--vectors is for new models"):
+            train_tagger(tagged, tmp_path, "--model_name_or_path", str(trained[1]), "--vectors", "glove.txt")
+
+    def test_balanced_weights_let_every_label_count_as_much(self, tagged, tmp_path):
+        train_tagger(tagged, tmp_path, *TINY, "--num_train_epochs", "1", "--class_weights", "balanced")
+        config = AutoModelForTokenClassification.from_pretrained(tmp_path).config
+        rows = [json.loads(line) for line in Path(tagged["train"]).read_text(encoding="utf-8").splitlines()]
+        counts = Counter(tag for row in rows for tag in row["tags"])
+        totals = {tag: count * config.class_weights[config.label2id[tag]] for tag, count in counts.items()}
+        assert max(totals.values()) == pytest.approx(min(totals.values()))
+        assert sum(totals.values()) == pytest.approx(sum(counts.values()))
+
+    def test_balanced_weights_are_for_classes(self, news_articles, tmp_path):
+        file = write_jsonl(
+            tmp_path / "n.jsonl", [{"text": text[:99], "label": len(text) / 7} for text, _ in news_articles]
+        )
+        with pytest.raises(ValueError, match="--class_weights balanced is for classes"):
+            train_classifier(file, tmp_path / "model", "--class_weights", "balanced")
+
+    def test_labels_are_smoothed(self, labelled, tmp_path):
+        metrics = train_classifier(labelled, tmp_path, "--label_smoothing_factor", "0.1")
+        assert metrics["train_loss"] > 0
+
+    def test_single_labels_of_whole_sequences_are_not_smoothed(self, entities, tmp_path):
+        with pytest.raises(ValueError, match=r"--label_smoothing_factor smooths single labels.*--use_crf false"):
+            train_tagger(entities, tmp_path, *TINY, "--label_smoothing_factor", "0.1")
+
+    def test_bfloat16_trains_on_a_cpu(self, tagged, tmp_path):
+        metrics = train_tagger(
+            tagged, tmp_path, *TINY, "--num_train_epochs", "4", "--learning_rate", "0.01", "--bf16", "true"
+        )
+        assert metrics["test_accuracy"] > 0.5
+        assert {value.dtype for value in weights(tmp_path).values() if value.is_floating_point()} == {torch.float32}
+
+    def test_weight_decay_spares_biases_and_embeddings(self, tagged, tmp_path):
+        still = ["--optim", "sgd", "--learning_rate", "0.5", "--lr_scheduler_type", "constant", "--warmup_steps", "0"]
+        once = [*TINY, *still, "--max_steps", "1", "--eval_strategy", "no", "--max_grad_norm", "1e-9"]
+        train_tagger(tagged, tmp_path / "decayed", *once, "--weight_decay", "0.5")
+        train_tagger(tagged, tmp_path / "kept", *once, "--weight_decay", "0")
+        decayed, kept = weights(tmp_path / "decayed"), weights(tmp_path / "kept")
+        for name, value in kept.items():
+            spared = "embeddings" in name or "bias" in name
+            expected = value if spared or not value.is_floating_point() else 0.75 * value
+            torch.testing.assert_close(decayed[name], expected, rtol=1e-3, atol=1e-4, msg=name)
 
 
 class TestBatching:
