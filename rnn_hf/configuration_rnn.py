@@ -142,9 +142,9 @@ class RnnConfig(PreTrainedConfig):
     cell_type: Literal["lstm", "gru", "rnn_tanh", "rnn_relu"] = "lstm"
     bidirectional: bool = True
     word_dropout: float | int = 0.2
-    embedding_dropout: float | int = 0.3
-    hidden_dropout: float | int = 0.3
-    classifier_dropout: float | int = 0.3
+    embedding_dropout: float | int = 0.5
+    hidden_dropout: float | int = 0.5
+    classifier_dropout: float | int = 0.5
     pooling: Literal["last", "mean", "max", "attention"] = "max"
     use_crf: bool = False
     class_weights: list[float] | None = None
