@@ -25,6 +25,9 @@ _CELLS: dict[str, Callable[..., Any]] = {
     "RNN_RELU": torch.rnn_relu,
 }
 
+# The paths of each kind of module.
+PATHS = dict.fromkeys(_CELLS, ("packed", "stepwise")) | {"LSTM": ("packed", "stepwise", "padded")}
+
 # What a step costs beside its tokens, and a token, in the unit of `Packing.padded_cost`; measured with
 # `scripts/benchmark.py layer`. In training the steps' many little operations weigh less the larger the state is.
 _STEP_COST = 3
@@ -124,46 +127,45 @@ def run_recurrence(
     has_cell_state = rnn.mode == "LSTM"
     if c_0 is not None and not has_cell_state:
         raise ValueError(f"c_0 was given, but only an LSTM has a cell state; this is a {rnn.mode}.")
-    state = tuple(
-        _initial_state(name, given, shape, packed, packing)
-        for name, given in (("h_0", h_0), ("c_0", c_0))[: 1 + has_cell_state]
-    )
+    state: tuple[Tensor, ...] = (_initial_state("h_0", h_0, shape, packed, packing),)
+    if has_cell_state:
+        state += (_initial_state("c_0", c_0, shape, packed, packing),)
     if path is None:
         path = choose_path(rnn, packed, packing)
-    run_layers = {"packed": _packed_layer, "stepwise": _stepwise_layer}
-    if has_cell_state:
-        run_layers["padded"] = _padded_layer
-    if path not in run_layers:
-        raise ValueError(f"A {rnn.mode} has the paths {', '.join(map(repr, run_layers))}; got {path!r}.")
-    run_layer = run_layers[path]
+    elif path not in PATHS[rnn.mode]:
+        raise ValueError(f"A {rnn.mode} has the paths {', '.join(map(repr, PATHS[rnn.mode]))}; got {path!r}.")
+    run_layer = _RUN_LAYER[path]
 
     layers: list[Tensor] = []
     finals: list[tuple[Tensor, ...]] = []
     all_weights: list[Any] = rnn._flat_weights
     num_weights = len(all_weights) // rnn.num_layers
     for layer in range(rnn.num_layers):
-        layer_state = tuple(part[layer * directions : (layer + 1) * directions] for part in state)
+        layer_state = state
+        if rnn.num_layers > 1:
+            layer_state = tuple(part[layer * directions : (layer + 1) * directions] for part in state)
         if packed.shape[0] == 0:
             packed, final = packed.new_zeros(0, directions * rnn.hidden_size), layer_state
         else:
             if layer > 0 and dropout is not None:
                 packed = dropout(packed, packing)
             weights = all_weights[layer * num_weights : (layer + 1) * num_weights]
-            # Sequences without a token keep their initial state.
-            present = tuple(part[:, : packing.num_sequences].contiguous() for part in layer_state)
-            packed, final = run_layer(rnn, weights, packed, packing, present)
-            if packing.num_sequences < packing.batch_size:
+            if packing.num_sequences == packing.batch_size:
+                packed, final = run_layer(rnn, weights, packed, packing, layer_state)
+            else:
+                # Sequences without a token keep their initial state.
+                present = tuple(part[:, : packing.num_sequences].contiguous() for part in layer_state)
+                packed, final = run_layer(rnn, weights, packed, packing, present)
                 final = tuple(
                     torch.cat([part.to(first.dtype), first[:, packing.num_sequences :]], dim=1)
                     for part, first in zip(final, layer_state, strict=True)
                 )
         layers.append(packed)
         finals.append(final)
-    h_n, *c_n = (
-        (parts[0] if len(parts) == 1 else torch.cat(parts)).index_select(1, packing.unsorted_indices)
-        for parts in zip(*finals, strict=True)
-    )
-    return RecurrentOutput(layers, h_n, c_n[0] if has_cell_state else None)
+    joined: tuple[Tensor, ...] = finals[0] if rnn.num_layers == 1 else tuple(map(torch.cat, zip(*finals, strict=True)))
+    if packing.batch_size > 1:
+        joined = tuple(part.index_select(1, packing.unsorted_indices) for part in joined)
+    return RecurrentOutput(layers, joined[0], joined[1] if has_cell_state else None)
 
 
 def choose_path(rnn: nn.RNNBase, packed: Tensor, packing: Packing) -> str:
@@ -257,4 +259,7 @@ def _by_direction(
     return torch.cat(states, dim=1), tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
 
 
-__all__ = ["LockedDropout", "RecurrentOutput", "choose_path", "run_recurrence"]
+_RUN_LAYER = {"packed": _packed_layer, "stepwise": _stepwise_layer, "padded": _padded_layer}
+
+
+__all__ = ["PATHS", "LockedDropout", "RecurrentOutput", "choose_path", "run_recurrence"]

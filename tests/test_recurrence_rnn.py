@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from rnn_hf.packing_rnn import Packing
-from rnn_hf.recurrence_rnn import LockedDropout, choose_path, run_recurrence
+from rnn_hf.recurrence_rnn import PATHS, LockedDropout, choose_path, run_recurrence
 
 INPUT_SIZE, HIDDEN_SIZE = 5, 4
 VERY_UNEVEN = [200, 1, 1, 3, 57, 1, 120]
@@ -29,10 +29,6 @@ def stock(cell, num_layers=1, bidirectional=False, seed=0) -> nn.RNNBase:
     if cell == "gru":
         return nn.GRU(**sizes, bidirectional=bidirectional)
     return nn.RNN(**sizes, bidirectional=bidirectional, nonlinearity=cell.removeprefix("rnn_"))
-
-
-def paths_of(rnn) -> tuple[str, ...]:
-    return ("packed", "stepwise", "padded") if rnn.mode == "LSTM" else ("packed", "stepwise")
 
 
 def packing_of(lengths) -> Packing:
@@ -83,7 +79,7 @@ def assert_paths_equal_torch(rnn, lengths, with_states, seed):
     sequences = random_vectors(lengths, INPUT_SIZE, seed, dtype)
     states = random_states(rnn, len(lengths), seed, dtype) if with_states else ()
     expected = results(by_torch, rnn, sequences, states)
-    for path in paths_of(rnn):
+    for path in PATHS[rnn.mode]:
         assert_same(results(by_path(path), rnn, sequences, states), expected, **tolerances)
 
 
@@ -187,7 +183,7 @@ def test_sequences_without_a_token_keep_their_initial_state(cell, lengths, place
     packed = pack_sequence(random_vectors(lengths, INPUT_SIZE, seed), enforce_sorted=False)
     without = packing_of(lengths)
     data = without.pack(torch.nn.utils.rnn.pad_packed_sequence(packed, batch_first=True)[0])
-    for path in paths_of(rnn):
+    for path in PATHS[rnn.mode]:
         layers, *final = run_recurrence(rnn, data, packing, *states, path=path)
         expected_layers, *expected = run_recurrence(rnn, data, without, *(one[:, real] for one in states), path=path)
         torch.testing.assert_close(layers[-1], expected_layers[-1])
@@ -202,7 +198,7 @@ def test_a_batch_without_any_token_returns_its_initial_states(cell):
     rnn = stock(cell, 2, bidirectional=True)
     packing = Packing.from_mask(torch.zeros(3, 4))
     states = random_states(rnn, 3, seed=6)
-    for path in paths_of(rnn):
+    for path in PATHS[rnn.mode]:
         layers, *final = run_recurrence(rnn, torch.empty(0, INPUT_SIZE), packing, *states, path=path)
         assert [layer.shape for layer in layers] == [(0, 2 * HIDDEN_SIZE)] * 2
         assert all(torch.equal(one, initial) for one, initial in zip(final, states, strict=False))
@@ -213,7 +209,7 @@ def test_input_may_lie_in_memory_in_any_order():
     for cell in CELLS:
         rnn = stock(cell, bidirectional=True)
         data = torch.randn(INPUT_SIZE, 6, generator=generator(0)).t()
-        for path in paths_of(rnn):
+        for path in PATHS[rnn.mode]:
             strided = run_recurrence(rnn, data, packing, path=path)
             torch.testing.assert_close(strided.h_n, run_recurrence(rnn, data.contiguous(), packing, path=path).h_n)
 
@@ -242,7 +238,7 @@ def test_a_module_without_biases_equals_torch(cell):
     )
     sequences = random_vectors([30, 1, 4], INPUT_SIZE, seed=8)
     expected = results(by_torch, bare, sequences)
-    for path in paths_of(rnn):
+    for path in PATHS[rnn.mode]:
         assert_same(results(by_path(path), bare, sequences), expected)
 
 
