@@ -240,6 +240,24 @@ class TestModelOptions:
         assert [model.config.use_crf for model in models] == [True, False, False]
         assert models[0].crf.transitions.any()
 
+    def test_fine_tuning_on_other_spans_begins_their_transitions_anew(self, entities, tmp_path):
+        once = [*TINY, "--num_train_epochs", "1"]
+        train_tagger(entities, tmp_path / "first", *once, "--class_weights", "balanced")
+        rows = [json.loads(line) for line in Path(entities["train"]).read_text(encoding="utf-8").splitlines()]
+        for row in rows:
+            row["tags"] = [tag if tag == "O" else f"{tag[:2]}NAME" for tag in row["tags"]]
+        file = write_jsonl(tmp_path / "names.jsonl", rows)
+        still = ["--model_name_or_path", str(tmp_path / "first"), "--learning_rate", "0", "--num_train_epochs", "1"]
+        train_tagger({"train": file}, tmp_path / "second", *still, "--disable_tqdm", "true")
+        model = AutoModelForTokenClassification.from_pretrained(tmp_path / "second")
+        assert model.crf.transitions.shape == (3, 3)
+        assert not model.crf.transitions.any()
+        assert model.config.class_weights is None
+        old, new = weights(tmp_path / "first"), weights(tmp_path / "second")
+        assert all(
+            torch.equal(old[name], new[name]) for name in old if name.startswith("model.") or name == "word_starts"
+        )
+
     def test_spellings_are_read_unless_told(self, tagged, tmp_path):
         once = [*TINY, "--num_train_epochs", "1"]
         train_tagger(tagged, tmp_path / "with", *once)
