@@ -10,7 +10,7 @@ from .configuration_rnn import RnnConfig
 from .crf_rnn import tagging_scheme
 from .data import Corpus
 from .modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
-from .prediction import RnnModelWithHead
+from .prediction import RnnModelWithHead, load_config
 from .spelling import collect_characters, set_vocabulary, spell_vocabulary
 from .tokenization import train_tokenizer
 from .training_args import TokenizerArguments
@@ -93,7 +93,14 @@ def build(
 
 
 def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    tokenizer = AutoTokenizer.from_pretrained(name)
+    options: dict[str, Any] = {"model_input_names": ["input_ids", "attention_mask"]}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        if getattr(tokenizer, "add_prefix_space", True) is False:
+            # So that the first token of each word shows that it is one.
+            tokenizer = AutoTokenizer.from_pretrained(name, add_prefix_space=True, **options)
+    except OSError as error:
+        raise ValueError(f"{name} holds no tokenizer: {error}") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
@@ -114,7 +121,7 @@ def _new_config(
     if vectors is not None:
         fields |= {"static_embedding_size": vectors.size, "static_vocab_size": len(vectors.words)}
         if words:
-            fields["num_word_embeddings"] = _num_before(tokenizer, set(words))
+            fields["num_word_embeddings"] = tokenizer.init_kwargs["num_corpus_entries"]
     return RnnConfig(
         vocab_size=len(tokenizer),
         characters=collect_characters(tokenizer) if arguments.spelling else None,
@@ -124,17 +131,9 @@ def _new_config(
     )
 
 
-def _num_before(tokenizer: PreTrainedTokenizerBase, words: set[str]) -> int:
-    """Count the entries before the words that were appended to a vocabulary."""
-    place = len(tokenizer)
-    while place > 1 and tokenizer.convert_ids_to_tokens(place - 1) in words:
-        place -= 1
-    return place
-
-
 def _pretrained_model(name: str, corpus: Corpus, config_arguments: Any) -> RnnModelWithHead:
     """Load a checkpoint for the corpus's labels; where they are the same, the corpus takes the checkpoint's order."""
-    config = RnnConfig.from_pretrained(name)
+    config = load_config(name)
     overrides = _given(config_arguments)
     for field in _ARCHITECTURE:
         if overrides.get(field, getattr(config, field)) != getattr(config, field):

@@ -76,7 +76,8 @@ class RnnConfig(PreTrainedConfig):
         use_crf (`bool`):
             Whether a tagger scores whole sequences with a conditional random field.
         class_weights (`list[float]`, *optional*):
-            How much each label counts in the loss, in the order of their ids.
+            How much each label counts in the loss, in the order of their ids; of several labels a text, how much
+            one that is there counts against its absence.
         initializer_range (`float`):
             Standard deviation of the initial embeddings.
         pad_token_id (`int`, *optional*):
@@ -147,7 +148,7 @@ class RnnConfig(PreTrainedConfig):
     classifier_dropout: float | int = 0.5
     pooling: Literal["last", "mean", "max", "attention"] = "max"
     use_crf: bool = False
-    class_weights: list[float] | None = None
+    class_weights: list[float | int] | None = None
     initializer_range: float | int = 0.1
     pad_token_id: int | None = None
     unk_token_id: int | None = None
@@ -233,6 +234,8 @@ class RnnConfig(PreTrainedConfig):
         """Check that special token ids lie within the vocabulary."""
         for name in ("pad_token_id", "unk_token_id", "bos_token_id", "eos_token_id", "sep_token_id"):
             index = getattr(self, name)
+            if name == "unk_token_id" and index is not None and index >= (self.num_word_embeddings or index + 1):
+                raise ValueError(f"{name}={index} must have a vector of its own, of which there are too few.")
             if index is not None and not 0 <= index < self.vocab_size:
                 raise ValueError(f"{name}={index} is outside the vocabulary of {self.vocab_size} entries.")
 
@@ -240,7 +243,10 @@ class RnnConfig(PreTrainedConfig):
         """Check that `id2label` counts from 0 without a gap and names no label twice, and that weights fit it."""
         ids = sorted(self.id2label or {})
         if self.class_weights is not None and len(self.class_weights) != len(ids):
-            raise ValueError(f"class_weights must hold one number for each of {len(ids)} labels: {self.class_weights}.")
+            raise ValueError(
+                f"class_weights must hold one number for each of {len(ids)} labels, got {len(self.class_weights)}. For "
+                "other labels than a checkpoint's, give class_weights=None."
+            )
         if ids != list(range(len(ids))):
             raise ValueError(f"The keys of id2label must be 0, 1, … {len(ids) - 1}, got {ids}.")
         if len(set((self.id2label or {}).values())) != len(ids):

@@ -69,7 +69,8 @@ def allowed_transitions(label_names: Sequence[str]) -> tuple[Tensor, Tensor, Ten
         return torch.ones(size).bool(), torch.ones(size, size).bool(), torch.ones(size).bool()
 
     def opens(label: str) -> bool:
-        return label[0] in "OBS"
+        # Where a kind of span has no B- label (IOB1), its I- label begins it too.
+        return label[0] in "OBS" or (label[0] == "I" and f"B{label[1:]}" not in label_names)
 
     def closed(label: str) -> bool:
         return scheme == "iob2" or label[0] in "OES"

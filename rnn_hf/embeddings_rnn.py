@@ -78,8 +78,9 @@ class RnnEmbeddings(nn.Module):
             (weight.data_ptr(), weight.dtype, 0 if weight.is_inference() else weight._version) for weight in weights
         ]
         if self._folded is None or self._folded[0] != state:
-            with torch.no_grad():
-                ids = torch.arange(self.num_entries, device=weights[0].device)
+            device = weights[0].device
+            with torch.no_grad(), torch.autocast(device.type, enabled=False):
+                ids = torch.arange(self.num_entries, device=device)
                 self._folded = state, torch.cat([self.spelling(chunk) for chunk in ids.split(_CHUNK)])
         return self._folded[1]
 

@@ -56,7 +56,7 @@ def _binary_cross_entropy(
 ) -> Tensor:
     weight = None if class_weights is None else torch.tensor(class_weights, device=logits.device, dtype=torch.float32)
     total = nn.functional.binary_cross_entropy_with_logits(
-        logits.float(), labels.float(), weight=weight, reduction="sum"
+        logits.float(), labels.float(), pos_weight=weight, reduction="sum"
     )
     return mean(total, labels.numel(), num_items_in_batch)
 

@@ -125,7 +125,9 @@ class RnnPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: Some entries have no vector of their own.
         """
-        if new_num_tokens is not None and self.config.num_word_embeddings is not None:
+        if new_num_tokens is None and kwargs.get("pad_to_multiple_of") is None and not args:
+            return self.get_input_embeddings()  # type: ignore[return-value]
+        if self.config.num_word_embeddings is not None:
             raise ValueError("A vocabulary with words that only have vectors from outside cannot be resized.")
         word_embeddings = super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
         for module in self.modules():

@@ -103,7 +103,8 @@ def _lstm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Call torch's kernel for one layer on `[num_steps, num_rows, input_size]`."""
     is_training = torch.is_grad_enabled()
-    return torch.lstm(padded, state, list(weights), len(weights) % 4 == 0, 1, 0.0, is_training, bidirectional, False)
+    has_biases = len(weights) == (8 if bidirectional else 4)
+    return torch.lstm(padded, state, list(weights), has_biases, 1, 0.0, is_training, bidirectional, False)
 
 
 def _widen(weights: Sequence[Tensor]) -> list[Tensor]:

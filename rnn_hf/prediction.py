@@ -29,10 +29,7 @@ def load(model_name_or_path: str) -> tuple[RnnModelWithHead, PreTrainedTokenizer
     Raises:
         ValueError: There is no such model, or it is neither a classifier nor a tagger of this package.
     """
-    try:
-        config = RnnConfig.from_pretrained(model_name_or_path)
-    except OSError as error:
-        raise ValueError(f"{model_name_or_path} holds no model: {error}") from error
+    config = load_config(model_name_or_path)
     for model_class in (RnnForSequenceClassification, RnnForTokenClassification):
         if model_class.__name__ in (config.architectures or []):
             model = model_class.from_pretrained(model_name_or_path)
@@ -41,6 +38,27 @@ def load(model_name_or_path: str) -> tuple[RnnModelWithHead, PreTrainedTokenizer
         f"{model_name_or_path} holds no classifier or tagger of rnn_hf: its config.json says "
         f"model_type={config.model_type!r}, architectures={config.architectures}."
     )
+
+
+def load_config(model_name_or_path: str) -> RnnConfig:
+    """Load the configuration of a model of this package.
+
+    Args:
+        model_name_or_path (`str`): Folder or hub id.
+
+    Raises:
+        ValueError: There is no model, or one of another kind.
+    """
+    try:
+        found, _ = RnnConfig.get_config_dict(model_name_or_path)
+    except OSError as error:
+        raise ValueError(f"{model_name_or_path} holds no model: {error}") from error
+    if found.get("model_type") != RnnConfig.model_type:
+        raise ValueError(
+            f"{model_name_or_path} holds no classifier or tagger of rnn_hf: its config.json says "
+            f"model_type={found.get('model_type')!r}."
+        )
+    return RnnConfig.from_pretrained(model_name_or_path)
 
 
 def predict(
@@ -128,4 +146,4 @@ def _classified(config: RnnConfig, logits: torch.Tensor) -> dict[str, Any]:
     return {"label": labels[int(index)], "score": float(score)}
 
 
-__all__ = ["load", "predict"]
+__all__ = ["load", "load_config", "predict"]

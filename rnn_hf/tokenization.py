@@ -54,7 +54,8 @@ def train_tokenizer(
             Whether the corpus holds lists of words. Words are then split at white space only; raw text is split
             at punctuation too.
         additional_words (`Iterable[str]`):
-            Words to append to the vocabulary of a `"word"` or `"wordpiece"` tokenizer, beyond `vocab_size`.
+            Words to append to the vocabulary of a `"word"` or `"wordpiece"` tokenizer, beyond `vocab_size`; where
+            they begin is kept as `init_kwargs["num_corpus_entries"]`.
         show_progress (`bool`):
             Whether to show a progress bar.
 
@@ -94,6 +95,7 @@ def train_tokenizer(
                 raise
             raise ValueError(f"vocab_size={vocab_size} is too small for the characters of the corpus.") from error
 
+    num_corpus_entries = tokenizer.get_vocab_size()
     tokenizer = _with_words(tokenizer, additional_words)
     end = processors.TemplateProcessing(
         single=f"$A {_EOS}",
@@ -111,6 +113,7 @@ def train_tokenizer(
         padding_side="right",
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
+        num_corpus_entries=num_corpus_entries,
     )
 
 

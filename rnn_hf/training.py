@@ -76,6 +76,8 @@ def train(
             "--label_smoothing_factor smooths single labels, but this tagger scores whole sequences of them: leave it "
             "out, or add --use_crf false."
         )
+    if args.label_smoothing_factor > 0 and (args.class_weights or corpus.problem_type != "single_label_classification"):
+        raise ValueError("--label_smoothing_factor is for one label a text or word, and without --class_weights.")
     if args.class_weights == "balanced":
         model.config.class_weights = _balanced_weights(encoded["train"], len(corpus.label_names), corpus.problem_type)
     _set_schedule(corpus, args)
@@ -315,7 +317,8 @@ def _optimizer(model: RnnModelWithHead, args: TrainingArguments) -> torch.optim.
             parameter.requires_grad_(vectors_rate > 0)
             group = vectors
         else:
-            group = spared if "embeddings" in name or parameter.dim() < 2 else decayed
+            spare = name.endswith("embeddings.weight") or parameter.dim() < 2
+            group = spared if spare else decayed
         if parameter.requires_grad:
             group["params"].append(parameter)
     optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(args, model)
@@ -323,18 +326,25 @@ def _optimizer(model: RnnModelWithHead, args: TrainingArguments) -> torch.optim.
 
 
 def _balanced_weights(train_dataset: Any, num_labels: int, problem_type: str) -> list[float]:
-    """Weigh each label by how rare it is: all of them count as much together as without weights."""
+    """Weigh each label by how rare it is.
+
+    Of one label a text or word, all count as much together as without weights; of several labels a text, a label that
+    is there counts as much as its absence.
+    """
     if problem_type == "regression":
         raise ValueError("--class_weights balanced is for classes; a regression has none.")
-    counts = np.zeros(num_labels)
+    counts, num_rows = np.zeros(num_labels), 0
     for batch in train_dataset.select_columns(["labels"]).iter(batch_size=1000):
         labels = batch["labels"]
         if problem_type == "multi_label_classification":
             counts += np.asarray(labels).sum(axis=0)
+            num_rows += len(labels)
             continue
         flat = np.concatenate([np.atleast_1d(one) for one in labels])
         counts += np.bincount(flat[flat >= 0], minlength=num_labels)
     present = counts > 0
+    if problem_type == "multi_label_classification":
+        return np.where(present, (num_rows - counts) / np.maximum(counts, 1), 1.0).clip(min=1e-3).tolist()
     weights = np.where(present, counts.sum() / (present.sum() * np.maximum(counts, 1)), 1.0)
     return weights.tolist()
 

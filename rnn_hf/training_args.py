@@ -184,6 +184,11 @@ def _read_config(parser: HfArgumentParser, path: Path) -> dict[str, Any]:
         options = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         parser.error(f"--config {path} could not be read: {error}")
+    if isinstance(options, dict):
+        # YAML reads a plain no as false.
+        for name, value in options.items():
+            if value is False and str(name).endswith("_strategy"):
+                options[name] = "no"
     if not isinstance(options, dict):
         parser.error(f"--config {path} must hold a mapping of options, got {options!r}")
     names = {action.dest for action in parser._actions} - {"help", "config"}

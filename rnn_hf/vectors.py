@@ -89,7 +89,8 @@ def _read_text(path: Path, limit: int | None) -> StaticVectors:
     words: list[str] = []
     rows: list[np.ndarray] = []
     for number, line in enumerate(_lines(path), start=1):
-        word, *numbers = line.rstrip().split(" ")
+        # A word may hold spaces.
+        word, *numbers = line.rstrip().rsplit(" ", len(rows[0])) if rows else line.rstrip().split(" ")
         if number == 1 and len(numbers) == 1:
             continue  # word2vec and fastText begin with the counts of words and numbers
         if limit is not None and len(words) == limit:
@@ -138,7 +139,7 @@ def vocabulary_words(vectors: StaticVectors, lowercase: bool = False) -> Iterato
 
 
 def match_vectors(vectors: StaticVectors, spellings: list[Spelling]) -> torch.Tensor:
-    """Find each vocabulary entry's vector: that of the word as it is spelled, else of the word in lower case.
+    """Find each vocabulary entry's vector: that of the word as it is spelled, else of one that differs in case.
 
     Args:
         vectors ([`StaticVectors`]): The vectors.
@@ -159,8 +160,9 @@ def match_vectors(vectors: StaticVectors, spellings: list[Spelling]) -> torch.Te
     ```
     """
     places: dict[str, int] = {}
-    for place, word in enumerate(vectors.words, start=1):
-        places.setdefault(word, place)
+    for word_of in (str, str.lower):
+        for place, word in enumerate(vectors.words, start=1):
+            places.setdefault(word_of(word), place)
     found = [
         places.get(spelling.text, places.get(spelling.text.lower(), 0)) if spelling.starts_word else 0
         for spelling in spellings

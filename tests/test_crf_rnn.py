@@ -219,6 +219,11 @@ class TestScheme:
     def test_is_read_off_the_names(self, label_names, scheme):
         assert tagging_scheme(label_names) == scheme
 
+    def test_lets_inner_labels_begin_spans_that_have_no_other_beginning(self):
+        crf = ConditionalRandomField(["O", "B-ORG", "I-ORG", "I-PER"])
+        emissions = torch.tensor([[0.0, 0, 0, 20], [0, 0, 0, 20], [0, 0, 20, 0]])
+        assert crf.max_marginals(emissions, packing_of([3])).argmax(-1).tolist()[:2] == [3, 3]
+
     @pytest.mark.parametrize("label_names", [IOB2, IOBES, PLAIN])
     def test_allows_what_the_rules_allow(self, label_names):
         starts, follows, ends = allowed_transitions(label_names)

@@ -150,6 +150,12 @@ def test_entries_without_a_vector_of_their_own_take_that_of_the_unknown_token():
     assert not torch.equal(own[1], own[0])
 
 
+def test_without_a_number_nothing_is_resized():
+    model = RnnModel(little_config(num_word_embeddings=20, **WITH_SPELLING, **WITH_VECTORS))
+    model.resize_token_embeddings()
+    assert model.embeddings.num_entries == len(model.embeddings.spelling.spellings) == 30
+
+
 def test_a_vocabulary_with_entries_without_own_vectors_is_not_resized():
     with pytest.raises(ValueError, match="words that only have vectors from outside cannot be resized"):
         RnnModel(little_config(num_word_embeddings=20)).resize_token_embeddings(40)
@@ -165,3 +171,5 @@ def test_autocast_to_bfloat16_is_near_single_precision(options):
     torch.testing.assert_close(found.float(), precise, rtol=0.05, atol=0.05)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(embeddings.eval()(ids).float(), precise, rtol=0.05, atol=0.05)
+    with torch.no_grad():
+        torch.testing.assert_close(embeddings(ids), precise)

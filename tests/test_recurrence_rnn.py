@@ -226,6 +226,12 @@ def test_the_chosen_path_equals_torch_in_training_and_inference(cell, bidirectio
                 torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_both_directions_without_biases_equal_torch_on_full_batches():
+    rnn = nn.LSTM(INPUT_SIZE, HIDDEN_SIZE, bias=False, bidirectional=True)
+    sequences = random_vectors([4, 4], INPUT_SIZE, seed=8)
+    assert_same(results(by_path("padded"), rnn, sequences), results(by_torch, rnn, sequences))
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_module_without_biases_equals_torch(cell):
     rnn = stock(cell)

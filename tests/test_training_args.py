@@ -294,3 +294,8 @@ class TestTrainingDefaults:
 
     def test_without_evaluation_there_is_no_best_model(self, parse):
         assert parse("--eval_strategy", "no")[3].load_best_model_at_end is False
+
+
+def test_a_plain_no_in_a_file_is_no_strategy(parse, write):
+    _, _, _, training = parse(*write("eval_strategy: no\nsave_strategy: no\n"))
+    assert training.eval_strategy == training.save_strategy == "no"

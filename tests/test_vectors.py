@@ -36,6 +36,10 @@ class TestReading:
             file.write(LINES)
         assert load_vectors(str(tmp_path / "glove.txt.gz")).words == ["the", "of", "Japan"]
 
+    def test_words_with_spaces(self, tmp_path):
+        (tmp_path / "glove.txt").write_text("the 0.1 0.2\n. . . 0.3 0.4\n")
+        assert load_vectors(str(tmp_path / "glove.txt")).words == ["the", ". . ."]
+
     def test_the_first_words_only(self, tmp_path):
         (tmp_path / "glove.txt").write_text(LINES)
         assert load_vectors(str(tmp_path / "glove.txt"), limit=2).words == ["the", "of"]
@@ -92,6 +96,9 @@ class TestMatching:
     def test_falls_back_to_lower_case(self):
         assert match_vectors(vectors_of("apple"), [Spelling("APPLE", True), Spelling("Pear", True)]).tolist() == [1, 0]
 
+    def test_falls_back_to_another_case(self):
+        assert match_vectors(vectors_of("Paris", "of"), [Spelling("paris", True)]).tolist() == [1]
+
     def test_gives_pieces_within_words_nothing(self):
         assert match_vectors(vectors_of("able"), [Spelling("able", False), Spelling("", True)]).tolist() == [0, 0]
 
@@ -117,6 +124,7 @@ class TestVocabulary:
             additional_words=["cat", "dog", "two words"],
         )
         assert len(extended) == len(plain) + 1
+        assert extended.init_kwargs["num_corpus_entries"] == len(plain)
         assert extended.tokenize("dog") == ["dog"]
         assert extended.convert_tokens_to_ids("dog") == len(plain)
         assert {token: extended.convert_tokens_to_ids(token) for token in plain.get_vocab()} == plain.get_vocab()
