@@ -105,7 +105,7 @@ class _RnnSteps(torch.autograd.Function):
         d_h_0 = _at_first_step(d_gates, packing, reverse) @ weight_hh if ctx.needs_input_grad[4] else None
         d_packed = d_gates @ weight_ih if ctx.needs_input_grad[3] else None
         d_weights = d_gates.t() @ packed, d_gates.t() @ previous
-        d_bias = d_gates.sum(0) if ctx.needs_input_grad[7] else None
+        d_bias = d_gates.sum(0) if any(ctx.needs_input_grad[7:]) else None
         return None, None, None, d_packed, d_h_0, *d_weights, d_bias, d_bias
 
 
@@ -163,7 +163,7 @@ class _GruSteps(torch.autograd.Function):
             d_first, z_first, flat_first = (_at_first_step(part, packing, reverse) for part in (d_states, z, flat))
             d_h_0 = torch.addmm(d_first * z_first, flat_first, weight_hh)
         d_weight_hh = flat.t() @ previous
-        d_bias_hh = flat.sum(0) if ctx.needs_input_grad[6] else None
+        d_bias_hh = flat.sum(0) if any(ctx.needs_input_grad[7:]) else None
         torch.mul(d_states, factor_n, out=d_gates[:, 2])  # now of the sums that W_ih makes
         d_bias_ih = flat.sum(0) if ctx.needs_input_grad[6] else None
         d_packed = flat @ weight_ih if ctx.needs_input_grad[2] else None
@@ -233,7 +233,7 @@ class _LstmSteps(torch.autograd.Function):
             d_c_0 = _at_first_step(d_cells, packing, reverse) * _at_first_step(f, packing, reverse)
         d_packed = flat @ weight_ih if ctx.needs_input_grad[2] else None
         d_weights = flat.t() @ packed, flat.t() @ _previous(states, h_0, packing, reverse)
-        d_bias = flat.sum(0) if ctx.needs_input_grad[7] else None
+        d_bias = flat.sum(0) if any(ctx.needs_input_grad[7:]) else None
         return None, None, d_packed, d_h_0, d_c_0, *d_weights, d_bias, d_bias
 
 

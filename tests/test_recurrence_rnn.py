@@ -226,6 +226,18 @@ def test_the_chosen_path_equals_torch_in_training_and_inference(cell, bidirectio
                 torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("frozen", ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"])
+@pytest.mark.parametrize(("cell", "path"), CELLS_AND_PATHS)
+def test_gradients_of_some_weights_do_not_need_those_of_others(cell, path, frozen):
+    rnn = stock(cell)
+    getattr(rnn, frozen).requires_grad_(False)
+    packed = pack_sequence(random_vectors([3, 2], INPUT_SIZE, seed=8), enforce_sorted=False)
+    for run in (by_path(path), by_torch):
+        rnn.zero_grad()
+        project(run(rnn, packed)[0]).backward()
+        assert {name for name, weight in rnn.named_parameters() if weight.grad is None} == {frozen}
+
+
 def test_both_directions_without_biases_equal_torch_on_full_batches():
     rnn = nn.LSTM(INPUT_SIZE, HIDDEN_SIZE, bias=False, bidirectional=True)
     sequences = random_vectors([4, 4], INPUT_SIZE, seed=8)
