@@ -23,7 +23,8 @@ class RnnEmbeddings(nn.Module):
     """Turn token ids into vectors, joined of up to three parts.
 
     In training, spellings are read for the distinct ids of a batch. In evaluation, without gradients, those of all
-    entries are read once and looked up from then on; they are read anew after any change of the weights.
+    entries are read once and looked up from then on; they are read anew after a change of the weights (in place or by
+    loading, but not through `.data`).
 
     Args:
         config ([`RnnConfig`]): The architecture. With `characters`, spellings are read.
@@ -143,8 +144,7 @@ class SpellingEncoder(nn.Module):
         self.register_buffer("spellings", torch.zeros(config.vocab_size, config.max_spelling_length, dtype=torch.int32))
         self.char_embeddings = nn.Embedding(num_codes, config.char_embedding_size)
         self.convolutions = nn.ModuleList(
-            nn.Conv1d(config.char_embedding_size, config.char_num_filters, size, padding=size // 2)
-            for size in config.char_kernel_sizes
+            nn.Conv1d(config.char_embedding_size, config.char_num_filters, size) for size in config.char_kernel_sizes
         )
 
     def forward(self, input_ids: Tensor) -> Tensor:

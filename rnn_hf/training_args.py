@@ -184,13 +184,11 @@ def _read_config(parser: HfArgumentParser, path: Path) -> dict[str, Any]:
         options = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         parser.error(f"--config {path} could not be read: {error}")
-    if isinstance(options, dict):
-        # YAML reads a plain no as false.
-        for name, value in options.items():
-            if value is False and str(name).endswith("_strategy"):
-                options[name] = "no"
     if not isinstance(options, dict):
         parser.error(f"--config {path} must hold a mapping of options, got {options!r}")
+    for name, value in options.items():
+        if value is False and str(name).endswith("_strategy"):
+            options[name] = "no"  # as which YAML does not read a plain no
     names = {action.dest for action in parser._actions} - {"help", "config"}
     if unknown := sorted(str(name) for name in options if name not in names):
         parser.error(f"--config {path} has unknown options: {', '.join(unknown)}")

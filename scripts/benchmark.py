@@ -306,8 +306,9 @@ def plot(rows: list[Row], path: str) -> None:
         chosen = [row for row in rows if row["cell"] == cell and row["mode"] == "training"]
         lengths = [row["length"] for row in chosen]
         (line,) = axes.plot(lengths, [row["ours us/token"] for row in chosen], "o-", label=f"{cell.upper()}, rnn_hf")
-        stock = [row["ours us/token"] * row["stock / ours"] for row in chosen]
-        axes.plot(lengths, stock, "x--", color=line.get_color(), label=f"{cell.upper()}, packed torch")
+        if all("stock / ours" in row for row in chosen):
+            stock = [row["ours us/token"] * row["stock / ours"] for row in chosen]
+            axes.plot(lengths, stock, "x--", color=line.get_color(), label=f"{cell.upper()}, packed torch")
     axes.set(xscale="log", yscale="log", xlabel="length of the sequences", ylabel="training, µs a token")
     axes.legend()
     figure.tight_layout()
