@@ -5,6 +5,7 @@ tagger reads every step. All of them take padded or packed input and compute on 
 costs nothing and changes nothing.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -29,6 +30,14 @@ _RECURRENT_MODULES: dict[str, tuple[Callable[..., nn.RNNBase], dict[str, str]]] 
     "gru": (nn.GRU, {}),
     "rnn_tanh": (nn.RNN, {"nonlinearity": "tanh"}),
     "rnn_relu": (nn.RNN, {"nonlinearity": "relu"}),
+}
+
+# What each Auto class loads from a saved folder's own code.
+AUTO_MAP = {
+    "AutoConfig": "configuration_rnn.RnnConfig",
+    "AutoModel": "modeling_rnn.RnnModel",
+    "AutoModelForSequenceClassification": "modeling_rnn.RnnForSequenceClassification",
+    "AutoModelForTokenClassification": "modeling_rnn.RnnForTokenClassification",
 }
 
 
@@ -76,6 +85,18 @@ class RnnPreTrainedModel(PreTrainedModel):
     config_class = RnnConfig
     base_model_prefix = "model"
     accepts_loss_kwargs = True
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """Save configuration, weights, and the code that loads them where this package is not installed.
+
+        The code is the package's own files, copied. Every `Auto` class finds its part in `config.json`.
+
+        Args:
+            save_directory (`str` or `os.PathLike`): Folder, made where it is missing.
+            args, kwargs: See `PreTrainedModel.save_pretrained`.
+        """
+        self.config.auto_map = dict(AUTO_MAP)
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise what no checkpoint filled.
@@ -584,6 +605,11 @@ def _hidden_states(config: RnnConfig, encoded: Encoded, wanted: bool | None) -> 
 def _wants_dict(config: RnnConfig, return_dict: bool | None) -> bool:
     return bool(config.return_dict if return_dict is None else return_dict)
 
+
+# With a name, `save_pretrained` copies the code.
+RnnModel.register_for_auto_class("AutoModel")
+RnnForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
+RnnForTokenClassification.register_for_auto_class("AutoModelForTokenClassification")
 
 __all__ = [
     "RnnForSequenceClassification",
