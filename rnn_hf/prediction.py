@@ -2,13 +2,17 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from .configuration_rnn import RnnConfig
 from .data_collator import DataCollatorWithPacking, cut_batches
+from .download import find_folder
 from .modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
 from .tokenization import encode_texts, encode_words
 
@@ -17,40 +21,50 @@ RnnModelWithHead = RnnForSequenceClassification | RnnForTokenClassification
 _WINDOW = 4096
 
 
-def load(model_name_or_path: str) -> tuple[RnnModelWithHead, PreTrainedTokenizerBase]:
+def load(
+    model_name_or_path: str, revision: str | None = None
+) -> tuple[RnnModelWithHead, PreTrainedTokenizerBase]:
     """Load a classifier or a tagger, whichever a folder or hub repository holds, with its tokenizer.
+
+    No code from the folder or the repository is run.
 
     Args:
         model_name_or_path (`str`): Folder or hub id.
+        revision (`str`, *optional*): Branch, tag or commit on the hub; `main` without it.
 
     Returns:
         The model in evaluation mode, and the tokenizer.
 
     Raises:
-        ValueError: There is no such model, or it is neither a classifier nor a tagger of this package.
+        ValueError: There is no such model, it is neither a classifier nor a tagger of this package, a file is damaged,
+            or the weights do not fit the configuration. The message names the file and says what to do.
     """
-    config = load_config(model_name_or_path)
+    folder = find_folder(model_name_or_path, revision)
+    config = load_config(str(folder))
     for model_class in (RnnForSequenceClassification, RnnForTokenClassification):
         if model_class.__name__ in (config.architectures or []):
-            model = model_class.from_pretrained(model_name_or_path)
-            return model, AutoTokenizer.from_pretrained(model_name_or_path)
+            check_weights(folder)
+            model = _load_exactly(model_class, folder, config)
+            return model, _load_tokenizer(folder)
     raise ValueError(
         f"{model_name_or_path} holds no classifier or tagger of rnn_hf: its config.json says "
         f"model_type={config.model_type!r}, architectures={config.architectures}."
     )
 
 
-def load_config(model_name_or_path: str) -> RnnConfig:
+def load_config(model_name_or_path: str, revision: str | None = None) -> RnnConfig:
     """Load the configuration of a model of this package.
 
     Args:
         model_name_or_path (`str`): Folder or hub id.
+        revision (`str`, *optional*): Branch, tag or commit on the hub; `main` without it.
 
     Raises:
-        ValueError: There is no model, or one of another kind.
+        ValueError: There is no model, one of another kind, or one whose configuration this version cannot read.
     """
+    folder = find_folder(model_name_or_path, revision)
     try:
-        found, _ = RnnConfig.get_config_dict(model_name_or_path)
+        found, _ = RnnConfig.get_config_dict(folder)
     except OSError as error:
         raise ValueError(f"{model_name_or_path} holds no model: {error}") from error
     if found.get("model_type") != RnnConfig.model_type:
@@ -58,7 +72,60 @@ def load_config(model_name_or_path: str) -> RnnConfig:
             f"{model_name_or_path} holds no classifier or tagger of rnn_hf: its config.json says "
             f"model_type={found.get('model_type')!r}."
         )
-    return RnnConfig.from_pretrained(model_name_or_path)
+    try:
+        return RnnConfig.from_pretrained(folder)
+    except (TypeError, ValueError, StrictDataclassError) as error:
+        raise ValueError(
+            f"{folder / 'config.json'} cannot be read: {' '.join(str(error).split())} It was edited, or written by "
+            "another version of rnn_hf: load the model with that version and save it anew, or train it anew."
+        ) from error
+
+
+def check_weights(folder: Path) -> None:
+    """Check that a folder's weights are whole, by what their headers promise.
+
+    Args:
+        folder (`Path`): A model's folder.
+
+    Raises:
+        ValueError: There are none, or a file is damaged or cut off.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{folder} holds no weights: model.safetensors is missing.")
+    for file in files:
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ValueError(
+                f"{file} is damaged or was cut off ({error}): remove it, in the hub's cache the whole model, and download "
+                "or copy it again."
+            ) from error
+
+
+def _load_exactly(model_class: type[RnnModelWithHead], folder: Path, config: RnnConfig) -> RnnModelWithHead:
+    """Load a model, each weight of which must be in the checkpoint, and the other way round."""
+    loaded: Any = model_class.from_pretrained(
+        folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    model, info = loaded
+    mismatched = {name for name, *_ in info["mismatched_keys"]}
+    problems = {"missing": info["missing_keys"], "not known": info["unexpected_keys"], "of another shape": mismatched}
+    if any(problems.values()):
+        listed = "; ".join(f"{len(names)} {what}, as {min(names)}" for what, names in problems.items() if names)
+        raise ValueError(
+            f"The weights in {folder} do not fit its config.json ({listed}). One of the files was edited or is of "
+            "another version of rnn_hf: load the model with that version and save it anew, or train it anew."
+        )
+    return model.eval()
+
+
+def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} holds no tokenizer that can be read: {error}") from error
 
 
 def predict(
@@ -146,4 +213,4 @@ def _classified(config: RnnConfig, logits: torch.Tensor) -> dict[str, Any]:
     return {"label": labels[int(index)], "score": float(score)}
 
 
-__all__ = ["load", "load_config", "predict"]
+__all__ = ["check_weights", "load", "load_config", "predict"]

@@ -108,6 +108,7 @@ def evaluate_checkpoint(
     split: str = "test",
     output_dir: str = "outputs/evaluation",
     batch_size: int = 128,
+    revision: str | None = None,
 ) -> dict[str, float]:
     """Score a saved model on a split of a corpus.
 
@@ -117,6 +118,7 @@ def evaluate_checkpoint(
         split (`str`): `"train"`, `"validation"` or `"test"`.
         output_dir (`str`): Folder for `{split}_results.json`.
         batch_size (`int`): Examples in a batch.
+        revision (`str`, *optional*): Branch, tag or commit on the hub.
 
     Returns:
         `dict[str, float]`: results with the split's prefix (`eval_` for `"validation"`).
@@ -125,7 +127,7 @@ def evaluate_checkpoint(
         ValueError: A folder that holds no model of this package, or data that does not fit.
     """
     _quieten()
-    model, tokenizer = load(model_name_or_path)
+    model, tokenizer = load(model_name_or_path, revision)
     task: Task = "text-classification" if isinstance(model, RnnForSequenceClassification) else "token-classification"
     problem_type = model.config.problem_type if task == "text-classification" else None
     label_names = label_names_of(model.config)

@@ -19,12 +19,15 @@ def main() -> None:
     """Parse the command line and evaluate."""
     parser = HfArgumentParser(DataArguments, description=__doc__, formatter_class=HelpFormatter)  # type: ignore[arg-type]
     parser.add_argument("model", help="folder or hub id of a trained model")
+    parser.add_argument("--revision", help="branch, tag or commit of a model on the hub")
     parser.add_argument("--split", choices=["train", "validation", "test"], default="test", help="what to score")
     parser.add_argument("--output_dir", default="outputs/evaluation", help="folder for {split}_results.json")
     parser.add_argument("--batch_size", type=int, default=128, help="examples in a batch")
     data_arguments, options = parser.parse_args_into_dataclasses()
     try:
-        evaluate_checkpoint(options.model, data_arguments, options.split, options.output_dir, options.batch_size)
+        evaluate_checkpoint(
+            options.model, data_arguments, options.split, options.output_dir, options.batch_size, options.revision
+        )
     except ValueError as error:
         sys.exit(f"error: {error}")
 

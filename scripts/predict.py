@@ -46,13 +46,14 @@ def main() -> None:
     """Read, predict, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="folder or hub id of a trained model")
+    parser.add_argument("--revision", help="branch, tag or commit of a model on the hub")
     parser.add_argument("input", nargs="?", default="-", help="text file, UTF-8; standard input without it")
     parser.add_argument("--output_format", choices=["table", "jsonl"], default="table", help="default: table")
     parser.add_argument("--batch_size", type=int, default=128, help="most lines in a batch (default: 128)")
     options = parser.parse_args()
     logging.disable_progress_bar()
     try:
-        model, tokenizer = load(options.model)
+        model, tokenizer = load(options.model, options.revision)
         is_tagger = "TokenClassification" in type(model).__name__
         lines = read_lines(options.input)
         inputs: Any = (line.split() for line in lines) if is_tagger else lines

@@ -1,0 +1,128 @@
+"""Find a model's files: in a folder, in the hub's cache, or on the hub."""
+
+from pathlib import Path
+
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+# What a push or a pull may raise: answers of the hub, and everything that the network may do.
+HUB_ERRORS = (HTTPError, OSError)
+
+
+def find_folder(model_name_or_path: str, revision: str | None = None) -> Path:
+    """Return the folder of a model, after downloading it where it is named by its id on the hub.
+
+    Weights, configuration and tokenizer are downloaded, code is not. What is in the cache is not loaded again, and
+    serves where the hub cannot be reached.
+
+    Args:
+        model_name_or_path (`str`): Folder or hub id.
+        revision (`str`, *optional*): Branch, tag or commit on the hub; `main` without it.
+
+    Returns:
+        `Path`: the folder, or the snapshot in the cache.
+
+    Raises:
+        ValueError: There is no such folder, model or revision, it may not be read, or the hub cannot be reached. The
+            message says what to do.
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from rnn_hf.download import find_folder
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     find_folder(folder) == Path(folder)
+    True
+    >>> find_folder("./outputs/nowhere")
+    Traceback (most recent call last):
+    ...
+    ValueError: ./outputs/nowhere holds no model: there is no such folder, and it is no id on the hub (namespace/name).
+
+    ```
+    """
+    if Path(model_name_or_path).is_dir():
+        if revision is not None:
+            raise ValueError(f"{model_name_or_path} is a folder, which has no revision {revision!r}: leave it out.")
+        return Path(model_name_or_path)
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model"]
+    try:
+        folder = snapshot_download(
+            model_name_or_path, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"]
+        )
+    except HFValidationError as error:
+        raise ValueError(
+            f"{model_name_or_path} holds no model: there is no such folder, and it is no id on the hub "
+            "(namespace/name)."
+        ) from error
+    except HUB_ERRORS as error:
+        raise ValueError(explain(error, model_name_or_path, revision)) from error
+    return Path(folder)
+
+
+def explain(error: BaseException, repo_id: str, revision: str | None = None) -> str:
+    """Say in words what went wrong between us and the hub, and what to do.
+
+    Args:
+        error (`BaseException`): What `huggingface_hub` raised.
+        repo_id (`str`): The repository.
+        revision (`str`, *optional*): Its branch, tag or commit.
+
+    Returns:
+        `str`: the message.
+
+    Example:
+    ```python
+    >>> from rnn_hf.download import explain
+    >>> print(explain(ConnectionError("refused"), "alice/pos"))
+    https://huggingface.co could not be reached, and alice/pos is not in the cache (refused). Check the network, and the address if HF_ENDPOINT sets another one; then try again.
+
+    ```
+    """
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if isinstance(error, GatedRepoError):
+        return f"{repo_id} is gated: ask for access at {constants.ENDPOINT}/{repo_id}, and log in with `hf auth login`."
+    if isinstance(error, RepositoryNotFoundError):
+        return (
+            f"{repo_id} holds no model: {constants.ENDPOINT} has no such repository, or it is private and you may not "
+            "read it. Check the name; for a private one log in with `hf auth login`, or set HF_TOKEN."
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return f"{repo_id} has no revision {revision or 'main'!r}: name one of its branches, tags or commits."
+    if status == 401:
+        return (
+            "The hub does not know the token: log in anew with `hf auth login`, or set HF_TOKEN to a token from "
+            f"{constants.ENDPOINT}/settings/tokens."
+        )
+    if status == 403:
+        return (
+            f"You may not write to {repo_id}, or the token has no write permission: take a token of a user who may "
+            f"({constants.ENDPOINT}/settings/tokens), or propose your version as a pull request with --create_pr."
+        )
+    if status == 412:
+        return (
+            f"{repo_id} has changed while it was pushed to, and nothing was committed: look at the new version, and "
+            "push again to put yours on top of it."
+        )
+    if status is not None:
+        return f"The hub refused the request for {repo_id}: {error}"
+    if isinstance(error, OfflineModeIsEnabled) or isinstance(error.__cause__, OfflineModeIsEnabled):
+        return (
+            f"{repo_id}{'' if revision is None else f' at {revision!r}'} is not in the cache, and HF_HUB_OFFLINE "
+            "forbids to ask the hub: unset it, or load the model once with network."
+        )
+    reason = " ".join(str(error.__cause__ or error).split())
+    return (
+        f"{constants.ENDPOINT} could not be reached, and {repo_id} is not in the cache ({reason}). Check the network, "
+        "and the address if HF_ENDPOINT sets another one; then try again."
+    )
+
+
+__all__ = ["HUB_ERRORS", "explain", "find_folder"]
