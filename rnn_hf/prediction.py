@@ -21,9 +21,7 @@ RnnModelWithHead = RnnForSequenceClassification | RnnForTokenClassification
 _WINDOW = 4096
 
 
-def load(
-    model_name_or_path: str, revision: str | None = None
-) -> tuple[RnnModelWithHead, PreTrainedTokenizerBase]:
+def load(model_name_or_path: str, revision: str | None = None) -> tuple[RnnModelWithHead, PreTrainedTokenizerBase]:
     """Load a classifier or a tagger, whichever a folder or hub repository holds, with its tokenizer.
 
     No code from the folder or the repository is run.

@@ -26,9 +26,12 @@ from .building import build, label_names_of
 from .crf_rnn import tagging_scheme
 from .data import Corpus, DataArguments, Task, load_corpus
 from .data_collator import DataCollatorWithPacking, TokenBudgetDataset
+from .hub import check_access, push_folder
 from .metrics import F1, Accuracy, ExactMatch, SpanF1, SquaredError, TokenAccuracy
+from .model_card import write_model_card
 from .modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
 from .prediction import RnnModelWithHead, load
+from .run_record import record_run
 from .training_args import RnnTrainingArguments, TokenizerArguments
 
 logger = logging.get_logger(__name__)
@@ -43,8 +46,9 @@ def train(
 ) -> dict[str, float]:
     """Train a model on a corpus, keep the best on validation, test it, and save it.
 
-    The output folder holds `config.json`, `model.safetensors`, the tokenizer, `all_results.json`, the arguments
-    in `training_args.json`, and the Trainer's `checkpoint-*` folders.
+    The output folder holds `config.json`, `model.safetensors`, the code, the tokenizer, `all_results.json`, the
+    arguments in `training_args.json`, the model card with what it is made from, and the Trainer's `checkpoint-*`
+    folders.
 
     Args:
         task (`str`): `"text-classification"` or `"token-classification"`.
@@ -63,6 +67,7 @@ def train(
     output_dir = Path(str(args.output_dir))
     checkpoint = _checkpoint_to_resume(output_dir, args.resume_from_checkpoint)
     _check_arguments(data_arguments, args)
+    push_to, args.push_to_hub = _repository(args), False
     _quieten()
     set_seed(args.seed)
     with args.main_process_first(desc="loading the corpus"):
@@ -92,13 +97,21 @@ def train(
     num_parameters = model.num_parameters()
     metrics = {key: value for key, value in result.metrics.items() if key != "total_flos"}
     metrics |= {"num_parameters": num_parameters, "train_samples": corpus.num_rows["train"]}
+    predictions = {}
     for split, prefix in (("validation", "eval"), ("test", "test")):
         if split in encoded:
-            metrics |= trainer.predict(encoded[split], metric_key_prefix=prefix).metrics or {}
+            predictions[split] = trainer.predict(encoded[split], metric_key_prefix=prefix)
+            metrics |= predictions[split].metrics or {}
             metrics[f"{prefix}_samples"] = corpus.num_rows[split]
     trainer.save_metrics("all", metrics, combined=False)
     if trainer.is_world_process_zero():
+        base_model = tokenizer_arguments.model_name_or_path
+        record_run(output_dir, corpus, data_arguments, base_model, args.device, args.world_size, predictions)
+        write_model_card(output_dir)
         print_results(metrics, f"{model.__class__.__name__}, {num_parameters:,} parameters, saved in {output_dir}")
+        if push_to is not None:
+            private, revision, token = bool(args.hub_private_repo), args.hub_revision, args.hub_token
+            print(push_folder(output_dir, push_to, private=private, revision=revision, token=token))
     return metrics
 
 
@@ -211,6 +224,24 @@ def _check_arguments(data_arguments: DataArguments, args: RnnTrainingArguments) 
     if data_arguments.streaming:
         # Dispatched batches would be cut along their first dimension, which packed batches do not share.
         args.accelerator_config.dispatch_batches = False  # type: ignore[union-attr]
+
+
+def _repository(args: RnnTrainingArguments) -> str | None:
+    """Return where the model shall be pushed when it is trained, after checking that it may be.
+
+    The Trainer's own pushing would replace the card by its own, and add pickled arguments.
+    """
+    if not args.push_to_hub:
+        return None
+    if args.hub_strategy in ("checkpoint", "all_checkpoints"):
+        raise ValueError(
+            f"--hub_strategy {args.hub_strategy.value} would upload pickled states of optimizers: leave it out. The "
+            "model is pushed once, at the end of training."
+        )
+    repo_id = args.hub_model_id or Path(str(args.output_dir)).resolve().name
+    if args.process_index == 0:
+        check_access(repo_id, token=args.hub_token)
+    return repo_id
 
 
 def _quieten() -> None:

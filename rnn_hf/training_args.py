@@ -120,6 +120,15 @@ class RnnTrainingArguments(TrainingArguments):
             "memory stays bounded on very long texts."
         },
     )
+    license: str | None = field(
+        default=None, metadata={"help": "For the model card: the model's licence, as the hub calls it (apache-2.0)."}
+    )
+    language: list[str] | None = field(
+        default=None, metadata={"help": "For the model card: ISO 639 codes of the languages (en ja)."}
+    )
+    dataset_pretty_name: str | None = field(
+        default=None, metadata={"help": "For the model card: what the data is called."}
+    )
     dataloader_pin_memory: bool = field(
         default_factory=torch.cuda.is_available, metadata={"help": "Pin memory for faster copies to a GPU."}
     )

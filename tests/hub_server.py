@@ -269,7 +269,9 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, body: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
-        for name, value in ({"Content-Length": str(len(data)), "Content-Type": "application/json"} | (headers or {})).items():
+        for name, value in (
+            {"Content-Length": str(len(data)), "Content-Type": "application/json"} | (headers or {})
+        ).items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":

@@ -14,7 +14,7 @@ TRAVELLING = [path for path in MODULES if path.stem.endswith("_rnn")]
 CORE_REQUIREMENTS = {"torch", "transformers", "tokenizers", "huggingface_hub", "safetensors"}
 # From what everything builds on, to what builds on everything.
 LAYERS = [
-    {"configuration_rnn", "losses_rnn", "packing_rnn"},
+    {"configuration_rnn", "download", "losses_rnn", "packing_rnn", "pictures"},
     {"crf_rnn", "embeddings_rnn", "padded_rnn", "stepwise_rnn"},
     {"recurrence_rnn"},
     {"modeling_rnn", "tokenization"},
@@ -22,10 +22,20 @@ LAYERS = [
     {"prediction", "metrics", "data_checks", "vectors"},
     {"data"},
     {"training_args"},
-    {"building"},
+    {"building", "run_record"},
+    {"model_card"},
+    {"hub"},
     {"training"},
 ]
-CORE = {"__init__", "prediction", "data_collator", "spelling", "tokenization", *(path.stem for path in TRAVELLING)}
+CORE = {
+    "__init__",
+    "download",
+    "prediction",
+    "data_collator",
+    "spelling",
+    "tokenization",
+    *(path.stem for path in TRAVELLING),
+}
 
 
 def imports(path: Path) -> tuple[set[str], set[str]]:

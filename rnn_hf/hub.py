@@ -1,0 +1,238 @@
+"""Push a model's folder to the hub, as one commit."""
+
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants, get_token
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.utils import validate_repo_id
+from rich.console import Console
+from rich.table import Table
+
+from .download import HUB_ERRORS, explain
+from .model_card import read_model_card, with_model_id
+from .modeling_rnn import AUTO_MAP
+from .prediction import check_weights, load_config
+
+# What is uploaded, and what for. Everything else stays: checkpoints, states of optimizers, anything pickled.
+_PURPOSES = {
+    "README.md": "model card",
+    "config.json": "architecture and labels",
+    "*_rnn.py": "code",
+    "model*.safetensors": "weights",
+    "model.safetensors.index.json": "weights",
+    "tokenizer.json": "tokenizer",
+    "tokenizer_config.json": "tokenizer",
+    "special_tokens_map.json": "tokenizer",
+    "added_tokens.json": "tokenizer",
+    "chat_template.jinja": "tokenizer",
+    "vocab.*": "tokenizer",
+    "merges.txt": "tokenizer",
+    "*_results.json": "results",
+    "trainer_state.json": "course of training",
+    "training_args.json": "options of training",
+    "run.json": "command, data, hardware, speed",
+    "*.png": "picture",
+    "LICENSE*": "licence",
+    "onnx/*.onnx": "ONNX",
+    "onnx/*.json": "ONNX",
+    "onnx/*.md": "ONNX",
+}
+_WRITE_ROLES = ("write", "fineGrained")
+
+
+def push_folder(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    create_pr: bool = False,
+    dry_run: bool = False,
+    token: str | None = None,
+) -> str | None:
+    """Upload a model with its code, tokenizer, card, results and pictures, as one commit.
+
+    The folder is checked, and what will be uploaded is shown, before anything is sent. Files that the repository has
+    already are not sent again, so that a push that was interrupted can simply be repeated.
+
+    Args:
+        folder (`str` or `Path`): The folder, of a training run or of `save_pretrained`.
+        repo_id (`str`): Repository, `namespace/name`; it is made where it is missing.
+        private (`bool`): Whether a new repository is private.
+        revision (`str`, *optional*): Branch to push to, made where it is missing; `main` without it.
+        create_pr (`bool`): Whether to propose the commit as a pull request instead.
+        dry_run (`bool`): Only check and show, without network.
+        token (`str`, *optional*): Access token; without it that of `hf auth login` or HF_TOKEN.
+
+    Returns:
+        `str`: address of the commit, or of the pull request; `None` of a dry run.
+
+    Raises:
+        ValueError: The folder lacks something, the token or the rights are missing, or the hub refused. The message
+            says what to do.
+    """
+    folder = Path(folder)
+    _check_repo_id(repo_id)
+    if create_pr and revision is not None:
+        raise ValueError("A pull request is always opened against main: leave --revision or --create_pr out.")
+    files = _check_folder(folder)
+    _show(folder, files, repo_id)
+    if dry_run:
+        return None
+    repo_id = check_access(repo_id, create_pr=create_pr, token=token)
+    try:
+        return _push(folder, files, repo_id, private, revision, create_pr, HfApi(token=token))
+    except HFValidationError as error:
+        raise ValueError(str(error)) from error
+    except HUB_ERRORS as error:
+        raise ValueError(_explain_push(error, repo_id, revision)) from error
+
+
+def check_access(repo_id: str, *, create_pr: bool = False, token: str | None = None) -> str:
+    """Check that the token may write to a repository, so that what takes long does not fail at its end.
+
+    Args:
+        repo_id (`str`): Repository, `namespace/name`, or a name alone in the user's own namespace.
+        create_pr (`bool`): Whether a pull request is all that is wanted; anybody may open one.
+        token (`str`, *optional*): Access token; without it that of `hf auth login` or HF_TOKEN.
+
+    Returns:
+        `str`: the repository with its namespace.
+
+    Raises:
+        ValueError: There is no token, none that the hub knows, or one that may not write there; or no network.
+    """
+    tokens = f"{constants.ENDPOINT}/settings/tokens"
+    if (token or get_token()) is None:
+        raise ValueError(
+            f"There is no access token: make one with write permission at {tokens}, and log in with `hf auth login` or "
+            "set HF_TOKEN."
+        )
+    try:
+        user = HfApi(token=token).whoami()
+    except HUB_ERRORS as error:
+        raise ValueError(_explain_push(error, repo_id)) from error
+    role = user.get("auth", {}).get("accessToken", {}).get("role", "write")
+    if role not in _WRITE_ROLES:
+        raise ValueError(f"The access token of {user['name']} may only {role}: make one that may write at {tokens}.")
+    namespace = repo_id.rpartition("/")[0]
+    own = [user["name"], *(organisation["name"] for organisation in user["orgs"])]
+    if namespace and namespace not in own and not create_pr:
+        raise ValueError(
+            f"{user['name']} may not write to the namespace {namespace!r}, or it does not exist: push to one of "
+            f"{', '.join(own)}, or propose your version with --create_pr."
+        )
+    return repo_id if namespace else f"{user['name']}/{repo_id}"
+
+
+def _push(
+    folder: Path, files: dict[str, str], repo_id: str, private: bool, revision: str | None, create_pr: bool, api: HfApi
+) -> str:
+    card = with_model_id((folder / "README.md").read_text(encoding="utf-8"), repo_id)
+    _validate_card(card, folder / "README.md")
+    try:
+        is_private = api.repo_info(repo_id).private
+        if private and not is_private:
+            raise ValueError(f"{repo_id} exists and is public: make it private in its settings first, or rename it.")
+    except RepositoryNotFoundError:
+        if create_pr:
+            raise
+        repo_id = api.create_repo(repo_id, private=private).repo_id
+    if revision is not None and not revision.startswith("refs/"):
+        api.create_branch(repo_id, branch=revision, exist_ok=True)
+    parent = api.repo_info(repo_id, revision=revision).sha
+    operations = [
+        CommitOperationAdd(name, card.encode() if name == "README.md" else folder / name) for name in sorted(files)
+    ]
+    commit = api.create_commit(
+        repo_id,
+        operations,
+        commit_message=f"Upload {folder.resolve().name}",
+        revision=revision,
+        create_pr=create_pr,
+        parent_commit=None if create_pr else parent,
+    )
+    if commit.oid == parent:
+        Console().print("Nothing has changed since the last push.")
+    return commit.pr_url or commit.commit_url
+
+
+def _validate_card(card: str, path: Path) -> None:
+    """Let the hub check the card's metadata, before anything is made there."""
+    try:
+        ModelCard(card).validate()
+    except HfHubHTTPError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"The hub refuses the metadata at the top of {path}: {error}") from error
+
+
+def _check_repo_id(repo_id: str) -> None:
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ValueError(f"{repo_id!r} is no repository on the hub, namespace/name: {error}") from error
+
+
+def _check_folder(folder: Path) -> dict[str, str]:
+    """Check that a folder holds a whole model, and return the purposes of its files by their names."""
+    if not folder.is_dir():
+        raise ValueError(f"There is no folder {folder}.")
+    config = load_config(str(folder))
+    check_weights(folder)
+    files = {name: purpose for name, purpose in _purposes(folder) if purpose}
+    if getattr(config, "auto_map", None) != AUTO_MAP or "modeling_rnn.py" not in files:
+        raise ValueError(
+            f"{folder} was saved without the code that others need to load it: save it anew, with "
+            f"rnn_hf.prediction.load({str(folder)!r})[0].save_pretrained({str(folder)!r})."
+        )
+    if "tokenizer" not in files.values():
+        raise ValueError(f"{folder} holds no tokenizer: save it there with tokenizer.save_pretrained({str(folder)!r}).")
+    if "README.md" not in files:
+        raise ValueError(f"{folder} holds no model card: write one with `python scripts/write_model_card.py {folder}`.")
+    read_model_card(folder / "README.md")
+    return files
+
+
+def _purposes(folder: Path) -> Iterator[tuple[str, str | None]]:
+    """Name the files of a folder with their purposes; those without one are not uploaded."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        purposes = (
+            purpose
+            for pattern, purpose in _PURPOSES.items()
+            if fnmatch(name, pattern) and name.count("/") == pattern.count("/")
+        )
+        if path.is_file():
+            yield name, next(purposes, None)
+
+
+def _show(folder: Path, files: dict[str, str], repo_id: str) -> None:
+    table = Table("file", "bytes", "what for")
+    table.columns[1].justify = "right"
+    sizes = {name: (folder / name).stat().st_size for name in files}
+    for name, purpose in files.items():
+        table.add_row(name, f"{sizes[name]:,}", purpose)
+    console = Console(soft_wrap=True)
+    console.print(f"{folder} → {repo_id}: {len(files)} files, {sum(sizes.values()) / 1e6:.1f} MB")
+    console.print(table)
+    left = dict.fromkeys(name.partition("/")[0] for name, purpose in _purposes(folder) if purpose is None)
+    if left:
+        console.print(f"Not uploaded: {', '.join(left)}")
+    if read_model_card(folder / "README.md").data.get("license") is None:
+        console.print("The model card names no licence, without which others may hardly use the model.")
+
+
+def _explain_push(error: BaseException, repo_id: str, revision: str | None = None) -> str:
+    if isinstance(error, HfHubHTTPError):
+        return explain(error, repo_id, revision)
+    reason = " ".join(str(error).split())
+    return (
+        f"{constants.ENDPOINT} could not be reached, or the connection broke ({reason}); nothing was committed. Check "
+        "the network and HF_HUB_OFFLINE, and push again: what was sent already is not sent twice."
+    )
+
+
+__all__ = ["check_access", "push_folder"]

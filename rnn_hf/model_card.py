@@ -1,0 +1,399 @@
+"""Write the model card of a trained model, from the files of its run."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from .building import label_names_of
+from .configuration_rnn import RnnConfig
+from .crf_rnn import tagging_scheme
+from .pictures import draw_confusion_matrix, draw_training_curve
+from .prediction import load_config
+
+MARK = "<!-- Written by rnn_hf. Remove this line, and the section is yours: it will be left alone. -->"
+
+_TEMPLATE = Path(__file__).with_name("model_card_template.md")
+_FILES = ("all_results.json", "run.json", "trainer_state.json", "training_args.json")
+_SPLITS = {"eval": "validation", "test": "test"}
+# What results hold beside scores.
+_NO_SCORES = {"runtime", "samples_per_second", "steps_per_second", "samples", "model_preparation_time"}
+_SCORE_NAMES = {"exact_match": "exact match", "f1_micro": "micro F1", "mse": "mean squared error", "r2": "r²"}
+_METRIC_TYPES = {"f1_micro": "f1", "r2": "r_squared"}
+_CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "tanh RNN", "rnn_relu": "ReLU RNN"}
+_MOST_LABELS = 200
+_NUM_WIDGET_WORDS = 12
+
+
+def write_model_card(
+    folder: str | Path,
+    *,
+    license: str | None = None,
+    language: list[str] | None = None,
+    dataset_pretty_name: str | None = None,
+) -> Path:
+    """Write `README.md` and its pictures into the folder of a trained model.
+
+    All that it says is read from files in the folder: `config.json`, `all_results.json`, `training_args.json`,
+    `trainer_state.json` and `run.json`; what a missing file would tell is left out. A card that is there is brought up
+    to date: sections that carry our mark are written anew; all others stay as they are, where they are, and so does
+    metadata of which the run knows nothing.
+
+    Args:
+        folder (`str` or `Path`): Output folder of a training run.
+        license (`str`, *optional*): The licence's identifier on the hub (`"apache-2.0"`); else the run's.
+        language (`list[str]`, *optional*): ISO 639 codes of the languages; else the run's.
+        dataset_pretty_name (`str`, *optional*): What the data is called; else the run's.
+
+    Returns:
+        `Path`: the card.
+
+    Raises:
+        ValueError: The folder holds no model of this package, or a card whose metadata cannot be read.
+    """
+    folder = Path(folder)
+    config = load_config(str(folder))
+    results, run, state, args = (_read_json(folder / name) for name in _FILES)
+    given = {"license": license, "language": language, "dataset_pretty_name": dataset_pretty_name}
+    args |= {name: value for name, value in given.items() if value is not None}
+    history = state.get("log_history", [])
+    has_curve = draw_training_curve(history, folder / "training_curve.png")
+    if has_matrix := "confusion_matrix" in run:
+        counts = run["confusion_matrix"]["counts"]
+        draw_confusion_matrix(counts, label_names_of(config), folder / "confusion_matrix.png")
+    splits = {prefix: name for prefix, name in _SPLITS.items() if f"{prefix}_loss" in results}
+    card = ModelCard.from_template(
+        _metadata(folder, config, results, run, args),
+        template_path=str(_TEMPLATE),
+        pipeline_tag=_task(config),
+        model_name=_name(folder, args),
+        model_id=args.get("hub_model_id") or folder.as_posix(),
+        summary=_summary(config, run, args),
+        splits=splits,
+        scores=_scores(config, results, splits),
+        notes=_notes(config, run, args),
+        has_curve=has_curve,
+        has_matrix=has_matrix,
+        run=run,
+        input=json.dumps(_widget_texts(run)[0], ensure_ascii=False),
+        examples=[_example(one) for one in run.get("examples", [])],
+        labels=_labels(config),
+        model=_model(folder, config, results),
+        training=_training(results, run, state, args),
+        files=[f"`{name}`" for name in _FILES if (folder / name).exists()],
+        limits=_limits(config, run, args),
+    )
+    card.text = "".join(_marked(section) for section in _sections(card.text))
+    path = folder / "README.md"
+    if path.exists():
+        old = read_model_card(path)
+        card.text = _merged(old.text, card.text)
+        tags = [*card.data.tags, *(tag for tag in old.data.tags or [] if tag not in card.data.tags)]
+        kept = {key: value for key, value in old.data.__dict__.items() if card.data.get(key) is None}
+        card.data.__dict__.update(kept | {"tags": tags})
+    card.save(path)
+    return path
+
+
+def read_model_card(path: Path) -> ModelCard:
+    """Read a card, and check that its metadata can be read.
+
+    Args:
+        path (`Path`): `README.md` of a model.
+
+    Raises:
+        ValueError: The metadata is no YAML, no mapping, or has a `model-index` without what it needs.
+    """
+    try:
+        return ModelCard.load(path)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"The metadata at the top of {path} cannot be read: {error}. Correct it.") from error
+
+
+def with_model_id(text: str, repo_id: str) -> str:
+    """Name a repository in those examples of a card that we wrote.
+
+    Args:
+        text (`str`): A card.
+        repo_id (`str`): The repository.
+
+    Returns:
+        `str`: the card, which loads the model from there.
+    """
+
+    def named(section: str) -> str:
+        if MARK not in section:
+            return section
+        return re.sub(r'(pipeline\("[a-z-]+", model=)"[^"\n]*"', rf'\1"{repo_id}"', section)
+
+    return "".join(named(section) for section in _sections(text))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _task(config: RnnConfig) -> str:
+    return "token-classification" if _is_tagger(config) else "text-classification"
+
+
+def _is_tagger(config: RnnConfig) -> bool:
+    return "RnnForTokenClassification" in (config.architectures or [])
+
+
+def _name(folder: Path, args: dict[str, Any]) -> str:
+    return (args.get("hub_model_id") or folder.resolve().name).rpartition("/")[2]
+
+
+def _metadata(
+    folder: Path, config: RnnConfig, results: dict[str, Any], run: dict[str, Any], args: dict[str, Any]
+) -> ModelCardData:
+    data = run.get("data", {})
+    dataset_id = data.get("dataset_name")
+    base_model = run.get("base_model")
+    prefix = "test" if "test_loss" in results else "eval"
+    scores = {name: results[f"{prefix}_{name}"] for name in _score_keys(results, [prefix])}
+    evaluations = [
+        EvalResult(
+            task_type=_task(config),
+            dataset_type=dataset_id or data.get(_SPLITS[prefix]) or _data_name(run) or "unknown",
+            dataset_name=args.get("dataset_pretty_name") or _data_name(run) or "unknown",
+            dataset_config=data.get("dataset_config_name"),
+            dataset_split=_SPLITS[prefix],
+            metric_type=_METRIC_TYPES.get(score, score),
+            metric_name=_score_name(config, score),
+            metric_value=value,
+        )
+        for score, value in scores.items()
+    ]
+    return ModelCardData(
+        license=args.get("license"),
+        language=args.get("language"),
+        datasets=None if dataset_id is None else [dataset_id],
+        base_model=None if base_model is None or Path(base_model).exists() else base_model,
+        library_name="transformers",
+        pipeline_tag=_task(config),
+        tags=["rnn_hf", config.cell_type.partition("_")[0], *(["crf"] if config.use_crf else [])],
+        metrics=list(dict.fromkeys(_METRIC_TYPES.get(score, score) for score in scores if score != "loss")) or None,
+        widget=[{"text": text} for text in _widget_texts(run)] if run else None,
+        model_name=_name(folder, args),
+        eval_results=evaluations or None,
+    )
+
+
+def _data_name(run: dict[str, Any]) -> str | None:
+    """Name the data: its id on the hub, or the file of the training data."""
+    data = run.get("data", {})
+    if "dataset_name" in data:
+        return " ".join(data.values())
+    return data.get("train") or next(iter(data.values()), None)
+
+
+def _score_name(config: RnnConfig, score: str) -> str:
+    if score in ("f1", "precision", "recall"):
+        of_spans = _is_tagger(config) and tagging_scheme(label_names_of(config)) is not None
+        return f"{'span' if of_spans else 'macro'} {score.replace('f1', 'F1')}"
+    return _SCORE_NAMES.get(score, score)
+
+
+def _score_keys(results: dict[str, Any], prefixes: list[str]) -> list[str]:
+    """Name the scores among results without their prefixes, the loss last."""
+    split = [key.split("_", 1) for key in results]
+    names = dict.fromkeys(name for prefix, name in split if prefix in prefixes and name not in _NO_SCORES)
+    return sorted(names, key=lambda name: name == "loss")
+
+
+def _scores(config: RnnConfig, results: dict[str, Any], splits: dict[str, str]) -> dict[str, list[str]]:
+    """Make the rows of the table of scores."""
+    rows = {}
+    for name in _score_keys(results, list(splits)):
+        values = [results.get(f"{prefix}_{name}") for prefix in splits]
+        rows[_score_name(config, name)] = ["" if value is None else f"{value:.4f}" for value in values]
+    rows["examples"] = [f"{results.get(f'{prefix}_samples', 0):,}" for prefix in splits]
+    return rows
+
+
+def _summary(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> str:
+    what = {
+        "regression": "gives each text a number",
+        "multi_label_classification": f"gives each text those of {config.num_labels} labels that apply",
+    }.get(str(config.problem_type), f"gives each text one of {config.num_labels} labels")
+    kind = "text classifier"
+    if _is_tagger(config):
+        kind, what = "tagger", f"gives each word one of {config.num_labels} labels"
+    direction = "bidirectional" if config.bidirectional else "unidirectional"
+    data = args.get("dataset_pretty_name") or _data_name(run)
+    trained = f", trained on {data}" if data else ""
+    return f"A recurrent {kind} ({direction} {_CELLS[config.cell_type]}) that {what}{trained}."
+
+
+def _notes(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> str:
+    notes = [f"One run, with seed {args['seed']}."] if "seed" in args else []
+    if _is_tagger(config) and tagging_scheme(label_names_of(config)) is not None:
+        notes.append("Spans count where begin, end and kind are right, as in CoNLL's evaluation.")
+    data = run.get("data", {})
+    held_out = [name for name in _SPLITS.values() if name in run.get("num_rows", {}) and name not in data]
+    if "train" in data and held_out:
+        notes.append(f"The {' and '.join(held_out)} data was held out from the training file.")
+    return " ".join(notes)
+
+
+def _widget_texts(run: dict[str, Any]) -> list[str]:
+    """Make short inputs for trying the model out."""
+    texts = [one["text"].split() if "text" in one else one["tokens"] for one in run.get("examples", [])]
+    return [" ".join(words[:_NUM_WIDGET_WORDS]) for words in texts if words] or ["An example."]
+
+
+def _example(one: dict[str, Any]) -> dict[str, str]:
+    if "tags" in one:
+        pairs = zip(one["tokens"], one["tags"], strict=True)
+        answer = " ".join(f"{token}/{tag}" for token, tag in pairs)
+        return {"input": _cell(" ".join(one["tokens"])), "answer": _cell(answer)}
+    labels = [one["label"]] if "label" in one else one.get("labels", [])
+    scores = [one["score"]] if "score" in one else one["scores"]
+    numbers = ", ".join(f"{score:.3f}" for score in scores)
+    answer = f"{', '.join(labels)} ({numbers})" if labels else numbers or "none"
+    return {"input": _cell(one["text"]), "answer": _cell(answer)}
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+
+
+def _labels(config: RnnConfig) -> str:
+    if config.problem_type == "regression":
+        return "None: the answer is a number."
+    names = [f"`{name}`" for name in label_names_of(config)]
+    rest = f", and {len(names) - _MOST_LABELS:,} others, which `config.json` lists" if len(names) > _MOST_LABELS else ""
+    return f"{len(names)}, in the order of their ids: {', '.join(names[:_MOST_LABELS])}{rest}."
+
+
+def _model(folder: Path, config: RnnConfig, results: dict[str, Any]) -> dict[str, str]:
+    directions = "in both directions" if config.bidirectional else "in one direction"
+    layers = f"{config.num_hidden_layers} layer{'s' if config.num_hidden_layers > 1 else ''}"
+    rows = {}
+    if "num_parameters" in results:
+        rows["Parameters"] = f"{results['num_parameters']:,}"
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    rows |= {
+        "Size of the weights": f"{size / 1e6:.1f} MB",
+        "Vocabulary": f"{config.vocab_size:,} entries",
+        "Vector of a token": _vectors(config),
+        "Recurrent layers": f"{layers} of {config.hidden_size} units {directions}, {_CELLS[config.cell_type]}",
+    }
+    if _is_tagger(config):
+        rows["Labels of a sentence"] = (
+            "scored together by a conditional random field" if config.use_crf else "one by one"
+        )
+    else:
+        rows["Vector of a text"] = f"`{config.pooling}` of the states"
+    return rows
+
+
+def _vectors(config: RnnConfig) -> str:
+    parts = [f"{config.embedding_size} of its own"]
+    if config.static_embedding_size:
+        parts.append(f"{config.static_embedding_size} from outside")
+    if config.characters is not None:
+        spelling = config.input_size - config.embedding_size - config.static_embedding_size
+        parts.append(f"{spelling} read off its spelling")
+    return f"{config.input_size} numbers: {', '.join(parts)}"
+
+
+def _training(
+    results: dict[str, Any], run: dict[str, Any], state: dict[str, Any], args: dict[str, Any]
+) -> dict[str, str]:
+    rows = {}
+    data = run.get("data", {})
+    if data:
+        rows["Data"] = ", ".join(f"{name.replace('_', ' ')}: `{value}`" for name, value in data.items())
+    if "num_rows" in run:
+        rows["Examples"] = ", ".join(f"{count:,} {split}" for split, count in run["num_rows"].items())
+    if run.get("base_model"):
+        rows["Fine-tuned from"] = f"`{run['base_model']}`"
+    if "train_runtime" in results:
+        resumed = ", since it was resumed" if args.get("resume_from_checkpoint") else ""
+        rows["Duration"] = _duration(results["train_runtime"]) + resumed
+    if "epoch" in state:
+        rows["Epochs"] = f"{state['epoch']:g}, {state.get('global_step', 0):,} steps"
+    names = {"learning_rate": "Learning rate", "per_device_train_batch_size": "Batch size", "seed": "Seed"}
+    rows |= {title: f"{args[name]:g}" for name, title in names.items() if name in args}
+    if args.get("bf16") or args.get("fp16"):
+        rows["Precision"] = "mixed, bfloat16" if args.get("bf16") else "mixed, float16"
+    if run:
+        threads = f"{run['num_threads']} thread{'s' if run['num_threads'] > 1 else ''}"
+        processes = f", {run['num_processes']} processes" if run["num_processes"] > 1 else ""
+        rows["Hardware"] = f"{run['device']}; {threads}{processes}"
+        rows["Software"] = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+        rows["Date"] = run["date"]
+    return rows
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _limits(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> list[str]:
+    languages = args.get("language")
+    kind = f" in {', '.join(languages)}" if languages else ""
+    examples = f" ({run['num_rows']['train']:,} examples)" if run else ""
+    limits = [f"For text{kind} of the kind it was trained on{examples}. Of other kinds its scores above say nothing."]
+    if config.problem_type != "regression":
+        limits.append("It knows the labels above only, and answers with them whatever it is given.")
+    if _is_tagger(config) and config.use_crf:
+        limits.append(
+            "Its logits choose the best sequence of labels; the scores that a pipeline makes of them are no "
+            "probabilities. The model's method `marginals` gives those."
+        )
+    elif config.problem_type != "regression":
+        limits.append("Its scores are not calibrated: 0.9 need not be right in nine of ten cases.")
+    limits.append("What the training data gets wrong or leaves out, it does too. It was not examined for bias.")
+    return limits
+
+
+def _sections(text: str) -> list[str]:
+    """Cut a card's text before each heading of the second level, outside of code."""
+    sections, in_code = [""], False
+    for line in text.splitlines(keepends=True):
+        in_code ^= line.startswith("```")
+        if line.startswith("## ") and not in_code:
+            sections.append("")
+        sections[-1] += line
+    return sections
+
+
+def _heading(section: str) -> str:
+    return section.splitlines()[0].strip() if section.startswith("## ") else ""
+
+
+def _marked(section: str) -> str:
+    """Put our mark below a section's heading, or below the title."""
+    return re.sub(r"^(#+ .*)\n", rf"\1\n\n{MARK}\n", section, count=1, flags=re.MULTILINE).rstrip("\n") + "\n\n"
+
+
+def _merged(old: str, new: str) -> str:
+    """Replace our sections of an old text, keep all others, and add what is new after what precedes it."""
+    ours = {_heading(section): section for section in _sections(new)}
+    merged = []
+    for section in _sections(old):
+        if MARK not in section:
+            merged.append(section)
+        elif _heading(section) in ours:
+            merged.append(ours[_heading(section)])
+    place = 0
+    for heading, section in ours.items():
+        headings = [_heading(one) for one in merged]
+        if heading in headings:
+            place = headings.index(heading) + 1
+        else:
+            merged.insert(place, section)
+            place += 1
+    return "".join(section.rstrip("\n") + "\n\n" for section in merged if section.strip()).rstrip("\n") + "\n"
+
+
+__all__ = ["MARK", "read_model_card", "with_model_id", "write_model_card"]

@@ -1,0 +1,79 @@
+"""Pictures of a training run: its course, and what a classifier confuses."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+# Beyond so many labels, a matrix has no room for numbers; beyond so many, none for names.
+_MOST_NUMBERS = 20
+_MOST_NAMES = 60
+# The usual fonts draw no Chinese, Japanese or Korean.
+_FIRST_CJK = "\u2e80"
+
+
+def draw_training_curve(history: list[dict[str, Any]], path: Path) -> bool:
+    """Draw the losses, and the scores on validation, against epochs.
+
+    Args:
+        history (`list[dict]`): The Trainer's `log_history`.
+        path (`Path`): PNG file to write.
+
+    Returns:
+        `bool`: whether there was anything to draw.
+    """
+    losses = {"loss": "training", "eval_loss": "validation"}
+    scores = {f"eval_{name}": name for name in ("accuracy", "f1", "exact_match", "mse")}
+    panels = [(ylabel, _curves(history, names)) for ylabel, names in (("loss", losses), ("validation", scores))]
+    panels = [(ylabel, curves) for ylabel, curves in panels if curves]
+    if not panels:
+        return False
+    figure = Figure(figsize=(4.5 * len(panels), 3.2), layout="constrained")
+    for (ylabel, curves), axes in zip(panels, np.atleast_1d(figure.subplots(1, len(panels))), strict=True):
+        for label, (epochs, values) in curves.items():
+            axes.plot(epochs, values, "o-", markersize=3, label=label)
+        axes.set(xlabel="epoch", ylabel=ylabel)
+        axes.legend()
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+    return True
+
+
+def draw_confusion_matrix(counts: list[list[int]], labels: list[str], path: Path) -> None:
+    """Draw how often each label was taken for which.
+
+    Args:
+        counts (`list[list[int]]`): A row for each true label, a column for each predicted one.
+        labels (`list[str]`): Names of the labels. Where the font lacks their script, numbers stand for them.
+        path (`Path`): PNG file to write.
+    """
+    matrix = np.array(counts)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    size = float(np.clip(1.5 + 0.45 * len(labels), 3.5, 16))
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="predicted", ylabel="true")
+    if len(labels) <= _MOST_NAMES:
+        plain = all(character < _FIRST_CJK for label in labels for character in label)
+        names = [label.replace("$", r"\$") if plain else str(place) for place, label in enumerate(labels)]
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_yticks(range(len(names)), names)
+    if len(labels) <= _MOST_NUMBERS:
+        for row, column in np.argwhere(matrix):
+            color = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", color=color, fontsize=8)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def _curves(history: list[dict[str, Any]], names: dict[str, str]) -> dict[str, tuple[list[float], list[float]]]:
+    """Pick the series of some keys: epochs and values by label."""
+    curves = {}
+    for key, label in names.items():
+        points = [(entry["epoch"], entry[key]) for entry in history if key in entry]
+        if points:
+            curves[label] = ([epoch for epoch, _ in points], [value for _, value in points])
+    return curves
+
+
+__all__ = ["draw_confusion_matrix", "draw_training_curve"]

@@ -1,0 +1,185 @@
+"""Record what a training run was: command, data, hardware, versions, speed, examples; as `run.json` in its folder."""
+
+import json
+import os
+import platform
+import re
+import shlex
+import statistics
+import sys
+import time
+from datetime import date
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from transformers import PreTrainedTokenizerBase
+from transformers.trainer_utils import PredictionOutput
+
+from .data import Corpus, DataArguments
+from .prediction import RnnModelWithHead, load, predict
+from .tokenization import encode_texts, encode_words
+
+_NUM_TIMED_INPUTS = 256
+_NUM_TIMED_ALONE = 32
+_MIN_SECONDS = 0.2
+_NUM_EXAMPLES = 3
+_NUM_EXAMPLE_WORDS = 30
+
+
+def record_run(
+    output_dir: Path,
+    corpus: Corpus,
+    data_arguments: DataArguments,
+    base_model: str | None,
+    device: torch.device,
+    num_processes: int,
+    predictions: dict[str, PredictionOutput],
+) -> dict[str, Any]:
+    """Write `run.json` into the folder of a trained model, which is loaded and timed.
+
+    Args:
+        output_dir (`Path`): The folder, with model and tokenizer.
+        corpus ([`Corpus`]): What it was trained on.
+        data_arguments ([`DataArguments`]): Where that came from.
+        base_model (`str`, *optional*): Folder or hub id of the checkpoint that was fine-tuned.
+        device (`torch.device`): Where it was trained.
+        num_processes (`int`): By how many processes.
+        predictions (`dict[str, PredictionOutput]`): What the Trainer predicted for `validation` and `test`.
+
+    Returns:
+        `dict`: the content. `speed` is that of [`measure_speed`], `confusion_matrix` has a row for each true label
+        and a column for each predicted one, `examples` are what [`predict`] gives for the first inputs of a split.
+    """
+    split = "test" if "test" in corpus.splits else "validation" if "validation" in corpus.splits else "train"
+    inputs = list(islice(corpus.inputs(split), _NUM_TIMED_INPUTS))
+    model, tokenizer = load(str(output_dir))
+    record: dict[str, Any] = {
+        "task": corpus.task,
+        "date": date.today().isoformat(),
+        **_command(sys.argv),
+        "data": _data(data_arguments),
+        "num_rows": corpus.num_rows,
+        "base_model": base_model,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
+        "num_processes": num_processes,
+        "num_threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__}
+        | {"transformers": transformers.__version__, "rnn_hf": sys.modules[__package__].__version__},
+        "speed": {"split": split} | measure_speed(model, tokenizer, inputs),
+        "examples": list(predict(model, tokenizer, [_shortened(one) for one in inputs[:_NUM_EXAMPLES]])),
+    }
+    if corpus.task == "text-classification" and corpus.problem_type == "single_label_classification":
+        if split in predictions:
+            matrix = _confusion_matrix(predictions[split], len(corpus.label_names))
+            record["confusion_matrix"] = {"split": split, "counts": matrix.tolist()}
+    (output_dir / "run.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+    return record
+
+
+def measure_speed(
+    model: RnnModelWithHead, tokenizer: PreTrainedTokenizerBase, inputs: list[str] | list[list[str]]
+) -> dict[str, Any]:
+    """Time prediction, from text to labels.
+
+    Args:
+        model ([`RnnForSequenceClassification`] or [`RnnForTokenClassification`]): A model, on the device that it
+            shall be timed on.
+        tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
+        inputs (`list[str]` or `list[list[str]]`): Texts for a classifier, lists of words for a tagger.
+
+    Returns:
+        `dict`: `words_per_second` and `tokens_per_second` of all inputs together; `milliseconds_per_input`, the median
+        of inputs that come one by one, and `words_per_input`, their median length. The words of a text are those
+        between white space.
+
+    Example:
+    ```python
+    >>> from rnn_hf import RnnConfig, RnnForTokenClassification, train_tokenizer
+    >>> from rnn_hf.run_record import measure_speed
+    >>> tokenizer = train_tokenizer([["a", "b"]], kind="word", min_frequency=1, is_split_into_words=True)
+    >>> model = RnnForTokenClassification(RnnConfig(vocab_size=len(tokenizer), hidden_size=8))
+    >>> speed = measure_speed(model, tokenizer, [["a", "b", "a"]] * 5)
+    >>> speed["num_inputs"], speed["num_words"], speed["words_per_input"], speed["words_per_second"] > 0
+    (5, 15, 3, True)
+
+    ```
+    """
+    words = [len(one.split()) if isinstance(one, str) else len(one) for one in inputs]
+    encode = encode_texts if isinstance(inputs[0], str) else lambda *given: encode_words(*given)[0]
+    tokens = sum(len(ids) for ids in encode(tokenizer, inputs))  # type: ignore[arg-type]
+    list(predict(model, tokenizer, inputs[:_NUM_TIMED_ALONE]))
+    passes, start = 0, time.perf_counter()
+    while (seconds := time.perf_counter() - start) < _MIN_SECONDS:
+        list(predict(model, tokenizer, inputs))
+        passes += 1
+    alone = []
+    for one in inputs[:_NUM_TIMED_ALONE]:
+        start = time.perf_counter()
+        list(predict(model, tokenizer, [one]))  # type: ignore[list-item]
+        alone.append(time.perf_counter() - start)
+    return {
+        "device": processor_name() if model.device.type == "cpu" else torch.cuda.get_device_name(model.device),
+        "num_threads": torch.get_num_threads(),
+        "num_inputs": len(inputs),
+        "num_words": sum(words),
+        "words_per_second": round(passes * sum(words) / seconds),
+        "tokens_per_second": round(passes * tokens / seconds),
+        "milliseconds_per_input": round(statistics.median(alone) * 1e3, 2),
+        "words_per_input": statistics.median(words[:_NUM_TIMED_ALONE]),
+    }
+
+
+def processor_name() -> str:
+    """Name the processor and its number of cores."""
+    try:
+        names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    except OSError:
+        names = []
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{' '.join(name.split())}, {os.cpu_count()} cores"
+
+
+def _command(arguments: list[str]) -> dict[str, str]:
+    """Write down the command, without tokens, and the options in the file that it names."""
+    shown = list(arguments)
+    for place, argument in enumerate(arguments):
+        if re.fullmatch(r"--\w*token", argument) and place + 1 < len(arguments):
+            shown[place + 1] = "…"
+        shown[place] = re.sub(r"^(--\w*token)=.*", r"\1=…", shown[place])
+    record = {"command": shlex.join(["python", *shown])}
+    if "--config" in arguments[:-1]:
+        record["options"] = Path(arguments[arguments.index("--config") + 1]).read_text(encoding="utf-8")
+    return record
+
+
+def _data(arguments: DataArguments) -> dict[str, str]:
+    """Name the corpus: a dataset of the hub with its configuration, or files without their folders."""
+    if arguments.dataset_name is not None:
+        named = {"dataset_name": arguments.dataset_name, "dataset_config_name": arguments.dataset_config_name}
+        if Path(arguments.dataset_name).exists():
+            return {"folder": Path(arguments.dataset_name).name}
+        return {key: value for key, value in named.items() if value is not None}
+    files = {name: getattr(arguments, f"{name}_file") for name in ("train", "validation", "test")}
+    return {name: Path(file).name for name, file in files.items() if file is not None}
+
+
+def _shortened(one: Any) -> Any:
+    if isinstance(one, str):
+        words = one.split()
+        return one if len(words) <= _NUM_EXAMPLE_WORDS else " ".join(words[:_NUM_EXAMPLE_WORDS])
+    return one[:_NUM_EXAMPLE_WORDS]
+
+
+def _confusion_matrix(output: PredictionOutput, num_labels: int) -> np.ndarray:
+    """Count the pairs of true and predicted labels: `[num_labels, num_labels]`."""
+    matrix = np.zeros((num_labels, num_labels), dtype=int)
+    true, predicted = np.asarray(output.label_ids), np.asarray(output.predictions)
+    np.add.at(matrix, (true[true >= 0], predicted[true >= 0]), 1)
+    return matrix
+
+
+__all__ = ["measure_speed", "processor_name", "record_run"]
