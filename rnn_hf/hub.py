@@ -86,7 +86,7 @@ def push_folder(
         return _push(folder, files, repo_id, private, revision, create_pr, HfApi(token=token))
     except HFValidationError as error:
         raise ValueError(str(error)) from error
-    except HUB_ERRORS as error:
+    except (*HUB_ERRORS, RuntimeError) as error:
         raise ValueError(_explain_push(error, repo_id, revision)) from error
 
 
@@ -226,6 +226,8 @@ def _show(folder: Path, files: dict[str, str], repo_id: str) -> None:
 
 
 def _explain_push(error: BaseException, repo_id: str, revision: str | None = None) -> str:
+    if isinstance(error, RuntimeError):
+        error = error.__cause__ or error  # of uploading one of the files
     if isinstance(error, HfHubHTTPError):
         return explain(error, repo_id, revision)
     reason = " ".join(str(error).split())

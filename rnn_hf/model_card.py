@@ -201,8 +201,8 @@ def _score_name(config: RnnConfig, score: str) -> str:
 
 def _score_keys(results: dict[str, Any], prefixes: list[str]) -> list[str]:
     """Name the scores among results without their prefixes, the loss last."""
-    split = [key.split("_", 1) for key in results]
-    names = dict.fromkeys(name for prefix, name in split if prefix in prefixes and name not in _NO_SCORES)
+    split = (key.partition("_") for key in results)
+    names = dict.fromkeys(name for prefix, _, name in split if prefix in prefixes and name not in _NO_SCORES)
     return sorted(names, key=lambda name: name == "loss")
 
 

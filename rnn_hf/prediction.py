@@ -61,6 +61,8 @@ def load_config(model_name_or_path: str, revision: str | None = None) -> RnnConf
         ValueError: There is no model, one of another kind, or one whose configuration this version cannot read.
     """
     folder = find_folder(model_name_or_path, revision)
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{model_name_or_path} holds no model: config.json is missing.")
     try:
         found, _ = RnnConfig.get_config_dict(folder)
     except OSError as error:
@@ -97,8 +99,8 @@ def check_weights(folder: Path) -> None:
                 pass
         except (SafetensorError, OSError) as error:
             raise ValueError(
-                f"{file} is damaged or was cut off ({error}): remove it, in the hub's cache the whole model, and download "
-                "or copy it again."
+                f"{file} is damaged or was cut off ({error}): remove it (in the hub's cache, all of the model), and "
+                "download or copy it again."
             ) from error
 
 

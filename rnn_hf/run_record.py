@@ -72,10 +72,10 @@ def record_run(
         "speed": {"split": split} | measure_speed(model, tokenizer, inputs),
         "examples": list(predict(model, tokenizer, [_shortened(one) for one in inputs[:_NUM_EXAMPLES]])),
     }
-    if corpus.task == "text-classification" and corpus.problem_type == "single_label_classification":
-        if split in predictions:
-            matrix = _confusion_matrix(predictions[split], len(corpus.label_names))
-            record["confusion_matrix"] = {"split": split, "counts": matrix.tolist()}
+    has_classes = corpus.task == "text-classification" and corpus.problem_type == "single_label_classification"
+    if has_classes and split in predictions:
+        matrix = _confusion_matrix(predictions[split], len(corpus.label_names))
+        record["confusion_matrix"] = {"split": split, "counts": matrix.tolist()}
     (output_dir / "run.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
     return record
 

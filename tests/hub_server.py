@@ -12,6 +12,7 @@ import re
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -102,19 +103,41 @@ class HubServer:
         self.requests: list[str] = []
         self.before: Callable[[Any, str], None] | None = None
         self.lock = threading.RLock()
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"hub": self}))
-        self.http.daemon_threads = True
+        self._listen(0)
         self.url = f"http://127.0.0.1:{self.http.server_port}"
         # Redirects to the same origin would be taken for the file's own headers.
         self.storage_url = f"http://localhost:{self.http.server_port}"
 
     def __enter__(self) -> "HubServer":
-        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        self._serve()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.http.shutdown()
         self.http.server_close()
+
+    def _listen(self, port: int) -> None:
+        self.http = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (Handler,), {"hub": self}))
+        self.http.daemon_threads = True
+
+    def _serve(self) -> None:
+        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    @contextmanager
+    def down(self) -> Iterator[None]:
+        """Be unreachable for a while."""
+
+        def hang_up(handler: Any, route: str) -> None:
+            raise ConnectionResetError
+
+        port, self.before = self.http.server_port, hang_up
+        self.__exit__()
+        try:
+            yield
+        finally:
+            self._listen(port)
+            self._serve()
+            self.before = None
 
     def add_user(self, name: str, organisations: tuple[str, ...] = ()) -> dict[str, str]:
         """Add a user and return tokens by role."""

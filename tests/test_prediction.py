@@ -97,6 +97,69 @@ def test_load_finds_the_head(tokenizer, tmp_path):
         assert type(load(str(tmp_path / model_class.__name__))[0]) is model_class
 
 
+class TestFoldersThatAreDamaged:
+    @pytest.fixture
+    def folder(self, tokenizer, tmp_path):
+        make(RnnForTokenClassification, tokenizer).save_pretrained(tmp_path)
+        tokenizer.save_pretrained(tmp_path)
+        return tmp_path
+
+    @pytest.mark.parametrize("content", [b"", b"PK damaged", None])
+    def test_weights_that_are_damaged_or_cut_off_are_named(self, folder, content):
+        weights = folder / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-10] if content is None else content)
+        with pytest.raises(
+            ValueError, match=r"model\.safetensors is damaged or was cut off .*download or copy it again"
+        ):
+            load(str(folder))
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"num_hidden_layers": 2}, r"8 missing, as model\.rnn\.bias_hh_l1;"),
+            ({"hidden_size": 9}, r"9 of another shape, as classifier\.weight"),
+            ({"use_crf": True}, r"missing, as crf\."),
+        ],
+    )
+    def test_weights_that_do_not_fit_the_configuration_are_named(self, folder, change, message):
+        self.edit(folder, change)
+        with pytest.raises(ValueError, match=rf"weights in .* do not fit its config\.json \({message}"[:-1]):
+            load(str(folder))
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"embed_size": 8}, "has no field 'embed_size'. Did you mean 'embedding_size'"),
+            ({"pooling": "first"}, "'pooling' expected one of"),
+            ({"hidden_size": -1}, "hidden_size must be at least 1"),
+        ],
+    )
+    def test_a_configuration_of_another_version_is_named(self, folder, change, message):
+        self.edit(folder, change)
+        with pytest.raises(ValueError, match=rf"config\.json cannot be read: .*{message}.*another version of rnn_hf"):
+            load(str(folder))
+
+    def test_a_configuration_that_lacks_a_newer_field_takes_its_default(self, folder):
+        self.edit(folder, {"word_dropout": None})
+        assert load(str(folder))[0].config.word_dropout == RnnConfig().word_dropout
+
+    def test_a_missing_tokenizer_is_named(self, folder):
+        (folder / "tokenizer.json").unlink()
+        (folder / "tokenizer_config.json").unlink()
+        with pytest.raises(ValueError, match="holds no tokenizer that can be read"):
+            load(str(folder))
+
+    def test_a_folder_has_no_revision(self, folder):
+        with pytest.raises(ValueError, match="is a folder, which has no revision 'v1'"):
+            load(str(folder), revision="v1")
+
+    @staticmethod
+    def edit(folder, change):
+        config = json.loads((folder / "config.json").read_text()) | change
+        config = {key: value for key, value in config.items() if change.get(key, 0) is not None}
+        (folder / "config.json").write_text(json.dumps(config))
+
+
 def test_load_refuses_other_models(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "rnn_hf", "architectures": ["RnnModel"]}))
     with pytest.raises(ValueError, match=r"holds no classifier or tagger .*\['RnnModel'\]"):

@@ -110,7 +110,8 @@ def trained(tagged, tmp_path_factory) -> tuple[dict[str, float], Path]:
 class TestOutputFolder:
     def test_holds_model_tokenizer_and_results(self, trained):
         metrics, folder = trained
-        for name in ("config.json", "model.safetensors", "tokenizer.json", "all_results.json", "training_args.json"):
+        for name in ("config.json", "model.safetensors", "tokenizer.json", "all_results.json", "training_args.json",
+                     "run.json", "README.md", "training_curve.png", "modeling_rnn.py"):  # fmt: skip
             assert (folder / name).is_file(), name
         results = json.loads((folder / "all_results.json").read_text())
         assert results == metrics
@@ -118,7 +119,8 @@ class TestOutputFolder:
 
     def test_holds_no_pickle_outside_the_trainer_s_checkpoints(self, trained):
         _, folder = trained
-        assert {path.suffix for path in folder.iterdir() if path.is_file()} == {".json", ".safetensors"}
+        suffixes = {".json", ".md", ".png", ".py", ".safetensors"}
+        assert {path.suffix for path in folder.iterdir() if path.is_file()} == suffixes
 
     def test_learns(self, trained):
         assert trained[0]["test_accuracy"] > 0.5  # a noun for every word would give 0.46
