@@ -86,7 +86,7 @@ def write_model_card(
         files=[f"`{name}`" for name in _FILES if (folder / name).exists()],
         limits=_limits(config, run, args),
     )
-    card.text = "".join(_marked(section) for section in _sections(card.text))
+    card.text = _joined([_marked(section) for section in _sections(card.text)])
     path = folder / "README.md"
     if path.exists():
         old = read_model_card(path)
@@ -179,7 +179,7 @@ def _metadata(
         tags=["rnn_hf", config.cell_type.partition("_")[0], *(["crf"] if config.use_crf else [])],
         metrics=list(dict.fromkeys(_METRIC_TYPES.get(score, score) for score in scores if score != "loss")) or None,
         widget=[{"text": text} for text in _widget_texts(run)] if run else None,
-        model_name=_name(folder, args),
+        model_name=_name(folder, args) if evaluations else None,
         eval_results=evaluations or None,
     )
 
@@ -373,7 +373,7 @@ def _heading(section: str) -> str:
 
 def _marked(section: str) -> str:
     """Put our mark below a section's heading, or below the title."""
-    return re.sub(r"^(#+ .*)\n", rf"\1\n\n{MARK}\n", section, count=1, flags=re.MULTILINE).rstrip("\n") + "\n\n"
+    return re.sub(r"^(#+ .*)\n", rf"\1\n\n{MARK}\n", section, count=1, flags=re.MULTILINE)
 
 
 def _merged(old: str, new: str) -> str:
@@ -393,7 +393,11 @@ def _merged(old: str, new: str) -> str:
         else:
             merged.insert(place, section)
             place += 1
-    return "".join(section.rstrip("\n") + "\n\n" for section in merged if section.strip()).rstrip("\n") + "\n"
+    return _joined(merged)
+
+
+def _joined(sections: list[str]) -> str:
+    return "\n\n".join(section.rstrip("\n") for section in sections if section.strip()) + "\n"
 
 
 __all__ = ["MARK", "read_model_card", "with_model_id", "write_model_card"]

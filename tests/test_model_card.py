@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from huggingface_hub import ModelCard
 from hub_server import check_card
+from huggingface_hub import ModelCard
 from PIL import Image
 
 from rnn_hf.model_card import MARK, with_model_id, write_model_card
@@ -83,7 +83,8 @@ class TestMetadata:
         assert found["f1"].metric_name == "span F1"
 
     def test_offers_inputs_to_try(self, tagger):
-        for one, example in zip(ModelCard.load(tagger / "README.md").data.widget, read(tagger, "run.json")["examples"]):
+        widget, examples = ModelCard.load(tagger / "README.md").data.widget, read(tagger, "run.json")["examples"]
+        for one, example in zip(widget, examples, strict=True):
             assert example["tokens"][: len(one["text"].split())] == one["text"].split()
 
     def test_is_what_the_hub_accepts(self, classifier, tagger):
@@ -243,8 +244,7 @@ class TestRewriting:
         before = text_of(folder)
         write_model_card(folder)
         write_model_card(folder)
-        # The folder, by which the examples load the model, is another one.
-        assert text_of(folder) == re.sub(r'(model=|name: )"?[^\n",]*"?', lambda match: match[0], text_of(folder))
+        # But for the folder's name, by which the examples load the model.
         assert with_model_id(text_of(folder), "x/y") == with_model_id(before, "x/y")
 
     def test_keeps_sections_of_one_s_own_where_they_are(self, folder):

@@ -116,14 +116,14 @@ class TestFoldersThatAreDamaged:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"num_hidden_layers": 2}, r"8 missing, as model\.rnn\.bias_hh_l1;"),
+            ({"num_hidden_layers": 2}, r"8 missing, as model\.rnn\.bias_hh_l1"),
             ({"hidden_size": 9}, r"9 of another shape, as classifier\.weight"),
             ({"use_crf": True}, r"missing, as crf\."),
         ],
     )
     def test_weights_that_do_not_fit_the_configuration_are_named(self, folder, change, message):
         self.edit(folder, change)
-        with pytest.raises(ValueError, match=rf"weights in .* do not fit its config\.json \({message}"[:-1]):
+        with pytest.raises(ValueError, match=rf"weights in .* do not fit its config\.json \(.*{message}"):
             load(str(folder))
 
     @pytest.mark.parametrize(
