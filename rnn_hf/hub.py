@@ -72,6 +72,20 @@ def push_folder(
     Raises:
         ValueError: The folder lacks something, the token or the rights are missing, or the hub refused. The message
             says what to do.
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from rnn_hf import RnnConfig, RnnForTokenClassification
+    >>> from rnn_hf.hub import push_folder
+    >>> with tempfile.TemporaryDirectory() as folder:  # doctest: +ELLIPSIS
+    ...     RnnForTokenClassification(RnnConfig(vocab_size=9, num_labels=2)).save_pretrained(folder)
+    ...     push_folder(folder, "alice/pos", dry_run=True)
+    Traceback (most recent call last):
+    ...
+    ValueError: ... holds no tokenizer: save it there with tokenizer.save_pretrained(...).
+
+    ```
     """
     folder = Path(folder)
     _check_repo_id(repo_id)

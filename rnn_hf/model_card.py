@@ -53,6 +53,19 @@ def write_model_card(
 
     Raises:
         ValueError: The folder holds no model of this package, or a card whose metadata cannot be read.
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from rnn_hf import RnnConfig, RnnForTokenClassification
+    >>> from rnn_hf.model_card import read_model_card, write_model_card
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     RnnForTokenClassification(RnnConfig(vocab_size=9, num_labels=2)).save_pretrained(folder)
+    ...     card = read_model_card(write_model_card(folder, license="mit"))
+    >>> card.data.license, card.data.pipeline_tag
+    ('mit', 'token-classification')
+
+    ```
     """
     folder = Path(folder)
     config = load_config(str(folder))
@@ -91,7 +104,7 @@ def write_model_card(
     if path.exists():
         old = read_model_card(path)
         card.text = _merged(old.text, card.text)
-        tags = [*card.data.tags, *(tag for tag in old.data.tags or [] if tag not in card.data.tags)]
+        tags = [*card.data.get("tags"), *(tag for tag in old.data.get("tags", []) if tag not in card.data.get("tags"))]
         kept = {key: value for key, value in old.data.__dict__.items() if card.data.get(key) is None}
         card.data.__dict__.update(kept | {"tags": tags})
     card.save(path)
@@ -122,6 +135,17 @@ def with_model_id(text: str, repo_id: str) -> str:
 
     Returns:
         `str`: the card, which loads the model from there.
+
+    Example:
+    ```python
+    >>> from rnn_hf.model_card import MARK, with_model_id
+    >>> text = 'pipeline("text-classification", model="outputs/topics")'
+    >>> with_model_id(text, "alice/topics") == text
+    True
+    >>> with_model_id(f"{MARK} {text}", "alice/topics").removeprefix(MARK)
+    ' pipeline("text-classification", model="alice/topics")'
+
+    ```
     """
 
     def named(section: str) -> str:

@@ -22,6 +22,17 @@ def draw_training_curve(history: list[dict[str, Any]], path: Path) -> bool:
 
     Returns:
         `bool`: whether there was anything to draw.
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from rnn_hf.pictures import draw_training_curve
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     draw_training_curve([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.3}], Path(folder, "curve.png"))
+    True
+
+    ```
     """
     losses = {"loss": "training", "eval_loss": "validation"}
     scores = {f"eval_{name}": name for name in ("accuracy", "f1", "exact_match", "mse")}
@@ -46,6 +57,16 @@ def draw_confusion_matrix(counts: list[list[int]], labels: list[str], path: Path
         counts (`list[list[int]]`): A row for each true label, a column for each predicted one.
         labels (`list[str]`): Names of the labels. Where the font lacks their script, numbers stand for them.
         path (`Path`): PNG file to write.
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from rnn_hf.pictures import draw_confusion_matrix
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     draw_confusion_matrix([[8, 2], [1, 9]], ["ham", "spam"], Path(folder, "matrix.png"))
+
+    ```
     """
     matrix = np.array(counts)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)

@@ -1,5 +1,6 @@
 """Predict in bulk: batches of similar length, results in the order of the input, in constant memory."""
 
+import json
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -88,12 +89,27 @@ def check_weights(folder: Path) -> None:
         folder (`Path`): A model's folder.
 
     Raises:
-        ValueError: There are none, or a file is damaged or cut off.
+        ValueError: A file is missing, damaged or cut off.
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from rnn_hf import RnnConfig, RnnForTokenClassification
+    >>> from rnn_hf.prediction import check_weights
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     RnnForTokenClassification(RnnConfig(vocab_size=9, num_labels=2)).save_pretrained(folder)
+    ...     check_weights(Path(folder))
+
+    ```
     """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ValueError(f"{folder} holds no weights: model.safetensors is missing.")
-    for file in files:
+    names = ["model.safetensors"]
+    if (index := folder / "model.safetensors.index.json").exists():
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    for name in names:
+        file = folder / name
+        if not file.exists():
+            raise ValueError(f"{folder} holds no weights: {name} is missing.")
         try:
             with safe_open(file, framework="pt"):
                 pass

@@ -80,9 +80,7 @@ def record_run(
     return record
 
 
-def measure_speed(
-    model: RnnModelWithHead, tokenizer: PreTrainedTokenizerBase, inputs: list[str] | list[list[str]]
-) -> dict[str, Any]:
+def measure_speed(model: RnnModelWithHead, tokenizer: PreTrainedTokenizerBase, inputs: list[Any]) -> dict[str, Any]:
     """Time prediction, from text to labels.
 
     Args:
@@ -109,8 +107,9 @@ def measure_speed(
     ```
     """
     words = [len(one.split()) if isinstance(one, str) else len(one) for one in inputs]
-    encode = encode_texts if isinstance(inputs[0], str) else lambda *given: encode_words(*given)[0]
-    tokens = sum(len(ids) for ids in encode(tokenizer, inputs))  # type: ignore[arg-type]
+    is_text = isinstance(inputs[0], str)
+    encoded = encode_texts(tokenizer, inputs) if is_text else encode_words(tokenizer, inputs)[0]
+    tokens = sum(len(ids) for ids in encoded)
     list(predict(model, tokenizer, inputs[:_NUM_TIMED_ALONE]))
     passes, start = 0, time.perf_counter()
     while (seconds := time.perf_counter() - start) < _MIN_SECONDS:
@@ -119,7 +118,7 @@ def measure_speed(
     alone = []
     for one in inputs[:_NUM_TIMED_ALONE]:
         start = time.perf_counter()
-        list(predict(model, tokenizer, [one]))  # type: ignore[list-item]
+        list(predict(model, tokenizer, [one]))
         alone.append(time.perf_counter() - start)
     return {
         "device": processor_name() if model.device.type == "cpu" else torch.cuda.get_device_name(model.device),

@@ -81,8 +81,11 @@ def main() -> None:
     # Little data: small models, and small batches for more steps. Long texts: the mean of all states decides.
     sizes = ["--hidden_size", "96", "--embedding_size", "128", "--per_device_train_batch_size", "8"]
     vocabulary = ["--vocab_size", "10000", "--lowercase", "true"]
-    topics = train("classifier", "topics", *sizes, *vocabulary, "--pooling", "mean", "--num_train_epochs", "6")
-    tags = train("tagger", "tags", *sizes)
+    english, japanese = ["--language", "en"], ["--language", "ja"]  # for the model cards
+    topics = train(
+        "classifier", "topics", *sizes, *vocabulary, "--pooling", "mean", "--num_train_epochs", "6", *english
+    )
+    tags = train("tagger", "tags", *sizes, *japanese)
 
     print("\nReloaded with pipeline:")
     classify: Callable[..., Any] = pipeline("text-classification", model=str(topics))

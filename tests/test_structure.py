@@ -9,6 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "rnn_hf"
 MODULES = sorted(PACKAGE.glob("*.py"))
+SCRIPTS = sorted((PACKAGE.parent / "scripts").glob("*.py"))
 # The parts of the package that run a model; they travel with it and need its requirements only.
 TRAVELLING = [path for path in MODULES if path.stem.endswith("_rnn")]
 CORE_REQUIREMENTS = {"torch", "transformers", "tokenizers", "huggingface_hub", "safetensors"}
@@ -80,6 +81,13 @@ def test_importing_the_package_loads_no_training_library():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
     )
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", [*MODULES, *SCRIPTS], ids=lambda path: path.stem)
+def test_code_from_elsewhere_is_never_trusted_by_default(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
+            assert ast.unparse(node.value) == "False"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
