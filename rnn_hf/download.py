@@ -63,7 +63,8 @@ def find_folder(model_name_or_path: str, revision: str | None = None) -> Path:
             "(namespace/name)."
         ) from error
     except HUB_ERRORS as error:
-        raise ValueError(explain(error, model_name_or_path, revision)) from error
+        explanation = explain(error, model_name_or_path, revision)
+        raise ValueError(f"{explanation} Nor is there a folder {model_name_or_path}.") from error
     return Path(folder)
 
 

@@ -246,8 +246,8 @@ def _explain_push(error: BaseException, repo_id: str, revision: str | None = Non
         return explain(error, repo_id, revision)
     reason = " ".join(str(error).split())
     return (
-        f"{constants.ENDPOINT} could not be reached, or the connection broke ({reason}); nothing was committed. Check "
-        "the network and HF_HUB_OFFLINE, and push again: what was sent already is not sent twice."
+        f"{constants.ENDPOINT} could not be reached, or the connection broke ({reason}). Check the network and "
+        "HF_HUB_OFFLINE, and push again: what has arrived is not sent twice, nor committed twice."
     )
 
 

@@ -235,8 +235,8 @@ def _repository(args: RnnTrainingArguments) -> str | None:
         return None
     if args.hub_strategy in ("checkpoint", "all_checkpoints"):
         raise ValueError(
-            "--hub_strategy checkpoint and all_checkpoints would upload pickled states of optimizers: leave it out. The "
-            "model is pushed once, at the end of training."
+            "--hub_strategy checkpoint and all_checkpoints would upload pickled states of optimizers: leave it out. "
+            "The model is pushed once, at the end of training."
         )
     repo_id = args.hub_model_id or Path(str(args.output_dir)).resolve().name
     if args.process_index == 0:

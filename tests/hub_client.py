@@ -42,7 +42,6 @@ class Client:
             "HF_HOME": str(home),
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "HF_HUB_DISABLE_IMPLICIT_TOKEN": "0",
             "NO_PROXY": "127.0.0.1,localhost",
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(ROOT),
