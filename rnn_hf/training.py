@@ -105,10 +105,10 @@ def train(
             metrics[f"{prefix}_samples"] = corpus.num_rows[split]
     trainer.save_metrics("all", metrics, combined=False)
     if trainer.is_world_process_zero():
+        print_results(metrics, f"{model.__class__.__name__}, {num_parameters:,} parameters, saved in {output_dir}")
         base_model = tokenizer_arguments.model_name_or_path
         record_run(output_dir, corpus, data_arguments, base_model, args.device, args.world_size, predictions)
         write_model_card(output_dir)
-        print_results(metrics, f"{model.__class__.__name__}, {num_parameters:,} parameters, saved in {output_dir}")
         if push_to is not None:
             private, revision, token = bool(args.hub_private_repo), args.hub_revision, args.hub_token
             print(push_folder(output_dir, push_to, private=private, revision=revision, token=token))
