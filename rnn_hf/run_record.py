@@ -91,8 +91,8 @@ def measure_speed(model: RnnModelWithHead, tokenizer: PreTrainedTokenizerBase, i
 
     Returns:
         `dict`: `words_per_second` and `tokens_per_second` of all inputs together; `milliseconds_per_input`, the median
-        of inputs that come one by one, and `words_per_input`, their median length. The words of a text are those
-        between white space.
+        of inputs that come one by one, and `words_per_input`, their median length; the device, and how busy it was.
+        The words of a text are those between white space.
 
     Example:
     ```python
@@ -123,6 +123,7 @@ def measure_speed(model: RnnModelWithHead, tokenizer: PreTrainedTokenizerBase, i
     return {
         "device": processor_name() if model.device.type == "cpu" else torch.cuda.get_device_name(model.device),
         "num_threads": torch.get_num_threads(),
+        "load_average": round(os.getloadavg()[0], 1),
         "num_inputs": len(inputs),
         "num_words": sum(words),
         "words_per_second": round(passes * sum(words) / seconds),
