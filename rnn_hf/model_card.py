@@ -95,7 +95,7 @@ def write_model_card(
         examples=[_example(one) for one in run.get("examples", [])],
         labels=_labels(config),
         model=_model(folder, config, results),
-        training=_training(results, run, state, args),
+        training=_training(config, results, run, state, args),
         files=[f"`{name}`" for name in _FILES if (folder / name).exists()],
         limits=_limits(config, run, args),
     )
@@ -328,7 +328,7 @@ def _vectors(config: RnnConfig) -> str:
 
 
 def _training(
-    results: dict[str, Any], run: dict[str, Any], state: dict[str, Any], args: dict[str, Any]
+    config: RnnConfig, results: dict[str, Any], run: dict[str, Any], state: dict[str, Any], args: dict[str, Any]
 ) -> dict[str, str]:
     rows = {}
     data = run.get("data", {})
@@ -347,6 +347,8 @@ def _training(
     rows |= {title: f"{args[name]:g}" for name, title in names.items() if name in args}
     if args.get("bf16") or args.get("fp16"):
         rows["Precision"] = "mixed, bfloat16" if args.get("bf16") else "mixed, float16"
+    if config.lm_loss_weight:
+        rows["Training loss"] = f"with that of a language model, weight {config.lm_loss_weight:g}; validation and test without"
     if run:
         threads = f"{run['num_threads']} thread{'s' if run['num_threads'] > 1 else ''}"
         processes = f", {run['num_processes']} processes" if run["num_processes"] > 1 else ""
