@@ -348,7 +348,9 @@ def _training(
     if args.get("bf16") or args.get("fp16"):
         rows["Precision"] = "mixed, bfloat16" if args.get("bf16") else "mixed, float16"
     if config.lm_loss_weight:
-        rows["Training loss"] = f"with that of a language model, weight {config.lm_loss_weight:g}; validation and test without"
+        rows["Training loss"] = (
+            f"with that of a language model, weight {config.lm_loss_weight:g}; validation and test without"
+        )
     if run:
         threads = f"{run['num_threads']} thread{'s' if run['num_threads'] > 1 else ''}"
         processes = f", {run['num_processes']} processes" if run["num_processes"] > 1 else ""
