@@ -25,7 +25,7 @@ LOWEST_OPSET = 18
 # The order of the gates in ONNX, as places in torch's order.
 _GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN_TANH": (0,), "RNN_RELU": (0,)}
 # Spellings of more entries than this are read in the graph: a table of what they give would outweigh all the rest.
-_MOST_FOLDED_ENTRIES = 32_768
+_MOST_FOLDED_ENTRIES = 8192
 _LOWEST = float(np.finfo(np.float32).min)
 _FORBIDDEN = 1e4
 _IMPOSSIBLE = -1e30
@@ -179,12 +179,32 @@ def _encode(graph: Graph, model: RnnModelWithHead, tokens: _Tokens) -> tuple[str
     """Return the last layer's states `[L, directions, B, hidden_size]` and its last ones `[directions, B, …]`."""
     rnn = model.model.rnn
     lengths = graph("Cast", graph("Squeeze", tokens.lengths, [1]), to=TensorProto.INT32)
-    inputs = _embed(graph, model.model.embeddings, tokens)
+    balance = _balance(model) if graph.int8 and rnn.mode == "LSTM" else np.ones(rnn.input_size, dtype=np.float32)
+    inputs = _embed(graph, model.model.embeddings, tokens, balance)
     for layer in range(rnn.num_layers):
         if layer > 0:
             inputs = _joined(graph, states, (1 + rnn.bidirectional) * rnn.hidden_size)
-        states, last_states = _recurrent_layer(graph, rnn, layer, inputs, lengths)
+        states, last_states = _recurrent_layer(graph, rnn, layer, inputs, lengths, balance if layer == 0 else None)
     return states, last_states
+
+
+def _balance(model: RnnModelWithHead) -> np.ndarray:
+    """Find numbers to divide features by, and to multiply their weights with, so that int8 loses less.
+
+    Vectors of several sources have features of different size, but share one scale
+    (https://arxiv.org/abs/2211.10438).
+    """
+    embeddings, rnn = model.model.embeddings, model.model.rnn
+    tables = [embeddings.word_embeddings.weight]
+    if embeddings.static_embeddings is not None:
+        tables.append(embeddings.static_embeddings.vectors.weight)
+    if embeddings.spelling is not None:
+        tables.append(embeddings.folded_spelling())
+    largest = np.concatenate([np.abs(_array(table)).max(axis=0) for table in tables])
+    weights = [_array(getattr(rnn, name)) for name, _ in rnn.named_parameters() if name.startswith("weight_ih_l0")]
+    of_weights = np.abs(np.concatenate(weights)).max(axis=0)
+    usable = (largest > 0) & (of_weights > 0)
+    return np.sqrt(np.divide(largest, of_weights, out=np.ones_like(largest), where=usable))
 
 
 def _joined(graph: Graph, states: str, size: int) -> str:
@@ -192,28 +212,30 @@ def _joined(graph: Graph, states: str, size: int) -> str:
     return graph("Reshape", graph("Transpose", states, perm=[0, 2, 1, 3]), [0, 0, size])
 
 
-def _embed(graph: Graph, embeddings: RnnEmbeddings, tokens: _Tokens) -> str:
-    """Look vectors up: `[L, B]` to `[L, B, input_size]`, zeros for padding."""
-    own = _array(embeddings.word_embeddings.weight)
+def _embed(graph: Graph, embeddings: RnnEmbeddings, tokens: _Tokens, balance: np.ndarray) -> str:
+    """Look vectors up, divided by the balance: `[L, B]` to `[L, B, input_size]`, zeros for padding."""
+    own, static, spelling = embeddings.word_embeddings, embeddings.static_embeddings, embeddings.spelling
+    sizes = [own.embedding_dim, static.vectors.embedding_dim if static is not None else 0]
+    own_balance, static_balance, spelling_balance = np.split(balance, np.cumsum(sizes))
+
     own_ids = tokens.ids
-    if len(own) < embeddings.num_entries:
-        others = graph("Where", tokens.are_tokens, embeddings.unk_token_id, len(own))
-        own_ids = graph("Where", graph("Less", tokens.ids, len(own)), tokens.ids, others)
-    parts = [graph.lookup(_with_zeros(own), own_ids)]
-    if embeddings.static_embeddings is not None:
-        vectors = _array(embeddings.static_embeddings.vectors.weight)
-        places = embeddings.static_embeddings.places.int().cpu().numpy()
-        shared = graph("Gather", np.append(places, np.int32(len(vectors))), tokens.ids)
-        parts.append(graph.lookup(_with_zeros(vectors), shared))
-    if embeddings.spelling is not None:
-        if embeddings.num_entries <= _MOST_FOLDED_ENTRIES:
-            parts.append(graph.lookup(_with_zeros(_array(embeddings.folded_spelling())), tokens.ids))
-        else:
-            parts.append(_read_spellings(graph, embeddings.spelling, tokens.ids))
+    if own.num_embeddings < embeddings.num_entries:
+        others = graph("Where", tokens.are_tokens, embeddings.unk_token_id, own.num_embeddings)
+        own_ids = graph("Where", graph("Less", tokens.ids, own.num_embeddings), tokens.ids, others)
+    parts = [graph.lookup(_with_zeros(_array(own.weight) / own_balance), own_ids)]
+    if static is not None:
+        places = np.append(static.places.int().cpu().numpy(), np.int32(static.vectors.num_embeddings))
+        vectors = _with_zeros(_array(static.vectors.weight) / static_balance)
+        parts.append(graph.lookup(vectors, graph("Gather", places, tokens.ids)))
+    if spelling is not None and embeddings.num_entries <= _MOST_FOLDED_ENTRIES:
+        folded = _with_zeros(_array(embeddings.folded_spelling()) / spelling_balance)
+        parts.append(graph.lookup(folded, tokens.ids))
+    elif spelling is not None:
+        parts.append(_read_spellings(graph, spelling, tokens.ids, spelling_balance))
     return graph("Concat", *parts, axis=-1) if len(parts) > 1 else parts[0]
 
 
-def _read_spellings(graph: Graph, spelling: SpellingEncoder, ids: str) -> str:
+def _read_spellings(graph: Graph, spelling: SpellingEncoder, ids: str, balance: np.ndarray) -> str:
     """Read the spellings of distinct entries: a place in one is the sum of what the characters around contribute."""
     characters = _array(spelling.char_embeddings.weight)
     characters[PADDING] = 0.0
@@ -226,25 +248,26 @@ def _read_spellings(graph: Graph, spelling: SpellingEncoder, ids: str) -> str:
     for place, kernel in enumerate(kernels):
         left = before - kernel.shape[2] // 2
         kernels[place] = np.pad(kernel, [(0, 0), (0, 0), (left, widest - kernel.shape[2] - left)])
-    joined = np.concatenate(kernels)  # [num_filters, char_embedding_size, widest]
-    bias = np.concatenate([_array(convolution.bias) for convolution in spelling.convolutions])
+    joined = np.concatenate(kernels) / balance[:, None, None]  # [num_filters, char_embedding_size, widest]
+    bias = np.concatenate([_array(convolution.bias) for convolution in spelling.convolutions]) / balance
 
     distinct, _, inverse = graph.call("Unique", ids, num_outputs=3)
     spelt = graph("Cast", graph("Gather", codes, distinct), to=TensorProto.INT32)  # [num_distinct, length]
     padded = graph("Pad", spelt, [0, before, 0, widest - 1 - before])
-    contributions = []
+    sums = ""
     for offset in range(widest):
         of_characters = graph.weight(characters @ joined[:, :, offset].T)  # [num_codes, num_filters]
-        window = graph("Slice", padded, [offset], [offset + length], [1])
-        contributions.append(graph("Gather", of_characters, window))
-    maxima = graph("ReduceMax", graph("Sum", *contributions), [1], keepdims=0)
-    vectors = graph("Relu", graph("Add", maxima, bias))
+        contributions = graph("Gather", of_characters, graph("Slice", padded, [offset], [offset + length], [1]))
+        sums = graph("Add", sums, contributions) if sums else contributions
+    vectors = graph("Relu", graph("Add", graph("ReduceMax", sums, [1], keepdims=0), bias))
     are_entries = graph("Unsqueeze", graph("Less", distinct, num_entries), [1])
     vectors = graph("Where", are_entries, vectors, 0.0)
     return graph("Gather", vectors, graph("Reshape", inverse, graph("Shape", ids)))
 
 
-def _recurrent_layer(graph: Graph, rnn: nn.RNNBase, layer: int, inputs: str, lengths: str) -> tuple[str, str]:
+def _recurrent_layer(
+    graph: Graph, rnn: nn.RNNBase, layer: int, inputs: str, lengths: str, balance: np.ndarray | None
+) -> tuple[str, str]:
     """Run a layer: `[L, B, input_size]` to `[L, directions, B, hidden_size]` and `[directions, B, hidden_size]`."""
     suffixes = ("", "_reverse") if rnn.bidirectional else ("",)
 
@@ -253,14 +276,17 @@ def _recurrent_layer(graph: Graph, rnn: nn.RNNBase, layer: int, inputs: str, len
         return np.stack([_in_onnx_order(rnn, _array(getattr(rnn, f"{name}_l{layer}{suffix}"))) for suffix in suffixes])
 
     weights, recurrent_weights = of_directions("weight_ih"), of_directions("weight_hh")
+    if balance is not None:
+        weights = weights * balance
     biases = np.concatenate([of_directions("bias_ih"), of_directions("bias_hh")], axis=1)
     attributes: dict[str, Any] = {
         "hidden_size": rnn.hidden_size,
         "direction": "bidirectional" if rnn.bidirectional else "forward",
     }
     if graph.int8 and rnn.mode == "LSTM":
-        numbers, scales = quantized(weights)
-        recurrent_numbers, recurrent_scales = quantized(recurrent_weights)
+        # Of 7 bits, no sum of two products overflows in processors that have no instruction for longer ones.
+        numbers, scales = quantized(weights, bits=7)
+        recurrent_numbers, recurrent_scales = quantized(recurrent_weights, bits=7)
         zeros = np.zeros(scales.shape[:2], dtype=np.int8)
         states, last_states = graph.call(
             "DynamicQuantizeLSTM",

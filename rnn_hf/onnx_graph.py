@@ -71,7 +71,7 @@ class Graph:
         return self("Mul", self("Cast", numbers, to=onnx.TensorProto.FLOAT), scales)
 
     def lookup(self, table: np.ndarray, ids: str) -> str:
-        """Look up rows of a table `[num_rows, size]`; as int8, with a scale for each row, of which only they are read."""
+        """Look up rows of a table `[num_rows, size]`; of int8 numbers, with a scale for each row."""
         if not self.int8:
             return self("Gather", table, ids)
         numbers, scales = quantized(table)
@@ -82,11 +82,12 @@ class Graph:
         return f"{self.prefix}{stem}_{len(self.nodes) + len(self.initializers)}"
 
 
-def quantized(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def quantized(values: np.ndarray, bits: int = 8) -> tuple[np.ndarray, np.ndarray]:
     """Round numbers to int8, with a scale for each row of the last dimension.
 
     Args:
         values (`np.ndarray` of shape `[…, size]`): float32 numbers.
+        bits (`int`): How many of the 8 bits to use, the sign included.
 
     Returns:
         int8 numbers of the same shape and float32 scales `[…, 1]`, whose product is near the values.
@@ -102,7 +103,7 @@ def quantized(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ```
     """
     largest = np.abs(values).max(axis=-1, keepdims=True)
-    scales = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+    scales = np.where(largest > 0, largest / (2 ** (bits - 1) - 1), 1).astype(np.float32)
     return np.round(values / scales).astype(np.int8), scales
 
 

@@ -8,9 +8,9 @@ The output folder holds config.json and the tokenizer, and
 
 - onnx/model.onnx: the model's results to float32 precision, for any batch and padding;
 - onnx/model_int8.onnx, with --int8: a quarter of the size. An LSTM is several times as fast; GRU and simple RNN layers
-  become smaller, but not faster, for onnxruntime has no int8 operator for them. Check what it costs in accuracy:
-  python scripts/evaluate_checkpoint.py outputs/reviews_onnx --backend onnx --file_name onnx/model_int8.onnx
-  --test_file reviews_test.csv
+  become smaller, but not faster, for onnxruntime has no int8 operator for them. What it costs in accuracy:
+
+    python scripts/evaluate_checkpoint.py outputs/reviews_onnx --onnx_file_name onnx/model_int8.onnx --test_file test.csv
 """
 
 import argparse
