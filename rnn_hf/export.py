@@ -4,20 +4,27 @@ The graph is built from ONNX operators by hand: no exporter of torch keeps the p
 Inside, tokens stand in time-major layout `[sequence_length, batch_size]`, each sequence from the first step on.
 """
 
+import copy
 import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import GraphProto, ModelProto, TensorProto, checker, defs, helper
+import torch
 from torch import Tensor, nn
 
 from .crf_rnn import ConditionalRandomField, allowed_transitions, tagging_scheme
 from .embeddings_rnn import PADDING, RnnEmbeddings, SpellingEncoder
 from .modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
-from .onnx_graph import Graph, quantized
 from .prediction import RnnModelWithHead, load
+
+try:
+    from onnx import GraphProto, ModelProto, TensorProto, checker, defs, helper
+
+    from .onnx_graph import Graph, quantized
+except ImportError as error:
+    raise ImportError('Exporting a model needs the package onnx: pip install "rnn_hf[onnx]"') from error
 
 # Since 18, the axes of all reductions are inputs.
 LOWEST_OPSET = 18
@@ -72,6 +79,8 @@ def to_onnx(model: RnnModelWithHead, *, opset: int = LOWEST_OPSET, int8: bool = 
             f"opset must be from {LOWEST_OPSET} to {defs.onnx_opset_version()}, the newest that the installed onnx "
             f"knows; got {opset}. Every opset gives the same results, and {LOWEST_OPSET} runs in the most places."
         )
+    if model.dtype != torch.float32:
+        model = copy.deepcopy(model).float()
     graph = Graph(int8)
     num_labels = len(model.config.id2label or {})
     if isinstance(model, RnnForSequenceClassification):
@@ -508,6 +517,9 @@ def export(
     if not (Path(model_name_or_path).is_dir() and folder.samefile(model_name_or_path)):
         model.config.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        file = folder / "tokenizer.json"
+        without_spaces = json.dumps(json.loads(file.read_bytes()), ensure_ascii=False, separators=(",", ":"))
+        file.write_text(without_spaces, encoding="utf-8")
     for name, graph in graphs.items():
         (folder / "onnx" / name).write_bytes(graph.SerializeToString())
     return exported_files(folder)

@@ -3,11 +3,7 @@
 from typing import Any
 
 import numpy as np
-
-try:
-    import onnx
-except ImportError as error:
-    raise ImportError('Exporting models needs the package onnx: pip install "rnn_hf[onnx]"') from error
+import onnx
 
 
 class Graph:

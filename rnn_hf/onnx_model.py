@@ -19,7 +19,7 @@ from .prediction import load_config
 try:
     import onnxruntime
 except ImportError as error:
-    raise ImportError('Running exported models needs the package onnxruntime: pip install "rnn_hf[onnx]"') from error
+    raise ImportError('Running an exported model needs the package onnxruntime: pip install "rnn_hf[onnx]"') from error
 
 FILE_NAME = "onnx/model.onnx"
 

@@ -32,7 +32,10 @@ def load(model_name_or_path: str) -> tuple[RnnModelWithHead, PreTrainedTokenizer
     config = load_config(model_name_or_path)
     for model_class in (RnnForSequenceClassification, RnnForTokenClassification):
         if model_class.__name__ in (config.architectures or []):
-            model = model_class.from_pretrained(model_name_or_path)
+            try:
+                model = model_class.from_pretrained(model_name_or_path)
+            except OSError as error:
+                raise ValueError(f"{model_name_or_path} holds no weights of torch: {error}") from error
             return model, AutoTokenizer.from_pretrained(model_name_or_path)
     raise ValueError(
         f"{model_name_or_path} holds no classifier or tagger of rnn_hf: its config.json says "
