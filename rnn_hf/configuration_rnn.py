@@ -67,6 +67,8 @@ class RnnConfig(PreTrainedConfig):
             Locked dropout on the embeddings: one mask per sequence, the same at every step.
         hidden_dropout (`float`):
             Locked dropout between recurrent layers; without effect on a single layer.
+        weight_dropout (`float`):
+            Dropout on the recurrent weights: one mask for all steps of a batch.
         classifier_dropout (`float`):
             Dropout on what the head reads: plain on a classifier's vector, locked on a tagger's states.
         pooling (`str`):
@@ -75,6 +77,8 @@ class RnnConfig(PreTrainedConfig):
             learned score per step).
         use_crf (`bool`):
             Whether a tagger scores whole sequences with a conditional random field.
+        lm_loss_weight (`float`):
+            How much predicting the next and the previous token counts in the training of a tagger, beside its labels.
         class_weights (`list[float]`, *optional*):
             How much each label counts in the loss, in the order of their ids; of several labels a text, how much
             one that is there counts against its absence.
@@ -145,9 +149,11 @@ class RnnConfig(PreTrainedConfig):
     word_dropout: float | int = 0.2
     embedding_dropout: float | int = 0.5
     hidden_dropout: float | int = 0.5
+    weight_dropout: float | int = 0.0
     classifier_dropout: float | int = 0.5
     pooling: Literal["last", "mean", "max", "attention"] = "max"
     use_crf: bool = False
+    lm_loss_weight: float | int = 0.0
     class_weights: list[float | int] | None = None
     initializer_range: float | int = 0.1
     pad_token_id: int | None = None
@@ -223,12 +229,13 @@ class RnnConfig(PreTrainedConfig):
             raise ValueError(f"char_kernel_sizes must hold sizes of at least 1, got {list(self.char_kernel_sizes)}.")
 
     def validate_dropouts(self) -> None:
-        """Check that dropouts are probabilities below 1, and that the initial deviation is not negative."""
-        for name in ("word_dropout", "embedding_dropout", "hidden_dropout", "classifier_dropout"):
+        """Check that dropouts are probabilities below 1, and that deviation and weight are not negative."""
+        for name in ("word_dropout", "embedding_dropout", "hidden_dropout", "weight_dropout", "classifier_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}.")
-        if self.initializer_range < 0:
-            raise ValueError(f"initializer_range must not be negative, got {self.initializer_range}.")
+        for name in ("initializer_range", "lm_loss_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
 
     def validate_special_token_ids(self) -> None:
         """Check that special token ids lie within the vocabulary."""

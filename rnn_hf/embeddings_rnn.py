@@ -99,10 +99,14 @@ class RnnEmbeddings(nn.Module):
             self._folded = None
         return super().train(mode)
 
+    def own_ids(self, input_ids: Tensor) -> Tensor:
+        """Replace entries that have no vector of their own by the unknown token; the shape stays."""
+        if self.word_embeddings.num_embeddings == self.num_entries:
+            return input_ids
+        return torch.where(input_ids < self.word_embeddings.num_embeddings, input_ids, self.unk_token_id)
+
     def _own(self, input_ids: Tensor) -> Tensor:
-        if self.word_embeddings.num_embeddings < self.num_entries:
-            input_ids = torch.where(input_ids < self.word_embeddings.num_embeddings, input_ids, self.unk_token_id)
-        own = self.word_embeddings(input_ids)
+        own = self.word_embeddings(self.own_ids(input_ids))
         if self.training and self.word_dropout > 0:
             own = own * (torch.rand(len(input_ids), 1, device=own.device) >= self.word_dropout).to(own.dtype)
         return own

@@ -20,6 +20,7 @@ from transformers.utils import ModelOutput
 from .configuration_rnn import RnnConfig
 from .crf_rnn import ConditionalRandomField, tagging_scheme
 from .embeddings_rnn import RnnEmbeddings, SpellingEncoder, StaticEmbeddings, resized
+from .language_model_rnn import LanguageModelHead
 from .losses_rnn import LOSSES, cross_entropy, infer_problem_type, mean
 from .packing_rnn import Packing
 from .recurrence_rnn import LockedDropout, RecurrentOutput, run_recurrence
@@ -105,7 +106,7 @@ class RnnPreTrainedModel(PreTrainedModel):
             init.zeros_(module.spellings)
         elif isinstance(module, StaticEmbeddings):
             init.zeros_(module.places)
-        elif isinstance(module, RnnForTokenClassification) and module.crf is not None:
+        elif isinstance(module, RnnForTokenClassification):
             init.ones_(module.word_starts)
         elif isinstance(module, nn.Linear | nn.Conv1d):
             init.xavier_uniform_(module.weight)
@@ -133,7 +134,7 @@ class RnnPreTrainedModel(PreTrainedModel):
         for module in self.modules():
             if isinstance(module, RnnEmbeddings):
                 module.resize(word_embeddings.num_embeddings)
-            elif isinstance(module, RnnForTokenClassification) and module.crf is not None:
+            elif isinstance(module, RnnForTokenClassification):
                 module.word_starts = resized(module.word_starts, word_embeddings.num_embeddings, True)
         return word_embeddings
 
@@ -270,7 +271,9 @@ class RnnModel(RnnPreTrainedModel):
             self._check_ids(tokens)
             embeds = self.embeddings(tokens)  # [num_tokens, input_size]
         dropped = self.embedding_dropout(embeds, packing)
-        output = run_recurrence(self.rnn, dropped, packing, h_0, c_0, self.hidden_dropout)
+        output = run_recurrence(
+            self.rnn, dropped, packing, h_0, c_0, self.hidden_dropout, float(self.config.weight_dropout)
+        )
         return Encoded(None if tokens.is_floating_point() else tokens, embeds, packing, output)
 
     def _check_ids(self, tokens: Tensor) -> None:
@@ -379,6 +382,10 @@ class RnnForSequenceClassification(RnnPreTrainedModel):
 class RnnForTokenClassification(RnnPreTrainedModel):
     """A recurrent encoder with a classifier on every step: a tagger.
 
+    A bidirectional one reads a word of several tokens whole: the forward state at its last token, joined with the
+    backward state at its first. `word_starts` says which vocabulary entries begin a word; without
+    [`~spelling.set_vocabulary`] all do.
+
     With `config.use_crf`, whole sequences of labels are scored by a conditional random field. It runs over the tokens
     that begin a word (`word_starts`), each word's first; in evaluation its logits are max-marginals, whose best labels
     are those of the Viterbi algorithm.
@@ -409,7 +416,8 @@ class RnnForTokenClassification(RnnPreTrainedModel):
         if config.use_crf:
             labels: dict[Any, str] = dict(config.id2label or {})
             self.crf = ConditionalRandomField([labels[index] for index in sorted(labels)])
-            self.register_buffer("word_starts", torch.ones(config.vocab_size, dtype=torch.bool))
+        self.language_model = LanguageModelHead(config) if config.lm_loss_weight > 0 else None
+        self.register_buffer("word_starts", torch.ones(config.vocab_size, dtype=torch.bool))
         self.post_init()
 
     def forward(
@@ -454,7 +462,18 @@ class RnnForTokenClassification(RnnPreTrainedModel):
                     f"labels must have the shape [batch_size, sequence_length] = "
                     f"{[packing.batch_size, packing.sequence_length]}, got {list(labels.shape)}."
                 )
-            loss = self._loss(packed_logits, packing.pack(labels), packing, num_items_in_batch)
+            packed_labels = packing.pack(labels)
+            loss = self._loss(packed_logits, packed_labels, packing, num_items_in_batch)
+            if self.training and self.language_model is not None and encoded.input_ids is not None:
+                embeddings = self.model.embeddings
+                lm_loss = self.language_model(
+                    encoded.output.states[0],
+                    embeddings.own_ids(encoded.input_ids),
+                    embeddings.word_embeddings.weight,
+                    packing,
+                )
+                num_labels = int((packed_labels != -100).sum())
+                loss = loss + self.config.lm_loss_weight * mean(lm_loss, num_labels, num_items_in_batch)
         if self.crf is None or self.training:
             logits = packing.pad(packed_logits)
         else:
@@ -490,7 +509,13 @@ class RnnForTokenClassification(RnnPreTrainedModel):
         return self._over_words(encoded, packed_logits, self.crf.log_marginals).softmax(dim=-1)
 
     def _classify(self, encoded: Encoded) -> Tensor:
-        return self.classifier(self.dropout(encoded.output.states[-1], encoded.packing))  # [num_tokens, num_labels]
+        states = encoded.output.states[-1]  # [num_tokens, directions * hidden_size]
+        if self.config.bidirectional and encoded.input_ids is not None:
+            # A word is read to its last token forwards, and to its first one backwards.
+            ends = encoded.packing.group_ends(self.word_starts[encoded.input_ids])
+            forwards, backwards = states.chunk(2, dim=1)
+            states = torch.cat([forwards[ends], backwards], dim=1)
+        return self.classifier(self.dropout(states, encoded.packing))  # [num_tokens, num_labels]
 
     def _loss(
         self, logits: Tensor, labels: Tensor, packing: Packing, num_items_in_batch: Tensor | int | None

@@ -248,6 +248,23 @@ class Packing:
             before = self.step_places[(steps - 1).clamp(min=0)]
         return torch.where(begins, rows, self.num_sequences + before + rows)
 
+    def group_ends(self, starts: Tensor) -> Tensor:
+        """Tell where the group of each token ends: of pieces of one word, the last one.
+
+        Args:
+            starts (`torch.BoolTensor` of shape `[num_tokens]`): Whether each packed token begins a group.
+
+        Returns:
+            `torch.LongTensor` of shape `[num_tokens]`: the packed place of the last token before the next start, or
+            before the sequence's end.
+        """
+        if starts.all():
+            return torch.arange(self.num_tokens, device=starts.device)
+        next_starts = torch.arange(self.max_length + 1, device=starts.device).repeat(self.num_sequences, 1)
+        next_starts[self.sorted_rows, self.steps] = torch.where(starts, self.steps, self.max_length)
+        next_starts = next_starts.flip(1).cummin(dim=1).values.flip(1)
+        return self.step_places[next_starts[self.sorted_rows, self.steps + 1] - 1] + self.sorted_rows
+
     @property
     def lengths(self) -> Tensor:
         """`torch.LongTensor` of shape `[batch_size]`: lengths in the batch's order."""

@@ -89,6 +89,7 @@ def run_recurrence(
     h_0: Tensor | None = None,
     c_0: Tensor | None = None,
     dropout: LockedDropout | None = None,
+    weight_dropout: float = 0.0,
     path: str | None = None,
 ) -> RecurrentOutput:
     """Run a stock recurrent module over packed sequences.
@@ -101,6 +102,9 @@ def run_recurrence(
             Initial hidden states in the batch's order; zeros without it.
         c_0 (`torch.Tensor`, the shape of `h_0`, *optional*): Initial cell states of an LSTM.
         dropout ([`LockedDropout`], *optional*): Applied between layers.
+        weight_dropout (`float`):
+            Probability of a recurrent weight to be dropped from all steps, in training
+            (https://arxiv.org/abs/1708.02182).
         path (`str`, *optional*):
             `"packed"`, `"stepwise"` or, of an LSTM, `"padded"`, to force a path; without it the fastest is taken.
 
@@ -139,6 +143,11 @@ def run_recurrence(
     layers: list[Tensor] = []
     finals: list[tuple[Tensor, ...]] = []
     all_weights: list[Any] = rnn._flat_weights
+    if weight_dropout > 0 and rnn.training:
+        all_weights = [
+            nn.functional.dropout(weight, weight_dropout) if name.startswith("weight_hh") else weight
+            for name, weight in zip(rnn._flat_weights_names, all_weights, strict=True)
+        ]
     num_weights = len(all_weights) // rnn.num_layers
     for layer in range(rnn.num_layers):
         layer_state = state

@@ -367,6 +367,24 @@ def test_the_tagger_classifies_each_real_state_and_gives_0_on_padding():
     assert not logits[~mask].any()
 
 
+@given(some_lengths, seeds)
+@few(25)
+def test_a_word_of_several_tokens_is_read_to_its_last_forwards_and_to_its_first_backwards(lengths, seed):
+    model = make(RnnForTokenClassification, seed % 100, num_labels=3).eval()
+    model.word_starts.copy_(torch.rand(VOCAB_SIZE, generator=generator(seed)) < 0.5)
+    ids = random_ids(lengths, seed)
+    mask = nn.utils.rnn.pad_sequence([torch.ones(length) for length in lengths], batch_first=True)
+    logits = model(input_ids=nn.utils.rnn.pad_sequence(ids, batch_first=True), attention_mask=mask).logits
+    for row, tagged in zip(ids, logits, strict=True):
+        states = model.model(input_ids=row.unsqueeze(0)).last_hidden_state[0]
+        for step in range(len(row)):
+            end = step
+            while end + 1 < len(row) and not model.word_starts[row[end + 1]]:
+                end += 1
+            expected = model.classifier(torch.cat([states[end, :4], states[step, 4:]]))
+            torch.testing.assert_close(tagged[step], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_without_a_mask_every_id_is_a_token():
     model = make(RnnModel, pad_token_id=0)
     ids = torch.tensor([[5, 0, 0], [0, 0, 7]])

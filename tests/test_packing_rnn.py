@@ -67,6 +67,21 @@ def test_each_token_knows_its_row_and_step(mask):
     assert torch.equal(packing.steps, packing.pack(steps))
 
 
+@given(masks(), seeds)
+@few(100)
+def test_a_group_ends_before_the_next_one_begins_or_its_sequence_ends(mask, seed):
+    packing = Packing.from_mask(mask)
+    starts = torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed)) < 0.5
+    places = torch.arange(mask.numel()).view(mask.shape)
+    ends = places.clone()
+    for row in range(len(mask)):
+        tokens = mask[row].nonzero().flatten().tolist()
+        for column, following in reversed(list(pairwise(tokens))):
+            if not starts[row, following]:
+                ends[row, column] = ends[row, following]
+    assert packing.pack(places)[packing.group_ends(packing.pack(starts))].tolist() == packing.pack(ends).tolist()
+
+
 @given(masks())
 @few(100)
 def test_reversal_mirrors_each_sequence_by_its_own_length(mask):

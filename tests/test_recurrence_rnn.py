@@ -373,3 +373,26 @@ def test_dropout_has_no_effect_on_a_single_layer():
     data = torch.randn(5, INPUT_SIZE, generator=generator(1))
     dropped = run_recurrence(rnn, data, packing, dropout=LockedDropout(0.9))
     assert torch.equal(dropped.states[0], run_recurrence(rnn, data, packing).states[0])
+
+
+@pytest.mark.parametrize("path", PATHS["LSTM"])
+def test_weight_dropout_drops_the_same_recurrent_weights_at_every_step(path):
+    torch.manual_seed(0)
+    rnn = nn.LSTM(5, 4, num_layers=2, bidirectional=True)
+    packing = Packing.from_mask(torch.ones(2, 6))
+    inputs = torch.randn(12, 5)
+    torch.manual_seed(1)
+    dropped = run_recurrence(rnn, inputs, packing, weight_dropout=0.5, path=path)
+    torch.manual_seed(1)
+    thinned = nn.LSTM(5, 4, num_layers=2, bidirectional=True)
+    thinned.load_state_dict(rnn.state_dict())
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, weight in thinned.named_parameters():
+            if "weight_hh" in name:
+                weight.copy_(nn.functional.dropout(weight, 0.5))
+    expected = run_recurrence(thinned, inputs, packing, path=path)
+    torch.testing.assert_close(dropped.states[-1], expected.states[-1])
+    whole = run_recurrence(rnn.eval(), inputs, packing, weight_dropout=0.5, path=path)
+    torch.testing.assert_close(whole.states[-1], run_recurrence(rnn, inputs, packing, path=path).states[-1])
+    assert not torch.allclose(dropped.states[-1], whole.states[-1])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from strategies import little_config
 
-from rnn_hf import RnnForTokenClassification, train_tokenizer
+from rnn_hf import RnnForTokenClassification, RnnModel, train_tokenizer
 from rnn_hf.embeddings_rnn import BEGINNING, CONTINUATION, END, UNKNOWN
 from rnn_hf.spelling import collect_characters, set_vocabulary, spell_vocabulary
 from rnn_hf.tokenization import encode_words
@@ -111,5 +111,5 @@ class TestTable:
             assert model(input_ids=torch.tensor([[3, 4]])).logits.isfinite().all()
 
     def test_a_model_without_tables_needs_no_vocabulary(self):
-        model = RnnForTokenClassification(little_config())
+        model = RnnModel(little_config())
         set_vocabulary(model, None)

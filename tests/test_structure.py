@@ -15,7 +15,7 @@ CORE_REQUIREMENTS = {"torch", "transformers", "tokenizers", "huggingface_hub", "
 # From what everything builds on, to what builds on everything.
 LAYERS = [
     {"configuration_rnn", "losses_rnn", "packing_rnn"},
-    {"crf_rnn", "embeddings_rnn", "padded_rnn", "stepwise_rnn"},
+    {"crf_rnn", "embeddings_rnn", "language_model_rnn", "padded_rnn", "stepwise_rnn"},
     {"recurrence_rnn"},
     {"modeling_rnn", "tokenization"},
     {"data_collator", "data_files", "spelling"},

@@ -1,0 +1,109 @@
+"""Train a row of the results table with several seeds, and sum up: mean and deviation on validation and test.
+
+    python scripts/reproduce.py conll2000 ~/corpora/conll2000
+    python scripts/reproduce.py ud_english_ewt ~/corpora/UD_English-EWT --seeds 1 2 3 --output_dir outputs/ewt
+
+The options of each row stand in model_cards/ROW.yaml; others given here go before them, for every seed:
+--spelling false. Seeds that are trained already are only read, so that a run that was stopped goes on.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from rnn_hf.training_args import HelpFormatter
+
+MODEL_CARDS = Path(__file__).parents[1] / "model_cards"
+EWT = {
+    "train_file": "en_ewt-ud-train.conllu",
+    "validation_file": "en_ewt-ud-dev.conllu",
+    "test_file": "en_ewt-ud-test.conllu",
+}
+# Of each row: the script that trains it, the measure that counts, and the files of its corpus.
+ROWS: dict[str, tuple[str, str, dict[str, str]]] = {
+    "ud_english_ewt": ("tagger", "accuracy", EWT),
+    "ud_english_ewt_glove": ("tagger", "accuracy", EWT),
+    "conll2000": ("tagger", "f1", {"train_file": "train.txt", "test_file": "test.txt"}),
+    "bc5cdr": ("tagger", "f1", {"train_file": "train.tsv", "validation_file": "devel.tsv", "test_file": "test.tsv"}),
+    "sst2": (
+        "classifier",
+        "accuracy",
+        {"train_file": "train_phrases.jsonl", "validation_file": "validation.jsonl", "test_file": "test.jsonl"},
+    ),
+    "nsmc": ("classifier", "accuracy", {"train_file": "ratings_train.txt", "test_file": "ratings_test.txt"}),
+    "clinc150": (
+        "classifier",
+        "accuracy",
+        {"train_file": "train.jsonl", "validation_file": "validation.jsonl", "test_file": "test.jsonl"},
+    ),
+}
+
+
+def train(row: str, data_dir: Path, output_dir: Path, seed: int, options: list[str]) -> dict[str, Any]:
+    """Train one seed, unless it is there already, and return its results."""
+    script, _, names = ROWS[row]
+    results = output_dir / "all_results.json"
+    if not results.is_file():
+        files = [part for option, name in names.items() for part in (f"--{option}", str(data_dir / name))]
+        command = [f"scripts/train_{script}.py", "--config", str(MODEL_CARDS / f"{row}.yaml"), *files]
+        command += ["--seed", str(seed), "--output_dir", str(output_dir), *options]
+        print("$ python", *command, flush=True)
+        if subprocess.run([sys.executable, *command], check=False, cwd=MODEL_CARDS.parent).returncode:  # noqa: S603
+            sys.exit(f"error: seed {seed} failed; what it said stands above")
+    return json.loads(results.read_text(encoding="utf-8"))
+
+
+def summarise(row: str, results: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """Average a row's measure over its seeds."""
+    measure = ROWS[row][1]
+    summary: dict[str, Any] = {"row": row, "measure": measure, "seeds": list(results)}
+    for split in ("eval", "test"):
+        values = [result[f"{split}_{measure}"] for result in results.values()]
+        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+        summary[split] = {"mean": statistics.mean(values), "deviation": deviation, "values": values}
+    summary["train_runtime"] = statistics.mean(result["train_runtime"] for result in results.values())
+    summary["num_parameters"] = next(iter(results.values()))["num_parameters"]
+    return summary
+
+
+def show(summary: dict[str, Any]) -> None:
+    """Print a table, a line for each seed and one for all."""
+    table = Table("seed", f"validation {summary['measure']}", f"test {summary['measure']}", title=summary["row"])
+    rows = zip(summary["seeds"], summary["eval"]["values"], summary["test"]["values"], strict=True)
+    for seed, validation, test in rows:
+        table.add_row(str(seed), f"{validation:.4f}", f"{test:.4f}")
+    means = (f"{summary[split]['mean']:.4f} ± {summary[split]['deviation']:.4f}" for split in ("eval", "test"))
+    table.add_section()
+    table.add_row("mean", *means)
+    Console().print(table)
+
+
+def main() -> None:
+    """Parse the command line, train, and sum up."""
+    parser = ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("row", choices=sorted(ROWS), help="row of the table")
+    parser.add_argument("data_dir", type=Path, help="folder of the corpus, with the files under their usual names")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="one run each")
+    parser.add_argument("--output_dir", type=Path, help="folder of the runs; outputs/ROW without it")
+    known, options = parser.parse_known_args()
+    if missing := [name for name in ROWS[known.row][2].values() if not (known.data_dir / name).is_file()]:
+        parser.error(f"{known.data_dir} lacks {', '.join(missing)}")
+    output_dir = (known.output_dir or Path("outputs") / known.row).resolve()
+    results = {
+        seed: train(known.row, known.data_dir.resolve(), output_dir / f"seed-{seed}", seed, options)
+        for seed in known.seeds
+    }
+    summary = summarise(known.row, results)
+    (output_dir / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
+    show(summary)
+
+
+if __name__ == "__main__":
+    main()
