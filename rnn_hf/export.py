@@ -175,9 +175,11 @@ def _classifier(graph: Graph, model: RnnForSequenceClassification) -> str:
 
 def _tagger(graph: Graph, model: RnnForTokenClassification) -> list[str]:
     tokens = _Tokens(graph, model.model.embeddings.num_entries, extra_step=model.crf is not None)
-    scores = _emissions(graph, model, tokens)
+    word_starts = np.append(model.word_starts.cpu().numpy(), False)
+    is_start = graph("Gather", word_starts, tokens.ids)  # [L, B]
+    scores = _emissions(graph, model, tokens, is_start)
     if model.crf is not None:
-        scores = _max_marginals(graph, model, scores, tokens)
+        scores = _max_marginals(graph, model.crf, scores, is_start)
     rows = graph("Transpose", scores, perm=[1, 0, 2])  # [B, L, num_labels]
     columns = graph("GatherND", rows, graph("Unsqueeze", tokens.places, [2]), batch_dims=1)
     logits = graph("Where", graph("Unsqueeze", tokens.mask, [2]), columns, 0.0)
@@ -190,10 +192,10 @@ def _encode(graph: Graph, model: RnnModelWithHead, tokens: _Tokens) -> tuple[str
     lengths = graph("Cast", graph("Squeeze", tokens.lengths, [1]), to=TensorProto.INT32)
     balance = _balance(model) if graph.int8 and rnn.mode == "LSTM" else np.ones(rnn.input_size, dtype=np.float32)
     inputs = _embed(graph, model.model.embeddings, tokens, balance)
-    for layer in range(rnn.num_layers):
-        if layer > 0:
-            inputs = _joined(graph, states, (1 + rnn.bidirectional) * rnn.hidden_size)
-        states, last_states = _recurrent_layer(graph, rnn, layer, inputs, lengths, balance if layer == 0 else None)
+    states, last_states = _recurrent_layer(graph, rnn, 0, inputs, lengths, balance)
+    for layer in range(1, rnn.num_layers):
+        inputs = _joined(graph, states, model.config.num_directions * rnn.hidden_size)
+        states, last_states = _recurrent_layer(graph, rnn, layer, inputs, lengths)
     return states, last_states
 
 
@@ -275,7 +277,7 @@ def _read_spellings(graph: Graph, spelling: SpellingEncoder, ids: str, balance: 
 
 
 def _recurrent_layer(
-    graph: Graph, rnn: nn.RNNBase, layer: int, inputs: str, lengths: str, balance: np.ndarray | None
+    graph: Graph, rnn: nn.RNNBase, layer: int, inputs: str, lengths: str, balance: np.ndarray | float = 1.0
 ) -> tuple[str, str]:
     """Run a layer: `[L, B, input_size]` to `[L, directions, B, hidden_size]` and `[directions, B, hidden_size]`."""
     suffixes = ("", "_reverse") if rnn.bidirectional else ("",)
@@ -284,9 +286,7 @@ def _recurrent_layer(
         """Stack what directions have, gates in ONNX's order."""
         return np.stack([_in_onnx_order(rnn, _array(getattr(rnn, f"{name}_l{layer}{suffix}"))) for suffix in suffixes])
 
-    weights, recurrent_weights = of_directions("weight_ih"), of_directions("weight_hh")
-    if balance is not None:
-        weights = weights * balance
+    weights, recurrent_weights = of_directions("weight_ih") * balance, of_directions("weight_hh")
     biases = np.concatenate([of_directions("bias_ih"), of_directions("bias_hh")], axis=1)
     attributes: dict[str, Any] = {
         "hidden_size": rnn.hidden_size,
@@ -334,24 +334,38 @@ def _in_onnx_order(rnn: nn.RNNBase, values: np.ndarray) -> np.ndarray:
     return np.concatenate([gates[place] for place in _GATES[rnn.mode]])
 
 
-def _emissions(graph: Graph, model: RnnForTokenClassification, tokens: _Tokens) -> str:
+def _emissions(graph: Graph, model: RnnForTokenClassification, tokens: _Tokens, is_start: str) -> str:
     """Score labels for each token by itself: `[L, B, num_labels]`."""
     states, _ = _encode(graph, model, tokens)
-    joined = _joined(graph, states, model.config.num_directions * model.config.hidden_size)
-    weight, bias = _array(model.classifier.weight), _array(model.classifier.bias)
-    return graph("Add", graph("MatMul", joined, graph("Transpose", graph.weight(weight), perm=[1, 0])), bias)
+    scores = graph.constant(_array(model.classifier.bias))
+    weights = np.split(_array(model.classifier.weight), model.config.num_directions, axis=1)
+    for direction, weight in enumerate(weights):
+        of_direction = graph("Gather", states, direction, axis=1)  # [L, B, hidden_size]
+        transposed = graph("Transpose", graph.weight(weight), perm=[1, 0])
+        contribution = graph("MatMul", of_direction, transposed)
+        if direction == 0 and model.config.bidirectional and not model.word_starts.all():
+            contribution = _at_word_ends(graph, contribution, tokens, is_start)
+        scores = graph("Add", contribution, scores)
+    return scores
 
 
-def _max_marginals(graph: Graph, model: RnnForTokenClassification, emissions: str, tokens: _Tokens) -> str:
+def _at_word_ends(graph: Graph, scores: str, tokens: _Tokens, is_start: str) -> str:
+    """Give each token what the last token of its word has."""
+    words = graph("CumSum", graph("Cast", is_start, to=TensorProto.INT64), 0)  # [L, B]
+    steps = graph("Sub", graph("CumSum", graph("Cast", tokens.are_tokens, to=TensorProto.INT64), 0), 1)
+    of_words = graph("Pad", graph("Mul", words, 0), [0, 0, 1, 0])
+    of_words = graph("ScatterElements", of_words, words, steps, axis=0, reduction="max")
+    ends = graph("Unsqueeze", graph("GatherElements", of_words, words, axis=0), [2])
+    return graph("GatherElements", scores, graph("Expand", ends, graph("Shape", scores)), axis=0)
+
+
+def _max_marginals(graph: Graph, crf: ConditionalRandomField, emissions: str, is_start: str) -> str:
     """Score each label by the best allowed sequence through it, over the first tokens of words.
 
     A `Scan` runs the recursion from the first step and the one from the last at once, and keeps scores where no word
     begins. A state beside those of the labels, at `num_labels`, stands before the first word, and behind the last.
     """
-    assert model.crf is not None
-    num_labels = len(model.crf.label_names)
-    word_starts = np.append(model.word_starts.cpu().numpy(), False)
-    is_start = graph("Gather", word_starts, tokens.ids)  # [L, B]
+    num_labels = len(crf.label_names)
     words = graph("CumSum", graph("Cast", is_start, to=TensorProto.INT64), 0)
     num_words = graph("ReduceMax", words, [0])  # [1, B]
 
@@ -360,7 +374,7 @@ def _max_marginals(graph: Graph, model: RnnForTokenClassification, emissions: st
     first = np.full((2, 1, num_labels + 1), _IMPOSSIBLE, dtype=np.float32)
     first[:, :, num_labels] = 0.0
     shape = graph("Concat", [2], graph("Shape", num_words, start=1), [num_labels + 1], axis=0)
-    step = _scan_step(_transition_scores(model.crf))
+    step = _scan_step(_transition_scores(crf))
     _, scores, reached, pointers = graph.call(
         "Scan",
         graph("Expand", first, shape),
@@ -395,7 +409,7 @@ def _max_marginals(graph: Graph, model: RnnForTokenClassification, emissions: st
     above = graph("Add", graph("Add", best, graph("Mul", graph("Abs", best), 2.0**-23)), 1e-37)
     marginals = graph("Where", graph("Equal", path, np.arange(num_labels)), above, sums)
     marginals = graph("Where", graph("Unsqueeze", graph("Greater", words, 0), [2]), marginals, 0.0)
-    inside = _continued(graph, marginals, model.crf.label_names)
+    inside = _continued(graph, marginals, crf.label_names)
     return graph("Where", graph("Unsqueeze", is_start, [2]), marginals, inside)
 
 

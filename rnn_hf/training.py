@@ -28,7 +28,7 @@ from .crf_rnn import tagging_scheme
 from .data import Corpus, DataArguments, Task, load_corpus
 from .data_collator import DataCollatorWithPacking, TokenBudgetDataset
 from .metrics import F1, Accuracy, ExactMatch, SpanF1, SquaredError, TokenAccuracy
-from .modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
+from .modeling_rnn import RnnForTokenClassification
 from .prediction import RnnModelWithHead, is_tagger, load
 from .training_args import RnnTrainingArguments, TokenizerArguments
 

@@ -8,8 +8,9 @@
     python scripts/benchmark.py memory
 
 Alternatives: the stock packed nn.LSTM, nn.GRU and nn.RNN of torch; the machine's rate of matrix products; and a
-transformer of DistilBERT's size with random weights, in torch and in onnxruntime. Runs are interleaved and repeated, and medians are shown, because
-a busy machine drifts. The number of threads is fixed and printed.
+transformer of DistilBERT's size with random weights. Taggers and the transformer run in torch and in onnxruntime. Runs
+are interleaved and repeated, and medians are shown, because a busy machine drifts. The number of threads is fixed and
+printed.
 """
 
 import argparse

@@ -10,7 +10,7 @@ The output folder holds config.json and the tokenizer, and
 - onnx/model_int8.onnx, with --int8: a quarter of the size. An LSTM is several times as fast; GRU and simple RNN layers
   become smaller, but not faster, for onnxruntime has no int8 operator for them. What it costs in accuracy:
 
-    python scripts/evaluate_checkpoint.py outputs/reviews_onnx --onnx_file_name onnx/model_int8.onnx --test_file test.csv
+    python scripts/evaluate_checkpoint.py outputs/pos --onnx_file_name onnx/model_int8.onnx --test_file test.conllu
 """
 
 import argparse

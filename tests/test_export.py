@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import onnxruntime
 import pytest
 import torch
@@ -208,7 +207,7 @@ def test_an_unsupported_opset_is_refused(opset):
 
 
 def test_a_model_without_a_head_is_refused():
-    with pytest.raises(ValueError, match="classifier or a tagger.*RnnModel"):
+    with pytest.raises(ValueError, match=r"classifier or a tagger.*RnnModel"):
         to_onnx(RnnModel(little_config()))
 
 

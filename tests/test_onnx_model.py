@@ -7,6 +7,7 @@ import json
 import onnxruntime
 import pytest
 import torch
+from strategies import little_config
 from transformers import AutoTokenizer, pipeline
 
 from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification, onnx_model, train_tokenizer
@@ -14,7 +15,6 @@ from rnn_hf.export import export
 from rnn_hf.onnx_model import ORTModelForSequenceClassification, ORTModelForTokenClassification
 from rnn_hf.prediction import load, predict
 from rnn_hf.spelling import set_vocabulary
-from strategies import little_config
 
 WORDS = ["to", "be", "or", "not", "that", "is", "the", "question"]
 TEXTS = ["", "to be", *[" ".join(WORDS[place % 5 : 1 + place % 9]) for place in range(40)]]
@@ -106,14 +106,14 @@ def test_errors_say_what_to_do(folders, tmp_path):
         onnx_model.load(tmp_path / "nothing")
     with pytest.raises(ValueError, match=r"holds no onnx/model_int8.onnx.*export_onnx.py .* --int8"):
         onnx_model.load(saved, file_name="onnx/model_int8.onnx")
-    with pytest.raises(ValueError, match="ORTModelForTokenClassification runs .* this one is for text-classification"):
+    with pytest.raises(ValueError, match=r"ORTModelForTokenClassification runs .* this one is for text-classification"):
         ORTModelForTokenClassification.from_pretrained(exported)
-    with pytest.raises(ValueError, match="no NoExecutionProvider, only .*CPUExecutionProvider"):
+    with pytest.raises(ValueError, match=r"no NoExecutionProvider, only .*CPUExecutionProvider"):
         onnx_model.load(exported, provider="NoExecutionProvider")
     with pytest.raises(ValueError, match="holds no weights"):
         load(exported)
     model, _ = onnx_model.load(exported)
-    with pytest.raises(ValueError, match="got ids from -1 to 2.*Does the tokenizer belong"):
+    with pytest.raises(ValueError, match=r"got ids from -1 to 2.*Does the tokenizer belong"):
         model(torch.tensor([[2, -1]]))
     assert model(torch.tensor([[2, -1]]), torch.tensor([[1, 0]])).logits.shape == (1, 4)
 
