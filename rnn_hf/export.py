@@ -83,25 +83,22 @@ def to_onnx(model: RnnModelWithHead, *, opset: int = LOWEST_OPSET, int8: bool = 
         model = copy.deepcopy(model).float()
     graph = Graph(int8)
     num_labels = len(model.config.id2label or {})
+    shape: list[Any] = ["batch_size", "sequence_length"]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name in ("input_ids", "attention_mask")]
     if isinstance(model, RnnForSequenceClassification):
-        task, outputs = "text-classification", [("logits", TensorProto.FLOAT, ["batch_size", num_labels])]
-        names = [_classifier(graph, model)]
+        task, names = "text-classification", [_classifier(graph, model)]
+        outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch_size", num_labels])]
     else:
-        task, shape = "token-classification", ["batch_size", "sequence_length"]
-        outputs = [("logits", TensorProto.FLOAT, [*shape, num_labels]), ("labels", TensorProto.INT64, shape)]
-        names = _tagger(graph, model)
-    for name, (output, _, _) in zip(names, outputs, strict=True):
-        graph.nodes.append(helper.make_node("Identity", [name], [output]))
-    inputs = [(name, TensorProto.INT64, ["batch_size", "sequence_length"]) for name in ("input_ids", "attention_mask")]
+        task, names = "token-classification", _tagger(graph, model)
+        outputs = [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, [*shape, num_labels]),
+            helper.make_tensor_value_info("labels", TensorProto.INT64, shape),
+        ]
+    for name, output in zip(names, outputs, strict=True):
+        graph.nodes.append(helper.make_node("Identity", [name], [output.name]))
     opsets = [helper.make_opsetid("", opset)] + [helper.make_opsetid("com.microsoft", 1)] * int8
     proto = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            type(model).__name__,
-            [helper.make_tensor_value_info(*value) for value in inputs],
-            [helper.make_tensor_value_info(*value) for value in outputs],
-            graph.initializers,
-        ),
+        helper.make_graph(graph.nodes, type(model).__name__, inputs, outputs, graph.initializers),
         opset_imports=opsets,
         ir_version=helper.find_min_ir_version_for(opsets[:1]),
         producer_name="rnn_hf",
@@ -253,14 +250,15 @@ def _read_spellings(graph: Graph, spelling: SpellingEncoder, ids: str, balance: 
     codes = spelling.spellings.cpu().numpy()
     num_entries, length = codes.shape
     codes = _with_zeros(codes.astype(np.uint8 if codes.max() < 256 else np.uint16))
-    kernels: list[np.ndarray] = [_array(convolution.weight) for convolution in spelling.convolutions]
+    convolutions: list[Any] = list(spelling.convolutions)
+    kernels = [_array(convolution.weight) for convolution in convolutions]
     widest = max(kernel.shape[2] for kernel in kernels)
     before = widest // 2
     for place, kernel in enumerate(kernels):
         left = before - kernel.shape[2] // 2
         kernels[place] = np.pad(kernel, [(0, 0), (0, 0), (left, widest - kernel.shape[2] - left)])
     joined = np.concatenate(kernels) / balance[:, None, None]  # [num_filters, char_embedding_size, widest]
-    bias = np.concatenate([_array(convolution.bias) for convolution in spelling.convolutions]) / balance
+    bias = np.concatenate([_array(convolution.bias) for convolution in convolutions]) / balance
 
     distinct, _, inverse = graph.call("Unique", ids, num_outputs=3)
     spelt = graph("Cast", graph("Gather", codes, distinct), to=TensorProto.INT32)  # [num_distinct, length]

@@ -76,7 +76,7 @@ class ORTModel:
             )
         inputs = {"input_ids": input_ids.cpu().numpy(), "attention_mask": mask.cpu().numpy()}
         (logits,) = self.session.run(["logits"], inputs)
-        return self.output_class(logits=torch.from_numpy(logits))  # type: ignore[arg-type]
+        return self.output_class(logits=torch.from_numpy(logits))
 
     __call__ = forward
 

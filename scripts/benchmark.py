@@ -240,7 +240,7 @@ def backends(cells: list[str], packed: dict[str, Tensor], padded: dict[str, Tens
             runs[f"{name}, onnxruntime {precision}"] = in_onnxruntime(
                 onnxruntime.InferenceSession(graph, session_options())
             )
-        runs[f"{name}, torch bfloat16"] = in_torch(tagger(cell).to(torch.bfloat16), packed)
+        runs[f"{name}, torch bfloat16"] = in_torch(tagger(cell).bfloat16(), packed)
     transformer = distilbert()
     session = distilbert_session(transformer)
     runs["DistilBERT, onnxruntime float32"] = in_onnxruntime(session)
