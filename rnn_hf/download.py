@@ -17,15 +17,20 @@ from huggingface_hub.errors import (
 HUB_ERRORS = (HTTPError, OSError)
 
 
-def find_folder(model_name_or_path: str, revision: str | None = None) -> Path:
+_CONFIGURATION = ("*.json", "*.txt", "*.model")
+_WEIGHTS = ("*.safetensors",)
+
+
+def find_folder(model_name_or_path: str, revision: str | None = None, weights: bool = True) -> Path:
     """Return the folder of a model, after downloading it where it is named by its id on the hub.
 
-    Weights, configuration and tokenizer are downloaded, code is not. What is in the cache is not loaded again, and
+    Configuration, tokenizer and weights are downloaded, code is not. What is in the cache is not loaded again, and
     serves where the hub cannot be reached.
 
     Args:
         model_name_or_path (`str`): Folder or hub id.
         revision (`str`, *optional*): Branch, tag or commit on the hub; `main` without it.
+        weights (`bool`): Whether the weights are wanted.
 
     Returns:
         `Path`: the folder, or the snapshot in the cache.
@@ -52,7 +57,7 @@ def find_folder(model_name_or_path: str, revision: str | None = None) -> Path:
         if revision is not None:
             raise ValueError(f"{model_name_or_path} is a folder, which has no revision {revision!r}: leave it out.")
         return Path(model_name_or_path)
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model"]
+    patterns = [*_CONFIGURATION, *(_WEIGHTS if weights else ())]
     try:
         folder = snapshot_download(
             model_name_or_path, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"]

@@ -51,6 +51,11 @@ def load(model_name_or_path: str, revision: str | None = None) -> tuple[RnnModel
     )
 
 
+def is_tagger(model: Any) -> bool:
+    """Tell a tagger from a classifier, of torch or of onnxruntime."""
+    return type(model).__name__.endswith("ForTokenClassification")
+
+
 def load_config(model_name_or_path: str, revision: str | None = None) -> RnnConfig:
     """Load the configuration of a model of this package.
 
@@ -61,7 +66,7 @@ def load_config(model_name_or_path: str, revision: str | None = None) -> RnnConf
     Raises:
         ValueError: There is no model, one of another kind, or one whose configuration this version cannot read.
     """
-    folder = find_folder(model_name_or_path, revision)
+    folder = find_folder(model_name_or_path, revision, weights=False)
     if not (folder / "config.json").is_file():
         raise ValueError(f"{model_name_or_path} holds no model: config.json is missing.")
     try:
@@ -145,7 +150,7 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def predict(
-    model: RnnModelWithHead,
+    model: RnnModelWithHead | Any,
     tokenizer: PreTrainedTokenizerBase,
     inputs: Iterable[str] | Iterable[list[str]],
     *,
@@ -158,7 +163,8 @@ def predict(
     from a generator for instance, take little memory.
 
     Args:
-        model ([`RnnForSequenceClassification`] or [`RnnForTokenClassification`]): A trained model.
+        model ([`RnnForSequenceClassification`] or [`RnnForTokenClassification`]):
+            A trained model, or one of the classes in `onnx_model` that run it with onnxruntime.
         tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
         inputs (`Iterable[str]` or `Iterable[list[str]]`): Texts for a classifier, lists of words for a tagger.
         batch_size (`int`): Most sequences in a batch.
@@ -180,15 +186,16 @@ def predict(
 
     ```
     """
-    collator = DataCollatorWithPacking(tokenizer)
-    model.eval()
+    collator = DataCollatorWithPacking(tokenizer, padding=not isinstance(model, torch.nn.Module))
+    if isinstance(model, torch.nn.Module):
+        model.eval()
     iterator = iter(inputs)
     while window := list(islice(iterator, _WINDOW)):
         yield from _predict_window(model, tokenizer, collator, window, batch_size, max_tokens_per_batch)
 
 
 def _predict_window(
-    model: RnnModelWithHead,
+    model: Any,
     tokenizer: PreTrainedTokenizerBase,
     collator: DataCollatorWithPacking,
     window: list[Any],
@@ -196,7 +203,8 @@ def _predict_window(
     max_tokens_per_batch: int,
 ) -> list[dict[str, Any]]:
     firsts: list[list[int]] = []
-    if isinstance(model, RnnForTokenClassification):
+    tags_tokens = is_tagger(model)
+    if tags_tokens:
         ids, firsts = encode_words(tokenizer, window)
     else:
         ids = encode_texts(tokenizer, window)
@@ -208,9 +216,9 @@ def _predict_window(
         with torch.inference_mode():
             logits = model(**{name: value.to(model.device) for name, value in batch.items()}).logits.float().cpu()
         for row, place in enumerate(places):
-            if isinstance(model, RnnForTokenClassification):
+            if tags_tokens:
                 best = logits[row, firsts[place]].argmax(dim=-1).tolist()
-                tags = [model.config.id2label[index] for index in best]  # type: ignore[index]
+                tags = [model.config.id2label[index] for index in best]
                 results[place] = {"tokens": window[place], "tags": tags}
             else:
                 results[place] = {"text": window[place]} | _classified(model.config, logits[row])
@@ -229,4 +237,4 @@ def _classified(config: RnnConfig, logits: torch.Tensor) -> dict[str, Any]:
     return {"label": labels[int(index)], "score": float(score)}
 
 
-__all__ = ["check_weights", "load", "load_config", "predict"]
+__all__ = ["check_weights", "is_tagger", "load", "load_config", "predict"]

@@ -20,6 +20,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer_pt_utils import EvalLoopContainer
 from transformers.utils import logging
 
 from .building import build, label_names_of
@@ -29,8 +30,8 @@ from .data_collator import DataCollatorWithPacking, TokenBudgetDataset
 from .hub import check_access, push_folder
 from .metrics import F1, Accuracy, ExactMatch, SpanF1, SquaredError, TokenAccuracy
 from .model_card import write_model_card
-from .modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
-from .prediction import RnnModelWithHead, load
+from .modeling_rnn import RnnForTokenClassification
+from .prediction import RnnModelWithHead, is_tagger, load
 from .run_record import record_run
 from .training_args import RnnTrainingArguments, TokenizerArguments
 
@@ -122,6 +123,7 @@ def evaluate_checkpoint(
     output_dir: str = "outputs/evaluation",
     batch_size: int = 128,
     revision: str | None = None,
+    onnx_file_name: str | None = None,
 ) -> dict[str, float]:
     """Score a saved model on a split of a corpus.
 
@@ -132,6 +134,7 @@ def evaluate_checkpoint(
         output_dir (`str`): Folder for `{split}_results.json`.
         batch_size (`int`): Examples in a batch.
         revision (`str`, *optional*): Branch, tag or commit on the hub.
+        onnx_file_name (`str`, *optional*): An exported graph in the folder, to run it instead of the weights.
 
     Returns:
         `dict[str, float]`: results with the split's prefix (`eval_` for `"validation"`).
@@ -140,12 +143,29 @@ def evaluate_checkpoint(
         ValueError: A folder that holds no model of this package, or data that does not fit.
     """
     _quieten()
-    model, tokenizer = load(model_name_or_path, revision)
-    task: Task = "text-classification" if isinstance(model, RnnForSequenceClassification) else "token-classification"
+    model: Any
+    if onnx_file_name is None:
+        model, tokenizer = load(model_name_or_path, revision)
+    else:
+        from .onnx_model import load as load_onnx
+
+        model, tokenizer = load_onnx(model_name_or_path, file_name=onnx_file_name, revision=revision)
+    task: Task = "token-classification" if is_tagger(model) else "text-classification"
     problem_type = model.config.problem_type if task == "text-classification" else None
     label_names = label_names_of(model.config)
     corpus = load_corpus(data_arguments, task, problem_type, label_names, needed=(split,))
     encoded = corpus.encode(tokenizer, data_arguments.max_seq_length)
+    prefix = "eval" if split == "validation" else split
+    title = f"{model_name_or_path} on {split}"
+    if onnx_file_name is not None:
+        compute_metrics = compute_metrics_for(task, str(problem_type), label_names)
+        found = compute_metrics(_predict_with_labels(model, tokenizer, encoded[split], batch_size))
+        metrics = {f"{prefix}_{name}": value for name, value in found.items()}
+        metrics[f"{prefix}_samples"] = corpus.num_rows[split]
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        (Path(output_dir) / f"{split}_results.json").write_text(json.dumps(metrics, indent=4), encoding="utf-8")
+        print_results(metrics, f"{title}, {onnx_file_name}")
+        return metrics
     args = TrainingArguments(
         output_dir=output_dir,
         per_device_eval_batch_size=batch_size,
@@ -153,13 +173,26 @@ def evaluate_checkpoint(
         dataloader_pin_memory=torch.cuda.is_available(),
     )
     trainer = _trainer(model, tokenizer, label_names, args)
-    prefix = "eval" if split == "validation" else split
     metrics = trainer.predict(encoded[split], metric_key_prefix=prefix).metrics or {}
     metrics[f"{prefix}_samples"] = corpus.num_rows[split]
     trainer.save_metrics(split, metrics, combined=False)
     if trainer.is_world_process_zero():
-        print_results(metrics, f"{model_name_or_path} on {split}")
+        print_results(metrics, title)
     return metrics
+
+
+def _predict_with_labels(
+    model: Any, tokenizer: PreTrainedTokenizerBase, rows: datasets.Dataset, batch_size: int
+) -> EvalPrediction:
+    """Do what `Trainer.predict` does, for a model that is no module of torch."""
+    collator = DataCollatorWithPacking(tokenizer, padding=True)
+    predictions, references = (EvalLoopContainer(padding_index=-100) for _ in range(2))
+    for start in range(0, len(rows), batch_size):
+        batch = collator(rows.select(range(start, min(start + batch_size, len(rows)))).to_list())
+        labels = batch.pop("labels")
+        predictions.add(preprocess_logits_for_metrics(model(**batch).logits, labels))
+        references.add(labels)
+    return EvalPrediction(predictions.get_arrays(), references.get_arrays())
 
 
 def compute_metrics_for(

@@ -8,8 +8,9 @@
     python scripts/benchmark.py memory
 
 Alternatives: the stock packed nn.LSTM, nn.GRU and nn.RNN of torch; the machine's rate of matrix products; and a
-transformer of DistilBERT's size with random weights. Runs are interleaved and repeated, and medians are shown, because
-a busy machine drifts. The number of threads is fixed and printed.
+transformer of DistilBERT's size with random weights. Taggers and the transformer run in torch and in onnxruntime. Runs
+are interleaved and repeated, and medians are shown, because a busy machine drifts. The number of threads is fixed and
+printed.
 """
 
 import argparse
@@ -19,11 +20,13 @@ import resource
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -35,6 +38,7 @@ from transformers.utils import logging
 
 from rnn_hf import DataCollatorWithPacking, RnnConfig, RnnForTokenClassification
 from rnn_hf.data import load_corpus
+from rnn_hf.export import to_onnx
 from rnn_hf.packing_rnn import Packing
 from rnn_hf.prediction import load
 from rnn_hf.recurrence_rnn import run_recurrence
@@ -180,20 +184,76 @@ def tagger(cell: str = "lstm", num_layers: int = 2, size: int = 256) -> RnnForTo
     return RnnForTokenClassification(config).eval()
 
 
+def distilbert_session(model: DistilBertForTokenClassification) -> onnxruntime.InferenceSession:
+    """Run the transformer with onnxruntime."""
+    model.config._attn_implementation = "eager"
+    example = torch.ones(2, 8, dtype=torch.long)
+    names, axes = ["input_ids", "attention_mask"], {0: "batch_size", 1: "sequence_length"}
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _Logits(model),
+            (example, example),
+            f"{folder}/model.onnx",
+            input_names=names,
+            output_names=["logits"],
+            dynamic_axes=dict.fromkeys(names, axes),
+            dynamo=False,
+        )
+        return onnxruntime.InferenceSession(f"{folder}/model.onnx", session_options())
+
+
+class _Logits(nn.Module):
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+
+
+def session_options() -> onnxruntime.SessionOptions:
+    """Give onnxruntime as many threads as torch has."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    return options
+
+
+def backends(cells: list[str], packed: dict[str, Tensor], padded: dict[str, Tensor]) -> dict[str, Callable[[], Any]]:
+    """Make calls of taggers and of a transformer, in torch and in onnxruntime, for the same sentences."""
+
+    def in_torch(model: nn.Module, inputs: dict[str, Tensor]) -> Callable[[], Any]:
+        return torch.inference_mode()(lambda: model(**inputs))
+
+    arrays = {name: value.numpy() for name, value in padded.items()}
+
+    def in_onnxruntime(session: onnxruntime.InferenceSession) -> Callable[[], Any]:
+        return lambda: session.run(["logits"], arrays)
+
+    runs: dict[str, Callable[[], Any]] = {}
+    for cell in cells:
+        model = tagger(cell)
+        name = f"2 x Bi{cell.upper()}-256"
+        runs[f"{name}, torch float32"] = in_torch(model, packed)
+        for precision in ("float32", "int8"):
+            graph = to_onnx(model, int8=precision == "int8").SerializeToString()
+            runs[f"{name}, onnxruntime {precision}"] = in_onnxruntime(
+                onnxruntime.InferenceSession(graph, session_options())
+            )
+        runs[f"{name}, torch bfloat16"] = in_torch(tagger(cell).bfloat16(), packed)
+    transformer = distilbert()
+    session = distilbert_session(transformer)
+    runs["DistilBERT, onnxruntime float32"] = in_onnxruntime(session)
+    runs["DistilBERT, torch float32"] = in_torch(distilbert(), padded)
+    return runs
+
+
 def latency(options: argparse.Namespace) -> list[Row]:
     """Time one sentence at a time."""
     input_ids = torch.randint(4, 30000, (1, options.length))
     inputs = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
-    models = {f"rnn_hf 2 x Bi{cell.upper()}-256": tagger(cell) for cell in options.cells} | {"DistilBERT": distilbert()}
-
-    def run(model: nn.Module) -> Callable[[], Any]:
-        return torch.inference_mode()(lambda: model(**inputs))
-
-    times = medians({name: run(model) for name, model in models.items()}, options.repeat)
-    return [
-        {"model": name, "ms a sentence": seconds * 1e3, "DistilBERT / this": times["DistilBERT"] / seconds}
-        for name, seconds in times.items()
-    ]
+    times = medians(backends(options.cells, inputs, inputs), options.repeat)
+    return [{"model": name, "ms a sentence": seconds * 1e3} | _ratios(name, times) for name, seconds in times.items()]
 
 
 def inference(options: argparse.Namespace) -> list[Row]:
@@ -201,20 +261,21 @@ def inference(options: argparse.Namespace) -> list[Row]:
     collator = DataCollatorWithPacking(tokenizer=None, padding=False)  # type: ignore[arg-type]
     lengths = draw_lengths(options.batch_size, options.length, 0.7)
     sentences = [{"input_ids": torch.randint(4, 30000, (length,))} for length in lengths]
-    packed = collator(sentences)
     ids = nn.utils.rnn.pad_sequence([sentence["input_ids"] for sentence in sentences], batch_first=True)
     padded = {"input_ids": ids, "attention_mask": (ids != 0).long()}
-    runs: dict[str, Callable[[], Any]] = {}
-    for cell in options.cells:
-        model = tagger(cell)
-        runs[f"rnn_hf 2 x Bi{cell.upper()}-256"] = torch.inference_mode()(lambda model=model: model(**packed))
-    transformer = distilbert()
-    runs["DistilBERT"] = torch.inference_mode()(lambda: transformer(**padded))
-    times = medians(runs, options.repeat)
+    times = medians(backends(options.cells, collator(sentences), padded), options.repeat)
     return [
-        {"model": name, "tokens/s": sum(lengths) / seconds, "DistilBERT / this": times["DistilBERT"] / seconds}
-        for name, seconds in times.items()
+        {"model": name, "tokens/s": sum(lengths) / seconds} | _ratios(name, times) for name, seconds in times.items()
     ]
+
+
+def _ratios(name: str, times: dict[str, float]) -> Row:
+    """Compare with the same model, and with the transformer, in torch."""
+    in_torch = f"{name.partition(',')[0]}, torch float32"
+    return {
+        "torch float32 / this": times[in_torch] / times[name],
+        "DistilBERT / this": times["DistilBERT, torch float32"] / times[name],
+    }
 
 
 def crf(options: argparse.Namespace) -> list[Row]:

@@ -2,6 +2,7 @@
 
     python scripts/evaluate_checkpoint.py outputs/pos --test_file test.conllu
     python scripts/evaluate_checkpoint.py outputs/reviews --split validation --validation_file dev.csv
+    python scripts/evaluate_checkpoint.py outputs/pos_onnx --onnx_file_name onnx/model_int8.onnx --test_file test.conllu
 
 The results are printed, and written as JSON into --output_dir.
 """
@@ -23,12 +24,19 @@ def main() -> None:
     parser.add_argument("--split", choices=["train", "validation", "test"], default="test", help="what to score")
     parser.add_argument("--output_dir", default="outputs/evaluation", help="folder for {split}_results.json")
     parser.add_argument("--batch_size", type=int, default=128, help="examples in a batch")
+    parser.add_argument("--onnx_file_name", help="an exported graph in the folder, to score it instead of the weights")
     data_arguments, options = parser.parse_args_into_dataclasses()
     try:
         evaluate_checkpoint(
-            options.model, data_arguments, options.split, options.output_dir, options.batch_size, options.revision
+            options.model,
+            data_arguments,
+            options.split,
+            options.output_dir,
+            options.batch_size,
+            options.revision,
+            options.onnx_file_name,
         )
-    except ValueError as error:
+    except (ImportError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 

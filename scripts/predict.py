@@ -3,6 +3,7 @@
     python scripts/predict.py outputs/reviews reviews.txt
     echo "From the AP comes this story :" | python scripts/predict.py outputs/pos
     python scripts/predict.py outputs/pos sentences.txt --output_format jsonl > tagged.jsonl
+    python scripts/predict.py outputs/exported reviews.txt --backend onnx --file_name onnx/model_int8.onnx
 
 A classifier takes each line as a text; a tagger takes each line as a sentence, its words separated by white space.
 """
@@ -15,7 +16,7 @@ from typing import Any
 
 from transformers.utils import logging
 
-from rnn_hf.prediction import load, predict
+from rnn_hf.prediction import is_tagger, load, predict
 
 
 def read_lines(path: str) -> Iterator[str]:
@@ -50,18 +51,27 @@ def main() -> None:
     parser.add_argument("input", nargs="?", default="-", help="text file, UTF-8; standard input without it")
     parser.add_argument("--output_format", choices=["table", "jsonl"], default="table", help="default: table")
     parser.add_argument("--batch_size", type=int, default=128, help="most lines in a batch (default: 128)")
+    parser.add_argument(
+        "--backend", choices=["torch", "onnx"], default="torch", help="onnx: run what scripts/export_onnx.py made"
+    )
+    parser.add_argument("--file_name", default="onnx/model.onnx", help="for onnx (default: onnx/model.onnx)")
     options = parser.parse_args()
     logging.disable_progress_bar()
     try:
-        model, tokenizer = load(options.model, options.revision)
-        is_tagger = "TokenClassification" in type(model).__name__
+        model: Any
+        if options.backend == "onnx":
+            from rnn_hf import onnx_model
+
+            model, tokenizer = onnx_model.load(options.model, file_name=options.file_name, revision=options.revision)
+        else:
+            model, tokenizer = load(options.model, options.revision)
         lines = read_lines(options.input)
-        inputs: Any = (line.split() for line in lines) if is_tagger else lines
+        inputs: Any = (line.split() for line in lines) if is_tagger(model) else lines
         for prediction in predict(model, tokenizer, inputs, batch_size=options.batch_size):
             print(
                 json.dumps(prediction, ensure_ascii=False) if options.output_format == "jsonl" else as_table(prediction)
             )
-    except ValueError as error:
+    except (ImportError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 

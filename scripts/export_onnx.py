@@ -1,0 +1,41 @@
+"""Export a trained classifier or tagger to ONNX, to run it without torch.
+
+    python scripts/export_onnx.py outputs/reviews outputs/reviews_onnx --int8
+    python scripts/export_onnx.py outputs/pos outputs/pos             # adds the folder onnx to the model's own
+    python scripts/predict.py outputs/reviews_onnx reviews.txt --backend onnx --file_name onnx/model_int8.onnx
+
+The output folder holds config.json and the tokenizer, and
+
+- onnx/model.onnx: the model's results to float32 precision, for any batch and padding;
+- onnx/model_int8.onnx, with --int8: a quarter of the size. An LSTM is several times as fast; GRU and simple RNN layers
+  become smaller, but not faster, for onnxruntime has no int8 operator for them. What it costs in accuracy:
+
+    python scripts/evaluate_checkpoint.py outputs/pos --onnx_file_name onnx/model_int8.onnx --test_file test.conllu
+"""
+
+import argparse
+import sys
+
+from transformers.utils import logging
+
+
+def main() -> None:
+    """Parse the command line and export."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="folder or hub id of a trained model")
+    parser.add_argument("output_dir", help="folder to write to")
+    parser.add_argument("--int8", action="store_true", help="write the quantised graph too")
+    parser.add_argument("--opset", type=int, default=18, help="version of ONNX's operators (default: 18)")
+    options = parser.parse_args()
+    logging.disable_progress_bar()
+    try:
+        from rnn_hf.export import export
+
+        for name, size in export(options.model, options.output_dir, opset=options.opset, int8=options.int8).items():
+            print(f"{size / 1e6:8.2f} MB  {options.output_dir}/{name}")
+    except (ImportError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
