@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .crf_rnn import ConditionalRandomField, allowed_transitions, tagging_scheme
-from .embeddings_rnn import PADDING, RnnEmbeddings, SpellingEncoder
+from .embeddings_rnn import PADDING, UNKNOWN, RnnEmbeddings, SpellingEncoder
 from .modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
 from .prediction import RnnModelWithHead, load
 
@@ -249,7 +249,12 @@ def _read_spellings(graph: Graph, spelling: SpellingEncoder, ids: str, balance: 
     characters[PADDING] = 0.0
     codes = spelling.spellings.cpu().numpy()
     num_entries, length = codes.shape
-    codes = _with_zeros(codes.astype(np.uint8 if codes.max() < 256 else np.uint16))
+    if graph.int8:  # A code takes a byte: the rarest characters, of a few entries in a large vocabulary, are unknown.
+        used, counts = np.unique(codes, return_counts=True)
+        codes = np.where(np.isin(codes, used[np.argsort(-counts)][:254]) | (codes == PADDING), codes, UNKNOWN)
+    kept = np.union1d(codes, PADDING)
+    codes = _with_zeros(np.searchsorted(kept, codes).astype(np.uint8 if len(kept) <= 256 else np.uint16))
+    characters = characters[kept]
     convolutions: list[Any] = list(spelling.convolutions)
     kernels = [_array(convolution.weight) for convolution in convolutions]
     widest = max(kernel.shape[2] for kernel in kernels)

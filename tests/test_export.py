@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto
 from strategies import CELLS, POOLINGS, VOCAB_SIZE, few, generator, little_config, seeds
 
 from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification, RnnModel, export, train_tokenizer
@@ -182,6 +183,28 @@ def test_other_sequences_of_a_batch_change_the_int8_logits_of_an_lstm_only(cell)
     difference = float((together[0] - alone[0]).abs().max())
     assert difference < (0.1 if cell == "lstm" else 1e-5)
     assert (difference > 1e-5) == (cell == "lstm")
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_of_a_large_alphabet_int8_keeps_the_characters_that_fit_a_byte(int8):
+    letters = "".join(chr(0x4E00 + place) for place in range(400))
+    model = make(RnnForTokenClassification, PLAIN, 0, **{**SPELLED, "characters": letters, "max_spelling_length": 40})
+    spellings = model.model.embeddings.spelling.spellings
+    spellings[:5] = torch.arange(205, 405).view(5, 40)
+    spellings[5:] = torch.randint(205, (VOCAB_SIZE - 5, 40), generator=generator(0))
+    with mock.patch.object(export, "_MOST_FOLDED_ENTRIES", 0):
+        graph = to_onnx(model, int8=int8).graph
+        session = session_for(model, int8=int8)
+    kinds = {one.data_type for one in graph.initializer if list(one.dims) == [VOCAB_SIZE + 1, 40]}
+    assert kinds == {TensorProto.UINT8 if int8 else TensorProto.UINT16}
+    input_ids, mask = right_padded([9, 4], 9, 0)
+    if not int8:
+        assert_agree(model, session, input_ids, mask)
+    input_ids = input_ids.clamp(min=5)
+    logits, _ = run(session, input_ids, mask)
+    with torch.no_grad():
+        expected = model(input_ids=input_ids, attention_mask=mask).logits
+    torch.testing.assert_close(logits[mask != 0], expected[mask != 0], rtol=0, atol=0.02 if int8 else 1e-5)
 
 
 def test_the_graph_knows_what_it_is():
