@@ -78,6 +78,7 @@ def write_model_card(
         counts = run["confusion_matrix"]["counts"]
         draw_confusion_matrix(counts, label_names_of(config), folder / "confusion_matrix.png")
     splits = {prefix: name for prefix, name in _SPLITS.items() if f"{prefix}_loss" in results}
+    exported_scores = _exported_scores(folder, config)
     card = ModelCard.from_template(
         _metadata(folder, config, results, run, args),
         template_path=str(_TEMPLATE),
@@ -98,6 +99,8 @@ def write_model_card(
         training=_training(config, results, run, state, args),
         files=[f"`{name}`" for name in _FILES if (folder / name).exists()],
         limits=_limits(config, run, args),
+        exported_scores=list(exported_scores),
+        exported=[_exported_row(name, one, exported_scores) for name, one in run.get("onnx", {}).items()],
     )
     card.text = _joined([_marked(section) for section in _sections(card.text)])
     path = folder / "README.md"
@@ -358,6 +361,25 @@ def _training(
         rows["Software"] = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
         rows["Date"] = run["date"]
     return rows
+
+
+def _exported_scores(folder: Path, config: RnnConfig) -> dict[str, dict[str, float]]:
+    """Read how exported graphs scored: of each score of each split, the value by the graph's name."""
+    scores: dict[str, dict[str, float]] = {}
+    for path in sorted((folder / "onnx").glob("*_results.json")):
+        graph, _, split = path.name.removesuffix("_results.json").rpartition("_")
+        prefix = "eval" if split == "validation" else split
+        results = _read_json(path)
+        for name in _score_keys(results, [prefix]):
+            if name in ("accuracy", "f1"):
+                scores.setdefault(f"{_score_name(config, name)} ({split})", {})[graph] = results[f"{prefix}_{name}"]
+    return scores
+
+
+def _exported_row(name: str, graph: dict[str, Any], scores: dict[str, dict[str, float]]) -> list[str]:
+    values = [of_graphs.get(Path(name).stem) for of_graphs in scores.values()]
+    row = [f"`{name}`", f"{graph['bytes'] / 1e6:.1f} MB", f"{graph['words_per_second']:,}"]
+    return row + ["" if value is None else f"{value:.4f}" for value in values]
 
 
 def _duration(seconds: float) -> str:

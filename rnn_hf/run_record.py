@@ -80,6 +80,31 @@ def record_run(
     return record
 
 
+def record_export(output_dir: Path) -> None:
+    """Add to `run.json` the sizes and the speed of exported graphs, on the examples that stand there.
+
+    Args:
+        output_dir (`Path`): Folder of a trained model with the folder `onnx` beside it.
+    """
+    import onnxruntime
+
+    from .export import exported_files
+    from .onnx_model import load as load_onnx
+
+    path = output_dir / "run.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    inputs = [one["text"] if "text" in one else one["tokens"] for one in record["examples"]]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    record["onnx"] = {}
+    for name, size in exported_files(output_dir).items():
+        if name.endswith(".onnx"):
+            model: Any
+            model, tokenizer = load_onnx(output_dir, file_name=name, session_options=options)
+            record["onnx"][name] = {"bytes": size} | measure_speed(model, tokenizer, inputs)
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
 def measure_speed(model: RnnModelWithHead, tokenizer: PreTrainedTokenizerBase, inputs: list[Any]) -> dict[str, Any]:
     """Time prediction, from text to labels.
 
@@ -182,4 +207,4 @@ def _confusion_matrix(output: PredictionOutput, num_labels: int) -> np.ndarray:
     return matrix
 
 
-__all__ = ["measure_speed", "processor_name", "record_run"]
+__all__ = ["measure_speed", "processor_name", "record_export", "record_run"]

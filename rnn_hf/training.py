@@ -131,7 +131,8 @@ def evaluate_checkpoint(
         model_name_or_path (`str`): Folder or hub id of the model.
         data_arguments ([`DataArguments`]): The corpus.
         split (`str`): `"train"`, `"validation"` or `"test"`.
-        output_dir (`str`): Folder for `{split}_results.json`.
+        output_dir (`str`): Folder for `{split}_results.json`, of a graph `{graph}_{split}_results.json`; in the model's
+            folder `onnx`, the model card reads it.
         batch_size (`int`): Examples in a batch.
         revision (`str`, *optional*): Branch, tag or commit on the hub.
         onnx_file_name (`str`, *optional*): An exported graph in the folder, to run it instead of the weights.
@@ -163,7 +164,8 @@ def evaluate_checkpoint(
         metrics = {f"{prefix}_{name}": value for name, value in found.items()}
         metrics[f"{prefix}_samples"] = corpus.num_rows[split]
         Path(output_dir).mkdir(parents=True, exist_ok=True)
-        (Path(output_dir) / f"{split}_results.json").write_text(json.dumps(metrics, indent=4), encoding="utf-8")
+        path = Path(output_dir) / f"{Path(onnx_file_name).stem}_{split}_results.json"
+        path.write_text(json.dumps(metrics, indent=4), encoding="utf-8")
         print_results(metrics, f"{title}, {onnx_file_name}")
         return metrics
     args = TrainingArguments(

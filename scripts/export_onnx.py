@@ -10,11 +10,15 @@ The output folder holds config.json and the tokenizer, and
 - onnx/model_int8.onnx, with --int8: a quarter of the size. An LSTM is several times as fast; GRU and simple RNN layers
   become smaller, but not faster, for onnxruntime has no int8 operator for them. What it costs in accuracy:
 
-    python scripts/evaluate_checkpoint.py outputs/pos --onnx_file_name onnx/model_int8.onnx --test_file test.conllu
+    python scripts/evaluate_checkpoint.py outputs/pos --onnx_file_name onnx/model_int8.onnx --test_file test.conllu \
+        --output_dir outputs/pos/onnx
+
+In the folder of a training run the model card then lists the graphs, their speed, and these scores.
 """
 
 import argparse
 import sys
+from pathlib import Path
 
 from transformers.utils import logging
 
@@ -33,6 +37,12 @@ def main() -> None:
 
         for name, size in export(options.model, options.output_dir, opset=options.opset, int8=options.int8).items():
             print(f"{size / 1e6:8.2f} MB  {options.output_dir}/{name}")
+        if (Path(options.output_dir) / "run.json").exists():
+            from rnn_hf.model_card import write_model_card
+            from rnn_hf.run_record import record_export
+
+            record_export(Path(options.output_dir))
+            print(f"the model card, {write_model_card(options.output_dir)}, tells of them")
     except (ImportError, ValueError) as error:
         sys.exit(f"error: {error}")
 

@@ -10,8 +10,10 @@ from hub_server import check_card
 from huggingface_hub import ModelCard
 from PIL import Image
 
+from rnn_hf.export import export
 from rnn_hf.model_card import MARK, with_model_id, write_model_card
 from rnn_hf.prediction import load, predict
+from rnn_hf.run_record import record_export
 from rnn_hf.training import train
 from rnn_hf.training_args import parse_arguments
 
@@ -212,6 +214,23 @@ class TestOtherRuns:
         assert "gives each text those of 6 labels that apply" in text_of(folder)
         assert "| exact match |" in section(folder, "Results")
         assert not (folder / "confusion_matrix.png").exists()
+
+    def test_exported_graphs_with_their_size_speed_and_scores(self, folder):
+        assert "## ONNX" not in text_of(folder)
+        export(str(folder), folder, int8=True)
+        record_export(folder)
+        scores = json.dumps({"eval_accuracy": 0.98765, "eval_f1": 0.5, "eval_samples": 3})
+        (folder / "onnx" / "model_int8_validation_results.json").write_text(scores, encoding="utf-8")
+        write_model_card(folder)
+        rows = [line.strip("| ").split(" | ") for line in section(folder, "ONNX").splitlines() if line.startswith("| ")]
+        assert rows[0] == ["File", "Size", "Words a second", "accuracy (validation)", "macro F1 (validation)"]
+        for row, name in zip(rows[1:], ("onnx/model.onnx", "onnx/model_int8.onnx"), strict=True):
+            graph = read(folder, "run.json")["onnx"][name]
+            assert graph["bytes"] == (folder / name).stat().st_size
+            expected = [f"`{name}`", f"{graph['bytes'] / 1e6:.1f} MB", f"{graph['words_per_second']:,}"]
+            assert row[:3] == expected
+        assert rows[2][3:] == ["0.9877", "0.5000"]
+        assert check_card(text_of(folder)) == []
 
     def test_a_model_without_a_record_of_its_run(self, folder):
         for name in ("README.md", "run.json", "all_results.json", "trainer_state.json", "training_args.json"):
