@@ -49,7 +49,8 @@ def to_onnx(model: RnnModelWithHead, *, opset: int = LOWEST_OPSET, int8: bool = 
     With `int8`, embeddings and weights are stored as int8 numbers. An LSTM also computes with them, through
     onnxruntime's `DynamicQuantizeLSTM`; it measures the range of a batch, without its padding, so that the other
     sequences of a batch change the logits of a sequence a little. onnxruntime has no such operator for a GRU or a
-    simple RNN: they become smaller, not faster, and compute in float32.
+    simple RNN: they become smaller, not faster, and compute in float32. Spellings that are read in the graph keep the
+    254 most frequent characters.
 
     Args:
         model ([`RnnForSequenceClassification`] or [`RnnForTokenClassification`]): A trained model.

@@ -98,8 +98,9 @@ def quantized(values: np.ndarray, bits: int = 8) -> tuple[np.ndarray, np.ndarray
 
     ```
     """
-    largest = np.abs(values).max(axis=-1, keepdims=True)
-    scales = np.where(largest > 0, largest / (2 ** (bits - 1) - 1), 1).astype(np.float32)
+    scales = np.abs(values).max(axis=-1, keepdims=True) / np.float32(2 ** (bits - 1) - 1)
+    # Rows of nothing, or of less than float32 divides by.
+    scales[scales < np.finfo(np.float32).tiny] = 1.0
     return np.round(values / scales).astype(np.int8), scales
 
 

@@ -204,7 +204,7 @@ def test_of_a_large_alphabet_int8_keeps_the_characters_that_fit_a_byte(int8):
     logits, _ = run(session, input_ids, mask)
     with torch.no_grad():
         expected = model(input_ids=input_ids, attention_mask=mask).logits
-    torch.testing.assert_close(logits[mask != 0], expected[mask != 0], rtol=0, atol=0.02 if int8 else 1e-5)
+    torch.testing.assert_close(logits[mask != 0], expected[mask != 0], rtol=0, atol=0.05 if int8 else 1e-5)
 
 
 def test_the_graph_knows_what_it_is():
