@@ -689,6 +689,8 @@ def assert_initialised(name, values, config):
             torch.testing.assert_close(gate @ gate.t(), torch.eye(config.hidden_size))
     elif name.endswith("bias"):
         assert not values.any(), name
+    elif name == "word_starts":
+        assert values.all(), name
     elif "embeddings" in name:
         assert 0.8 < values.std() / config.initializer_range < 1.2, name
     else:
@@ -749,7 +751,8 @@ def test_stock_modules_take_the_weights(cell_type, bidirectional):
 def test_a_saved_model_predicts_the_same_after_loading(cell_type, model_class, tmp_path):
     model = make(model_class, cell_type=cell_type, pooling="attention", num_hidden_layers=2).eval()
     model.save_pretrained(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    beside_code = {path.name for path in tmp_path.iterdir() if path.suffix != ".py"}
+    assert beside_code == {"config.json", "model.safetensors"}
     loaded = model_class.from_pretrained(tmp_path)
     assert not loaded.training
     assert_same(dict(loaded(**example_batch())), dict(model(**example_batch())), rtol=1e-5, atol=1e-6)
