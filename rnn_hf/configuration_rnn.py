@@ -79,6 +79,11 @@ class RnnConfig(PreTrainedConfig):
             Whether a tagger scores whole sequences with a conditional random field.
         lm_loss_weight (`float`):
             How much predicting the next and the previous token counts in the training of a tagger, beside its labels.
+        num_auxiliary_tags (`int`):
+            Number of tags of a second kind that a tagger also learns in training, from the states of its first layer;
+            0 for none.
+        auxiliary_loss_weight (`float`):
+            How much those tags count beside the labels.
         class_weights (`list[float]`, *optional*):
             How much each label counts in the loss, in the order of their ids; of several labels a text, how much
             one that is there counts against its absence.
@@ -154,6 +159,8 @@ class RnnConfig(PreTrainedConfig):
     pooling: Literal["last", "mean", "max", "attention"] = "max"
     use_crf: bool = False
     lm_loss_weight: float | int = 0.0
+    num_auxiliary_tags: int = 0
+    auxiliary_loss_weight: float | int = 0.5
     class_weights: list[float | int] | None = None
     initializer_range: float | int = 0.1
     pad_token_id: int | None = None
@@ -220,7 +227,7 @@ class RnnConfig(PreTrainedConfig):
         for name in names:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("static_embedding_size", "static_vocab_size"):
+        for name in ("static_embedding_size", "static_vocab_size", "num_auxiliary_tags"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
         if self.num_word_embeddings is not None and not 1 <= self.num_word_embeddings <= self.vocab_size:
@@ -233,7 +240,7 @@ class RnnConfig(PreTrainedConfig):
         for name in ("word_dropout", "embedding_dropout", "hidden_dropout", "weight_dropout", "classifier_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}.")
-        for name in ("initializer_range", "lm_loss_weight"):
+        for name in ("initializer_range", "lm_loss_weight", "auxiliary_loss_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,8 @@ class Corpus:
         problem_type (`str`): As in the configuration.
         label_names (`list[str]`): Names in the order of their ids; one placeholder for a regression.
         num_rows (`dict[str, int]`): Examples of each split.
+        auxiliary_column (`str`, *optional*): Column of tags of a second kind in the training data.
+        auxiliary_names (`list[str]`): Their names in the order of their ids.
     """
 
     task: Task
@@ -42,6 +44,8 @@ class Corpus:
     problem_type: Any
     label_names: list[str]
     num_rows: dict[str, int]
+    auxiliary_column: str | None = None
+    auxiliary_names: list[str] = field(default_factory=list)
 
     def inputs(self, split: str) -> Iterator[Any]:
         """Yield the texts, or the lists of words, of a split."""
@@ -49,7 +53,7 @@ class Corpus:
             yield from batch[self.input_column]
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> dict[str, Split]:
-        """Turn texts into `input_ids` and labels into `labels`.
+        """Turn texts into `input_ids` and labels into `labels`, tags of a second kind into `auxiliary_tags`.
 
         A tagger's word has its label at its first token; its other tokens and special tokens have -100. Of a
         stream, what is not training data is read into memory, so that several processes can share it out exactly.
@@ -71,10 +75,18 @@ class Corpus:
             else:
                 encode = _encode_word_batch
             options: dict[str, Any] = {"desc": f"Encoding {name}"} if isinstance(split, Dataset) else {}
+            columns = [self.input_column, self.label_column]
+            if name == "train" and self.auxiliary_column is not None:
+                columns.append(self.auxiliary_column)
+                encode = partial(
+                    encode,
+                    auxiliary_feature=(split.features or {}).get(self.auxiliary_column),
+                    auxiliary_ids={name: index for index, name in enumerate(self.auxiliary_names)},
+                )
             encoded[name] = split.map(
                 encode,
                 batched=True,
-                input_columns=[self.input_column, self.label_column],
+                input_columns=columns,
                 remove_columns=column_names(split),
                 fn_kwargs={"tokenizer": tokenizer, "feature": feature, "label_ids": label_ids},
                 **options,
@@ -147,6 +159,9 @@ def load_corpus(
         num_rows[name] = check.read(splits[name])
         problem_type = check.problem_type
         known = check.label_names()
+    auxiliary_column, auxiliary_names = arguments.auxiliary_tags_column, []
+    if auxiliary_column is not None:
+        auxiliary_names = _auxiliary_names(splits, origins, input_column, auxiliary_column, task)
     splits, num_rows = _make_missing_splits(splits, num_rows, needed, origins)
     for name in needed:
         if name not in splits:
@@ -156,7 +171,27 @@ def load_corpus(
         raise ValueError(f"{origin} knows one label only, {known[0]!r}; a classifier needs at least two.")
     assert known is not None
     assert problem_type is not None
-    return Corpus(task, splits, input_column, label_column, problem_type, known, num_rows)
+    return Corpus(
+        task, splits, input_column, label_column, problem_type, known, num_rows, auxiliary_column, auxiliary_names
+    )
+
+
+def _auxiliary_names(
+    splits: dict[str, Split], origins: dict[str, str], input_column: str, auxiliary_column: str, task: Task
+) -> list[str]:
+    """Check the tags of a second kind in the training data, and return their names."""
+    if task != "token-classification":
+        raise ValueError("--auxiliary_tags_column is for taggers: texts have no tags.")
+    if "train" not in splits:
+        return []
+    if auxiliary_column not in column_names(splits["train"]):
+        raise ValueError(
+            f"The train data has no column {auxiliary_column!r}, only: {listed(column_names(splits['train']))}. "
+            "Name the right one with --auxiliary_tags_column."
+        )
+    check = SplitCheck(task, origins["train"], input_column, auxiliary_column, None, None, allow_empty_text=True)
+    check.read(splits["train"])
+    return check.label_names()
 
 
 def _encode_text_batch(
@@ -177,18 +212,29 @@ def _encode_text_batch(
 def _encode_word_batch(
     sentences: list[list[str]],
     tags: list[list[Any]],
+    auxiliary_tags: list[list[Any]] | None = None,
+    *,
     tokenizer: PreTrainedTokenizerBase,
     feature: Any,
     label_ids: dict[str, int],
+    auxiliary_feature: Any = None,
+    auxiliary_ids: dict[str, int] | None = None,
 ) -> dict[str, list]:
     all_ids, all_firsts = encode_words(tokenizer, sentences)
-    labels = []
-    for ids, firsts, sentence_tags in zip(all_ids, all_firsts, tags, strict=True):
-        aligned = [-100] * len(ids)
-        for place, tag in zip(firsts, sentence_tags, strict=True):
-            aligned[place] = label_ids[label_name(tag, feature)]
-        labels.append(aligned)
-    return {"input_ids": all_ids, "labels": labels}
+
+    def aligned(tags: list[list[Any]], feature: Any, label_ids: dict[str, int]) -> list[list[int]]:
+        rows = []
+        for ids, firsts, sentence_tags in zip(all_ids, all_firsts, tags, strict=True):
+            row = [-100] * len(ids)
+            for place, tag in zip(firsts, sentence_tags, strict=True):
+                row[place] = label_ids[label_name(tag, feature)]
+            rows.append(row)
+        return rows
+
+    encoded = {"input_ids": all_ids, "labels": aligned(tags, feature, label_ids)}
+    if auxiliary_tags is not None and auxiliary_ids is not None:
+        encoded["auxiliary_tags"] = aligned(auxiliary_tags, auxiliary_feature, auxiliary_ids)
+    return encoded
 
 
 def _label_id(label: Any, feature: Any, problem_type: str, label_ids: dict[str, int]) -> Any:

@@ -32,6 +32,7 @@ class DataCollatorWithPacking:
 
     - `labels`, where the examples have `labels` or `label`: `[batch_size]` for one class or value a sequence,
       `[batch_size, num_labels]` for lists of floats, `[batch_size, max_length]` for lists of integers (tags);
+    - `auxiliary_tags`, where the examples of a tagger have them: `[batch_size, max_length]`;
     - `sorted_indices`, `unsorted_indices` `[batch_size]`, `input_ids` `[num_tokens]` and `batch_sizes`
       `[max_length]`, or with `padding=True`: `input_ids` and `attention_mask` `[batch_size, max_length]`.
 
@@ -96,13 +97,20 @@ class DataCollatorWithPacking:
         tensors = [torch.as_tensor(label) for label in labels]
         if tensors[0].dim() == 0 or tensors[0].is_floating_point():
             return {"labels": torch.stack(tensors)}
+        batch = {"labels": self._tags(tensors, sequences)}
+        if "auxiliary_tags" in features[0]:
+            tensors = [torch.as_tensor(feature["auxiliary_tags"]) for feature in features]
+            batch["auxiliary_tags"] = self._tags(tensors, sequences)
+        return batch
+
+    def _tags(self, tensors: list[Tensor], sequences: list[Tensor]) -> Tensor:
         for place, (tags, sequence) in enumerate(zip(tensors, sequences, strict=True)):
             if len(tags) != len(sequence):
                 raise ValueError(
                     f"Example {place} of the batch has {len(tags)} tags for {len(sequence)} tokens. A tagger needs "
                     "one tag a token (-100 for none); several labels of a whole sequence must be floats."
                 )
-        return {"labels": pad_sequence(tensors, batch_first=True, padding_value=self.label_pad_token_id)}
+        return pad_sequence(tensors, batch_first=True, padding_value=self.label_pad_token_id)
 
 
 def _ids(feature: dict[str, Any]) -> Any:

@@ -76,6 +76,13 @@ class DataArguments:
     tags_column: str | None = field(
         default=None, metadata={"help": "Column of the tags (tagger): 'tags', or 'upos' in CoNLL-U."}
     )
+    auxiliary_tags_column: str | None = field(
+        default=None,
+        metadata={
+            "help": "Column with tags of a second kind, which the model learns beside in training and does not need "
+            "afterwards: parts of speech for chunks, or xpos for upos (tagger)."
+        },
+    )
     additional_labels: list[str] | None = field(
         default=None,
         metadata={"help": "Labels that the model shall know though the training data lacks them, such as I-LST."},

@@ -438,6 +438,10 @@ class RnnForTokenClassification(RnnPreTrainedModel):
             labels: dict[Any, str] = dict(config.id2label or {})
             self.crf = ConditionalRandomField([labels[index] for index in sorted(labels)])
         self.language_model = LanguageModelHead(config) if config.lm_loss_weight > 0 else None
+        self.auxiliary_classifier: nn.Linear | None = None
+        if config.num_auxiliary_tags > 0:
+            size = config.num_directions * config.hidden_size
+            self.auxiliary_classifier = nn.Linear(size, config.num_auxiliary_tags)
         self.register_buffer("word_starts", torch.ones(config.vocab_size, dtype=torch.bool))
         self.post_init()
 
@@ -452,6 +456,7 @@ class RnnForTokenClassification(RnnPreTrainedModel):
         h_0: Tensor | None = None,
         c_0: Tensor | None = None,
         labels: Tensor | None = None,
+        auxiliary_tags: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
@@ -461,6 +466,8 @@ class RnnForTokenClassification(RnnPreTrainedModel):
         Args:
             labels (`torch.LongTensor` of shape `[batch_size, sequence_length]`, *optional*):
                 Class ids, -100 where a token has no label.
+            auxiliary_tags (`torch.LongTensor` of shape `[batch_size, sequence_length]`, *optional*):
+                Ids of tags of a second kind, which count in training only; -100 where a token has none.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*):
                 Number of labels over which the loss is averaged, when this is one of several accumulated or
                 distributed batches; without it the batch's own.
@@ -495,6 +502,14 @@ class RnnForTokenClassification(RnnPreTrainedModel):
                 )
                 num_labels = int((packed_labels != -100).sum())
                 loss = loss + self.config.lm_loss_weight * mean(lm_loss, num_labels, num_items_in_batch)
+            if self.training and self.auxiliary_classifier is not None and auxiliary_tags is not None:
+                states = self._read_words(encoded, encoded.output.states[0])
+                auxiliary_loss = cross_entropy(
+                    self.auxiliary_classifier(self.dropout(states, packing)),
+                    packing.pack(auxiliary_tags),
+                    num_items_in_batch,
+                )
+                loss = loss + self.config.auxiliary_loss_weight * auxiliary_loss
         if self.crf is None or self.training:
             logits = packing.pad(packed_logits)
         else:
@@ -530,13 +545,16 @@ class RnnForTokenClassification(RnnPreTrainedModel):
         return self._over_words(encoded, packed_logits, self.crf.log_marginals).softmax(dim=-1)
 
     def _classify(self, encoded: Encoded) -> Tensor:
-        states = encoded.output.states[-1]  # [num_tokens, directions * hidden_size]
-        if self.config.bidirectional and encoded.input_ids is not None:
-            # A word is read to its last token forwards, and to its first one backwards.
-            ends = encoded.packing.group_ends(self.word_starts[encoded.input_ids])
-            forwards, backwards = states.chunk(2, dim=1)
-            states = torch.cat([forwards[ends], backwards], dim=1)
+        states = self._read_words(encoded, encoded.output.states[-1])
         return self.classifier(self.dropout(states, encoded.packing))  # [num_tokens, num_labels]
+
+    def _read_words(self, encoded: Encoded, states: Tensor) -> Tensor:
+        """Read a word to its last token forwards, and to its first one backwards: the shape stays."""
+        if not self.config.bidirectional or encoded.input_ids is None:
+            return states
+        ends = encoded.packing.group_ends(self.word_starts[encoded.input_ids])
+        forwards, backwards = states.chunk(2, dim=1)
+        return torch.cat([forwards[ends], backwards], dim=1)
 
     def _loss(
         self, logits: Tensor, labels: Tensor, packing: Packing, num_items_in_batch: Tensor | int | None

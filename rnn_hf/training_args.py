@@ -28,6 +28,7 @@ _DERIVED = (
     "num_word_embeddings",
     "static_embedding_size",
     "static_vocab_size",
+    "num_auxiliary_tags",
     "class_weights",
     "id2label",
     "label2id",

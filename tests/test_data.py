@@ -245,6 +245,18 @@ class TestFormats:
         assert texts(corpus)["train"] == [["EU", "rejects"], ["German"]]
         assert corpus.label_names == ["B-MISC", "B-ORG", "O"]
 
+    def test_tags_of_a_second_kind(self, tmp_path, streaming):
+        file = write(tmp_path / "a.conll", "EU NNP B-ORG\nrejects VBZ O\n\n\nGerman JJ B-MISC\n")
+        options = {"dataset_kwargs": '{"column_names": ["tokens", "pos", "tags"]}', "streaming": streaming}
+        corpus = load_with_validation(file, TAG, auxiliary_tags_column="pos", **options)
+        assert corpus.auxiliary_names == ["JJ", "NNP", "VBZ"]
+        tokenizer = train_tokenizer(corpus.inputs("train"), "word", min_frequency=1, is_split_into_words=True)
+        encoded = corpus.encode(tokenizer)
+        assert [row["auxiliary_tags"] for row in encoded["train"]] == [[1, 2, -100], [0, -100]]
+        assert "auxiliary_tags" not in next(iter(encoded["validation"]))
+        with pytest.raises(ValueError, match=r"no column 'xpos'.*--auxiliary_tags_column"):
+            load_with_validation(file, TAG, auxiliary_tags_column="xpos", **options)
+
     @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
     def test_conllu_leaves_out_comments_multiword_tokens_and_empty_nodes(self, tmp_path, streaming, line_end):
         words = [

@@ -115,6 +115,17 @@ def test_tags_are_padded_in_the_order_of_the_examples(all_ids, label_pad_token_i
     assert labels.tolist() == [row + [label_pad_token_id] * (width - len(row)) for row in tags]
 
 
+@pytest.mark.parametrize("padding", [False, True])
+def test_tags_of_a_second_kind_are_padded_like_the_labels(padding):
+    examples = examples_of([[3, 4], [5]], [[0, 1], [1]])
+    for example, tags in zip(examples, ([7, -100], [8]), strict=True):
+        example["auxiliary_tags"] = tags
+    assert collate(examples, padding=padding)["auxiliary_tags"].tolist() == [[7, -100], [8, -100]]
+    examples[1]["auxiliary_tags"] = [8, 9]
+    with pytest.raises(ValueError, match="Example 1 of the batch has 2 tags for 1 tokens"):
+        collate(examples, padding=padding)
+
+
 def test_tags_are_padded_with_what_the_loss_ignores():
     labels = collate(examples_of([[3], [4, 5, 6]], [[1], [2, -100, 0]]))["labels"]
     assert labels.tolist() == [[1, -100, -100], [2, -100, 0]]

@@ -385,6 +385,17 @@ def test_a_word_of_several_tokens_is_read_to_its_last_forwards_and_to_its_first_
             torch.testing.assert_close(tagged[step], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_tags_of_a_second_kind_count_in_training_only_and_are_read_off_the_first_layer():
+    model = make(RnnForTokenClassification, num_labels=3, num_hidden_layers=2, num_auxiliary_tags=4)
+    batch = {"input_ids": torch.tensor([[3, 4, 5]]), "labels": torch.tensor([[0, 2, -100]])}
+    tags = torch.tensor([[3, -100, 1]])
+    alone = model.train()(**batch).loss
+    states = model.model(input_ids=batch["input_ids"], output_hidden_states=True).hidden_states[1]
+    auxiliary = nn.functional.cross_entropy(model.auxiliary_classifier(states)[0], tags[0])
+    torch.testing.assert_close(model(**batch, auxiliary_tags=tags).loss, alone + 0.5 * auxiliary)
+    torch.testing.assert_close(model.eval()(**batch, auxiliary_tags=tags).loss, alone)
+
+
 def test_without_a_mask_every_id_is_a_token():
     model = make(RnnModel, pad_token_id=0)
     ids = torch.tensor([[5, 0, 0], [0, 0, 7]])

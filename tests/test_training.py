@@ -24,6 +24,7 @@ from transformers import (
 from rnn_hf import DataCollatorWithPacking
 from rnn_hf.data import DataArguments, load_corpus
 from rnn_hf.data_collator import TokenBudgetDataset
+from rnn_hf.prediction import load
 from rnn_hf.training import evaluate_checkpoint, preprocess_logits_for_metrics, train
 from rnn_hf.training_args import parse_arguments
 
@@ -350,6 +351,12 @@ class TestModelOptions:
             spared = name.endswith("embeddings.weight") or "bias" in name
             expected = value if spared or not value.is_floating_point() else 0.75 * value
             torch.testing.assert_close(decayed[name], expected, rtol=1e-3, atol=1e-4, msg=name)
+
+    def test_a_tagger_learns_tags_of_a_second_kind_beside(self, tagged, tmp_path):
+        train_tagger(tagged, tmp_path, *TINY, "--num_train_epochs", "1", "--auxiliary_tags_column", "tags")
+        model, _ = load(str(tmp_path))
+        assert model.config.num_auxiliary_tags == model.config.num_labels
+        assert model.auxiliary_classifier.bias.any()
 
 
 class TestBatching:
