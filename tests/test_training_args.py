@@ -18,7 +18,7 @@ TASK = "text-classification"
 # Fields that follow from tokenizer, vectors and data.
 NOT_OPTIONS = (
     "vocab_size", "num_word_embeddings", "static_embedding_size", "static_vocab_size", "characters", "class_weights",
-    "id2label", "label2id",
+    "num_auxiliary_tags", "id2label", "label2id",
 )  # fmt: skip
 CONFIG_FIELDS = [
     name
