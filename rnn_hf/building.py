@@ -139,8 +139,8 @@ def _pretrained_model(name: str, corpus: Corpus, config_arguments: Any) -> RnnMo
     for field in _ARCHITECTURE:
         if overrides.get(field, getattr(config, field)) != getattr(config, field):
             raise ValueError(f"--{field} {overrides[field]} does not fit {name}, where it is {getattr(config, field)}.")
-    if set(corpus.label_names) == set(label_names_of(config)):
-        corpus.label_names = label_names_of(config)
+    if set(corpus.label_names) == set(config.label_names):
+        corpus.label_names = config.label_names
     return MODEL_CLASSES[corpus.task].from_pretrained(
         name,
         id2label=dict(enumerate(corpus.label_names)),
@@ -163,10 +163,4 @@ def _problem_type(corpus: Corpus) -> Any:
     return corpus.problem_type if corpus.task == "text-classification" else None
 
 
-def label_names_of(config: RnnConfig) -> list[str]:
-    """Return a model's labels in the order of their ids."""
-    labels: dict[Any, str] = dict(config.id2label or {})
-    return [labels[index] for index in sorted(labels)]
-
-
-__all__ = ["build", "label_names_of"]
+__all__ = ["build"]

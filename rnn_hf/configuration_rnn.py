@@ -203,6 +203,12 @@ class RnnConfig(PreTrainedConfig):
         return 2 if self.bidirectional else 1
 
     @property
+    def label_names(self) -> list[str]:
+        """`list[str]`: the labels in the order of their ids."""
+        labels: dict[Any, str] = dict(self.id2label or {})
+        return [labels[index] for index in sorted(labels)]
+
+    @property
     def input_size(self) -> int:
         """`int`: size of what the first recurrent layer reads: all vectors of a token joined."""
         spelling_size = 0 if self.characters is None else len(self.char_kernel_sizes) * self.char_num_filters

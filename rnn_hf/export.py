@@ -20,7 +20,7 @@ from .modeling_rnn import RnnForSequenceClassification, RnnForTokenClassificatio
 from .prediction import RnnModelWithHead, load
 
 try:
-    from onnx import GraphProto, ModelProto, TensorProto, checker, defs, helper
+    from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, checker, defs, helper
 
     from .onnx_graph import Graph, quantized
 except ImportError as error:
@@ -83,7 +83,7 @@ def to_onnx(model: RnnModelWithHead, *, opset: int = LOWEST_OPSET, int8: bool = 
     if model.dtype != torch.float32:
         model = copy.deepcopy(model).float()
     graph = Graph(int8)
-    num_labels = len(model.config.id2label or {})
+    num_labels = len(model.config.label_names)
     shape: list[Any] = ["batch_size", "sequence_length"]
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name in ("input_ids", "attention_mask")]
     if isinstance(model, RnnForSequenceClassification):
@@ -107,18 +107,13 @@ def to_onnx(model: RnnModelWithHead, *, opset: int = LOWEST_OPSET, int8: bool = 
     )
     properties = {
         "task": task,
-        "labels": json.dumps(_label_names(model), ensure_ascii=False),
+        "labels": json.dumps(model.config.label_names, ensure_ascii=False),
         "cell_type": model.config.cell_type,
         "rnn_hf_version": version("rnn_hf"),
     }
     helper.set_model_props(proto, properties)
     checker.check_model(proto)
     return proto
-
-
-def _label_names(model: RnnModelWithHead) -> list[str]:
-    labels: dict[Any, str] = dict(model.config.id2label or {})
-    return [labels[index] for index in sorted(labels)]
 
 
 class _Tokens:
@@ -454,18 +449,10 @@ def _scan_step(transitions: np.ndarray) -> GraphProto:
     reached = step("ReduceMax", ways, [3], keepdims=0)
     scores = step("Where", "step_starts", step("Add", reached, "step_emissions"), "scores")
     outputs = [scores, step("Identity", scores), reached, step("ArgMax", ways, axis=3, keepdims=0)]
-    types = [TensorProto.FLOAT, TensorProto.FLOAT, TensorProto.FLOAT, TensorProto.INT64]
-    return helper.make_graph(
-        step.nodes,
-        "recursions",
-        [
-            helper.make_tensor_value_info("scores", TensorProto.FLOAT, None),
-            helper.make_tensor_value_info("step_emissions", TensorProto.FLOAT, None),
-            helper.make_tensor_value_info("step_starts", TensorProto.BOOL, None),
-        ],
-        [helper.make_tensor_value_info(name, kind, None) for name, kind in zip(outputs, types, strict=True)],
-        step.initializers,
-    )
+    number, boolean = TensorProto.FLOAT, TensorProto.BOOL
+    inputs = {"scores": number, "step_emissions": number, "step_starts": boolean}
+    types = [number, number, number, TensorProto.INT64]
+    return _subgraph(step, "recursions", inputs, dict(zip(outputs, types, strict=True)))
 
 
 def _trace_step() -> GraphProto:
@@ -473,17 +460,17 @@ def _trace_step() -> GraphProto:
     step = Graph(prefix="trace_")
     before = step("GatherElements", "trace_pointers", "label", axis=1)
     outputs = [step("Where", "trace_starts", before, "label"), step("Identity", "label")]
-    return helper.make_graph(
-        step.nodes,
-        "trace",
-        [
-            helper.make_tensor_value_info("label", TensorProto.INT64, None),
-            helper.make_tensor_value_info("trace_pointers", TensorProto.INT64, None),
-            helper.make_tensor_value_info("trace_starts", TensorProto.BOOL, None),
-        ],
-        [helper.make_tensor_value_info(name, TensorProto.INT64, None) for name in outputs],
-        step.initializers,
-    )
+    inputs = {"label": TensorProto.INT64, "trace_pointers": TensorProto.INT64, "trace_starts": TensorProto.BOOL}
+    return _subgraph(step, "trace", inputs, dict.fromkeys(outputs, TensorProto.INT64))
+
+
+def _subgraph(graph: Graph, name: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> GraphProto:
+    """Make the body of a `Scan` from its nodes, and the types of its inputs and outputs."""
+
+    def infos(values: dict[str, Any]) -> list[ValueInfoProto]:
+        return [helper.make_tensor_value_info(value, kind, None) for value, kind in values.items()]
+
+    return helper.make_graph(graph.nodes, name, infos(inputs), infos(outputs), graph.initializers)
 
 
 def _continued(graph: Graph, scores: str, label_names: list[str]) -> str:

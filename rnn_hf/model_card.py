@@ -8,7 +8,6 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from .building import label_names_of
 from .configuration_rnn import RnnConfig
 from .crf_rnn import tagging_scheme
 from .pictures import draw_confusion_matrix, draw_training_curve
@@ -76,7 +75,7 @@ def write_model_card(
     has_curve = draw_training_curve(history, folder / "training_curve.png")
     if has_matrix := "confusion_matrix" in run:
         counts = run["confusion_matrix"]["counts"]
-        draw_confusion_matrix(counts, label_names_of(config), folder / "confusion_matrix.png")
+        draw_confusion_matrix(counts, config.label_names, folder / "confusion_matrix.png")
     splits = {prefix: name for prefix, name in _SPLITS.items() if f"{prefix}_loss" in results}
     exported_scores = _exported_scores(folder, config)
     card = ModelCard.from_template(
@@ -221,7 +220,7 @@ def _data_name(run: dict[str, Any]) -> str | None:
 
 def _score_name(config: RnnConfig, score: str) -> str:
     if score in ("f1", "precision", "recall"):
-        of_spans = _is_tagger(config) and tagging_scheme(label_names_of(config)) is not None
+        of_spans = _is_tagger(config) and tagging_scheme(config.label_names) is not None
         return f"{'span' if of_spans else 'macro'} {score.replace('f1', 'F1')}"
     return _SCORE_NAMES.get(score, score)
 
@@ -259,7 +258,7 @@ def _summary(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> st
 
 def _notes(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> str:
     notes = [f"One run, with seed {args['seed']}."] if "seed" in args else []
-    if _is_tagger(config) and tagging_scheme(label_names_of(config)) is not None:
+    if _is_tagger(config) and tagging_scheme(config.label_names) is not None:
         notes.append("Spans count where begin, end and kind are right, as in CoNLL's evaluation.")
     data = run.get("data", {})
     held_out = [name for name in _SPLITS.values() if name in run.get("num_rows", {}) and name not in data]
@@ -293,7 +292,7 @@ def _cell(text: str) -> str:
 def _labels(config: RnnConfig) -> str:
     if config.problem_type == "regression":
         return "None: the answer is a number."
-    names = [f"`{name}`" for name in label_names_of(config)]
+    names = [f"`{name}`" for name in config.label_names]
     rest = f", and {len(names) - _MOST_LABELS:,} others, which `config.json` lists" if len(names) > _MOST_LABELS else ""
     return f"{len(names)}, in the order of their ids: {', '.join(names[:_MOST_LABELS])}{rest}."
 

@@ -435,8 +435,7 @@ class RnnForTokenClassification(RnnPreTrainedModel):
         self.classifier = nn.Linear(config.num_directions * config.hidden_size, len(config.id2label or {}))
         self.crf: ConditionalRandomField | None = None
         if config.use_crf:
-            labels: dict[Any, str] = dict(config.id2label or {})
-            self.crf = ConditionalRandomField([labels[index] for index in sorted(labels)])
+            self.crf = ConditionalRandomField(config.label_names)
         self.language_model = LanguageModelHead(config) if config.lm_loss_weight > 0 else None
         self.auxiliary_classifier: nn.Linear | None = None
         if config.num_auxiliary_tags > 0:
@@ -493,23 +492,9 @@ class RnnForTokenClassification(RnnPreTrainedModel):
             packed_labels = packing.pack(labels)
             loss = self._loss(packed_logits, packed_labels, packing, num_items_in_batch)
             if self.training and self.language_model is not None and encoded.input_ids is not None:
-                embeddings = self.model.embeddings
-                lm_loss = self.language_model(
-                    encoded.output.states[0],
-                    embeddings.own_ids(encoded.input_ids),
-                    embeddings.word_embeddings.weight,
-                    packing,
-                )
-                num_labels = int((packed_labels != -100).sum())
-                loss = loss + self.config.lm_loss_weight * mean(lm_loss, num_labels, num_items_in_batch)
+                loss = loss + self._language_model_loss(encoded, packed_labels, num_items_in_batch)
             if self.training and self.auxiliary_classifier is not None and auxiliary_tags is not None:
-                states = self._read_words(encoded, encoded.output.states[0])
-                auxiliary_loss = cross_entropy(
-                    self.auxiliary_classifier(self.dropout(states, packing)),
-                    packing.pack(auxiliary_tags),
-                    num_items_in_batch,
-                )
-                loss = loss + self.config.auxiliary_loss_weight * auxiliary_loss
+                loss = loss + self._auxiliary_loss(encoded, packing.pack(auxiliary_tags), num_items_in_batch)
         if self.crf is None or self.training:
             logits = packing.pad(packed_logits)
         else:
@@ -567,6 +552,20 @@ class RnnForTokenClassification(RnnPreTrainedModel):
         if self.config.class_weights is not None:
             losses = losses * losses.new_tensor(self.config.class_weights)[labels]
         return mean(losses.sum(), words.num_tokens, num_items_in_batch)
+
+    def _language_model_loss(self, encoded: Encoded, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
+        assert self.language_model is not None
+        assert encoded.input_ids is not None
+        embeddings, states = self.model.embeddings, encoded.output.states[0]
+        own_ids, vectors = embeddings.own_ids(encoded.input_ids), embeddings.word_embeddings.weight
+        total = self.language_model(states, own_ids, vectors, encoded.packing)
+        return self.config.lm_loss_weight * mean(total, int((labels != -100).sum()), num_items_in_batch)
+
+    def _auxiliary_loss(self, encoded: Encoded, tags: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
+        assert self.auxiliary_classifier is not None
+        states = self._read_words(encoded, encoded.output.states[0])
+        logits = self.auxiliary_classifier(self.dropout(states, encoded.packing))
+        return self.config.auxiliary_loss_weight * cross_entropy(logits, tags, num_items_in_batch)
 
     def _over_words(self, encoded: Encoded, logits: Tensor, score: Callable[[Tensor, Packing], Tensor]) -> Tensor:
         """Score labels over the first tokens of words; a word's other tokens get what its first one has."""

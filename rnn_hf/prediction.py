@@ -226,7 +226,7 @@ def _predict_window(
 
 
 def _classified(config: RnnConfig, logits: torch.Tensor) -> dict[str, Any]:
-    labels: dict[Any, str] = dict(config.id2label or {})
+    labels = config.label_names
     if config.problem_type == "regression":
         return {"scores": logits.tolist()}
     if config.problem_type == "multi_label_classification":

@@ -23,7 +23,7 @@ from transformers import (
 from transformers.trainer_pt_utils import EvalLoopContainer
 from transformers.utils import logging
 
-from .building import build, label_names_of
+from .building import build
 from .crf_rnn import tagging_scheme
 from .data import Corpus, DataArguments, Task, load_corpus
 from .data_collator import DataCollatorWithPacking, TokenBudgetDataset
@@ -153,7 +153,7 @@ def evaluate_checkpoint(
         model, tokenizer = load_onnx(model_name_or_path, file_name=onnx_file_name, revision=revision)
     task: Task = "token-classification" if is_tagger(model) else "text-classification"
     problem_type = model.config.problem_type if task == "text-classification" else None
-    label_names = label_names_of(model.config)
+    label_names = model.config.label_names
     corpus = load_corpus(data_arguments, task, problem_type, label_names, needed=(split,))
     encoded = corpus.encode(tokenizer, data_arguments.max_seq_length)
     prefix = "eval" if split == "validation" else split
