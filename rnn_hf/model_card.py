@@ -347,6 +347,8 @@ def _training(
         rows["Epochs"] = f"{state['epoch']:g}, {state.get('global_step', 0):,} steps"
     names = {"learning_rate": "Learning rate", "per_device_train_batch_size": "Batch size", "seed": "Seed"}
     rows |= {title: f"{args[name]:g}" for name, title in names.items() if name in args}
+    if args.get("max_tokens_per_batch") and "Batch size" in rows:
+        rows["Batch size"] += f", at most {args['max_tokens_per_batch']:,} tokens"
     if args.get("bf16") or args.get("fp16"):
         rows["Precision"] = "mixed, bfloat16" if args.get("bf16") else "mixed, float16"
     if config.lm_loss_weight:

@@ -87,12 +87,13 @@ def train(
     if args.class_weights == "balanced":
         model.config.class_weights = _balanced_weights(encoded["train"], len(corpus.label_names), corpus.problem_type)
     _set_schedule(corpus, args)
+    given_arguments = args.to_json_string()  # before the Trainer is told of batches by tokens
     trainer = _trainer(model, tokenizer, corpus.label_names, args, encoded.get("train"), encoded.get("validation"))
     result = trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.is_world_process_zero():
         model.save_pretrained(output_dir)
         tokenizer.save_pretrained(output_dir)
-        (output_dir / "training_args.json").write_text(args.to_json_string(), encoding="utf-8")
+        (output_dir / "training_args.json").write_text(given_arguments, encoding="utf-8")
     trainer.save_state()
 
     num_parameters = model.num_parameters()

@@ -352,6 +352,13 @@ class TestModelOptions:
             expected = value if spared or not value.is_floating_point() else 0.75 * value
             torch.testing.assert_close(decayed[name], expected, rtol=1e-3, atol=1e-4, msg=name)
 
+    def test_arguments_are_recorded_as_given_where_batches_go_by_tokens(self, tagged, tmp_path):
+        options = ["--num_train_epochs", "1", "--per_device_train_batch_size", "7", "--max_tokens_per_batch", "90"]
+        train_tagger(tagged, tmp_path, *TINY, *options)
+        recorded = json.loads((tmp_path / "training_args.json").read_text(encoding="utf-8"))
+        assert (recorded["per_device_train_batch_size"], recorded["max_tokens_per_batch"]) == (7, 90)
+        assert "| Batch size | 7, at most 90 tokens |" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
     def test_a_tagger_learns_tags_of_a_second_kind_beside(self, tagged, tmp_path):
         train_tagger(tagged, tmp_path, *TINY, "--num_train_epochs", "1", "--auxiliary_tags_column", "tags")
         model, _ = load(str(tmp_path))
