@@ -45,7 +45,11 @@ class DataArguments:
     )
     train_file: str | None = field(default=None, metadata={"help": "Training data: a local file or pattern."})
     validation_file: str | None = field(
-        default=None, metadata={"help": "Validation data. Without it, a tenth of the training data is held out."}
+        default=None,
+        metadata={
+            "help": "Validation data. Without it, a tenth of the training data is held out, unless --eval_strategy no "
+            "says that the model be trained on all."
+        },
     )
     test_file: str | None = field(
         default=None,

@@ -47,6 +47,8 @@ def train(
 ) -> dict[str, float]:
     """Train a model on a corpus, keep the best on validation, test it, and save it.
 
+    With `eval_strategy="no"`, nothing is held out of the training data, and the last state is kept.
+
     The output folder holds `config.json`, `model.safetensors`, the code, the tokenizer, `all_results.json`, the
     arguments in `training_args.json`, the model card with what it is made from, and the Trainer's `checkpoint-*`
     folders.
@@ -72,7 +74,8 @@ def train(
     _quieten()
     set_seed(args.seed)
     with args.main_process_first(desc="loading the corpus"):
-        corpus = load_corpus(data_arguments, task, config_arguments.problem_type)
+        needed = ("train",) if args.eval_strategy == "no" else ("train", "validation")
+        corpus = load_corpus(data_arguments, task, config_arguments.problem_type, needed=needed)
         trained_already = checkpoint is not None or args.process_index > 0
         tokenizer, model = build(corpus, tokenizer_arguments, config_arguments, output_dir, trained_already)
         encoded = corpus.encode(tokenizer, data_arguments.max_seq_length)

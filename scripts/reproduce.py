@@ -65,7 +65,9 @@ def summarise(row: str, results: dict[int, dict[str, Any]]) -> dict[str, Any]:
     measure = ROWS[row][1]
     summary: dict[str, Any] = {"row": row, "measure": measure, "seeds": list(results)}
     for split in ("eval", "test"):
-        values = [result[f"{split}_{measure}"] for result in results.values()]
+        values = [result[f"{split}_{measure}"] for result in results.values() if f"{split}_{measure}" in result]
+        if len(values) < len(results):
+            continue  # trained without validation, on all data
         deviation = statistics.stdev(values) if len(values) > 1 else 0.0
         summary[split] = {"mean": statistics.mean(values), "deviation": deviation, "values": values}
     summary["train_runtime"] = statistics.mean(result["train_runtime"] for result in results.values())
@@ -75,13 +77,12 @@ def summarise(row: str, results: dict[int, dict[str, Any]]) -> dict[str, Any]:
 
 def show(summary: dict[str, Any]) -> None:
     """Print a table, a line for each seed and one for all."""
-    table = Table("seed", f"validation {summary['measure']}", f"test {summary['measure']}", title=summary["row"])
-    rows = zip(summary["seeds"], summary["eval"]["values"], summary["test"]["values"], strict=True)
-    for seed, validation, test in rows:
-        table.add_row(str(seed), f"{validation:.4f}", f"{test:.4f}")
-    means = (f"{summary[split]['mean']:.4f} ± {summary[split]['deviation']:.4f}" for split in ("eval", "test"))
+    splits = {split: name for split, name in (("eval", "validation"), ("test", "test")) if split in summary}
+    table = Table("seed", *(f"{name} {summary['measure']}" for name in splits.values()), title=summary["row"])
+    for seed, *values in zip(summary["seeds"], *(summary[split]["values"] for split in splits), strict=True):
+        table.add_row(str(seed), *(f"{value:.4f}" for value in values))
     table.add_section()
-    table.add_row("mean", *means)
+    table.add_row("mean", *(f"{summary[split]['mean']:.4f} ± {summary[split]['deviation']:.4f}" for split in splits))
     Console().print(table)
 
 

@@ -359,6 +359,12 @@ class TestModelOptions:
         assert (recorded["per_device_train_batch_size"], recorded["max_tokens_per_batch"]) == (7, 90)
         assert "| Batch size | 7, at most 90 tokens |" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
+    def test_without_evaluation_no_training_data_is_held_out(self, labelled, tmp_path):
+        metrics = train_classifier(labelled, tmp_path, "--eval_strategy", "no")
+        assert metrics["train_samples"] == 40
+        assert not {"eval_accuracy", "test_accuracy"} & metrics.keys()
+        assert "| Examples | 40 train |" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
     def test_a_tagger_learns_tags_of_a_second_kind_beside(self, tagged, tmp_path):
         train_tagger(tagged, tmp_path, *TINY, "--num_train_epochs", "1", "--auxiliary_tags_column", "tags")
         model, _ = load(str(tmp_path))
