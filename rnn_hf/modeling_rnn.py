@@ -21,6 +21,7 @@ from transformers.utils import ModelOutput
 from .configuration_rnn import RnnConfig
 from .crf_rnn import ConditionalRandomField, tagging_scheme
 from .embeddings_rnn import RnnEmbeddings, SpellingEncoder, StaticEmbeddings, resized
+from .inputs_rnn import read_input
 from .language_model_rnn import LanguageModelHead
 from .losses_rnn import LOSSES, cross_entropy, infer_problem_type, mean
 from .packing_rnn import Packing
@@ -277,7 +278,7 @@ class RnnModel(RnnPreTrainedModel):
         Returns:
             [`Encoded`]
         """
-        tokens, packing = _read_input(
+        tokens, packing = read_input(
             input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices
         )
         if tokens.is_floating_point():
@@ -594,48 +595,6 @@ class RnnForTokenClassification(RnnPreTrainedModel):
                 both = scores[..., [begin, inside]]
                 scores[..., inside], scores[..., begin] = both.amax(dim=-1), both.amin(dim=-1)
         return scores
-
-
-def _read_input(
-    input_ids: Tensor | PackedSequence | None,
-    attention_mask: Tensor | None,
-    inputs_embeds: Tensor | None,
-    batch_sizes: Tensor | None,
-    sorted_indices: Tensor | None,
-    unsorted_indices: Tensor | None,
-) -> tuple[Tensor, Packing]:
-    """Turn any form of input into packed tokens, ids `[num_tokens]` or embeddings `[num_tokens, size]`."""
-    if (input_ids is None) == (inputs_embeds is None):
-        raise ValueError("Give exactly one of input_ids and inputs_embeds.")
-    tokens = input_ids if input_ids is not None else inputs_embeds
-    assert tokens is not None
-    if isinstance(tokens, PackedSequence):
-        tokens, batch_sizes, sorted_indices, unsorted_indices = tokens
-    packed_dim = 2 if tokens.is_floating_point() else 1
-    if batch_sizes is not None:
-        if attention_mask is not None:
-            raise ValueError("Packed input holds no padding: give batch_sizes or attention_mask, not both.")
-        if tokens.dim() != packed_dim or int(batch_sizes.sum()) != tokens.shape[0]:
-            raise ValueError(
-                f"Packed input must hold as many tokens as batch_sizes sums to, {int(batch_sizes.sum())}, in its "
-                f"first dimension; got the shape {list(tokens.shape)}. nn.DataParallel splits packed batches "
-                "wrongly: launch with torchrun, or let the collator pad."
-            )
-        return tokens, Packing.from_batch_sizes(batch_sizes, sorted_indices, unsorted_indices, tokens.device)
-    if tokens.dim() != packed_dim + 1:
-        raise ValueError(
-            f"Padded input must have the shape [batch_size, sequence_length{', input_size' * (packed_dim - 1)}], "
-            f"got {list(tokens.shape)}. Packed input comes with batch_sizes."
-        )
-    if attention_mask is None:
-        attention_mask = tokens.new_ones(tokens.shape[:2], dtype=torch.bool)
-    elif attention_mask.shape != tokens.shape[:2]:
-        raise ValueError(
-            f"attention_mask must have the shape [batch_size, sequence_length] = {list(tokens.shape[:2])}, "
-            f"got {list(attention_mask.shape)}."
-        )
-    packing = Packing.from_mask(attention_mask)
-    return packing.pack(tokens), packing
 
 
 def _hidden_states(config: RnnConfig, encoded: Encoded, wanted: bool | None) -> tuple[Tensor, ...] | None:

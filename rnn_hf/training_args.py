@@ -179,13 +179,21 @@ def parse_arguments(
     """
     dataclass_types: Any = (DataArguments, TokenizerArguments, ConfigArguments, RnnTrainingArguments)
     parser = HfArgumentParser(dataclass_types, description=description, formatter_class=HelpFormatter)
-    parser.add_argument("--config", help="YAML or JSON file of these options; the command line goes before it.")
+    parser.add_argument(
+        "--config",
+        help="YAML or JSON file of these options. The command line goes before it, and takes a file, column or "
+        "--vectors back with none.",
+    )
     known, _ = parser.parse_known_args(argv)
     if known.config is not None:
         parser.set_defaults(**_read_config(parser, Path(known.config)))
     data, tokenizer, config, training, _ = parser.parse_args_into_dataclasses(args=argv)
     if training.output_dir is None or training.output_dir == "trainer_output":
         parser.error("say with --output_dir where the model shall be saved")
+    for arguments in (data, tokenizer):
+        for one in dataclasses.fields(arguments):
+            if one.default is None and getattr(arguments, one.name) == "none":
+                setattr(arguments, one.name, None)
     return data, tokenizer, config, training
 
 

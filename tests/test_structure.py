@@ -16,7 +16,7 @@ CORE_REQUIREMENTS = {"torch", "transformers", "tokenizers", "huggingface_hub", "
 # From what everything builds on, to what builds on everything.
 LAYERS = [
     {"configuration_rnn", "download", "losses_rnn", "packing_rnn", "pictures"},
-    {"crf_rnn", "embeddings_rnn", "language_model_rnn", "padded_rnn", "stepwise_rnn"},
+    {"crf_rnn", "embeddings_rnn", "inputs_rnn", "language_model_rnn", "padded_rnn", "stepwise_rnn"},
     {"recurrence_rnn"},
     {"modeling_rnn", "tokenization"},
     {"data_collator", "data_files", "spelling"},

@@ -188,6 +188,11 @@ class TestFile:
         assert (chosen.hidden_size, chosen.bidirectional, tokenizer.lowercase) == (7, True, False)
         assert (chosen.cell_type, data.train_file) == ("gru", "a.csv")
 
+    def test_the_command_line_takes_vectors_and_columns_back_with_none(self, parse, write):
+        config = write({"vectors": "glove.txt", "auxiliary_tags_column": "pos", "num_train_epochs": 2})
+        data, tokenizer, _, training = parse(*config, "--vectors", "none", "--auxiliary_tags_column", "none")
+        assert (data.auxiliary_tags_column, tokenizer.vectors, training.num_train_epochs) == (None, None, 2)
+
     def test_command_line_wins_with_a_default_value(self, parse, write):
         options = write({"tokenizer_kind": "bpe", "vocab_size": 10})
         tokenizer = parse(*options, "--tokenizer_kind", "wordpiece", "--vocab_size", "30000")[1]
