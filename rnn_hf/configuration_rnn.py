@@ -84,6 +84,9 @@ class RnnConfig(PreTrainedConfig):
             0 for none.
         auxiliary_loss_weight (`float`):
             How much those tags count beside the labels.
+        rdrop_loss_weight (`float`):
+            How much two readings of a batch, each with dropout of its own, must agree in training, beside the labels;
+            0 reads once, anything else takes twice the time.
         class_weights (`list[float]`, *optional*):
             How much each label counts in the loss, in the order of their ids; of several labels a text, how much
             one that is there counts against its absence.
@@ -161,6 +164,7 @@ class RnnConfig(PreTrainedConfig):
     lm_loss_weight: float | int = 0.0
     num_auxiliary_tags: int = 0
     auxiliary_loss_weight: float | int = 0.5
+    rdrop_loss_weight: float | int = 0.0
     class_weights: list[float | int] | None = None
     initializer_range: float | int = 0.1
     pad_token_id: int | None = None
@@ -246,7 +250,7 @@ class RnnConfig(PreTrainedConfig):
         for name in ("word_dropout", "embedding_dropout", "hidden_dropout", "weight_dropout", "classifier_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}.")
-        for name in ("initializer_range", "lm_loss_weight", "auxiliary_loss_weight"):
+        for name in ("initializer_range", "lm_loss_weight", "auxiliary_loss_weight", "rdrop_loss_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
 

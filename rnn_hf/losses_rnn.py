@@ -75,4 +75,34 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Any, list[float] | None], Tensor]] =
 }
 
 
-__all__ = ["LOSSES", "ProblemType", "cross_entropy", "infer_problem_type", "mean"]
+def divergence(logits: Tensor, others: Tensor, problem_type: ProblemType) -> Tensor:
+    """Tell how far two predictions are apart.
+
+    Args:
+        logits (`torch.FloatTensor` of shape `[num_items, num_labels]`): Scores.
+        others (`torch.FloatTensor`, the shape of `logits`): Other scores of the same items.
+        problem_type (`str`): As in the configuration.
+
+    Returns:
+        `torch.FloatTensor`: the Kullback-Leibler divergence, averaged over both ways, of shape `[num_items]` or, of
+        several labels at once, `[num_items, num_labels]`; of a regression the squared difference of that shape.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.losses_rnn import divergence
+    >>> divergence(torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0, 3.0]]), "single_label_classification")
+    tensor([0.])
+
+    ```
+    """
+    logits, others = logits.float(), others.float()
+    if problem_type == "regression":
+        return (logits - others).square()
+    if problem_type == "multi_label_classification":
+        return (logits.sigmoid() - others.sigmoid()) * (logits - others) / 2
+    one, other = logits.log_softmax(dim=-1), others.log_softmax(dim=-1)
+    return ((one.exp() - other.exp()) * (one - other)).sum(dim=-1) / 2
+
+
+__all__ = ["LOSSES", "ProblemType", "cross_entropy", "divergence", "infer_problem_type", "mean"]

@@ -23,7 +23,7 @@ from .crf_rnn import ConditionalRandomField, tagging_scheme
 from .embeddings_rnn import RnnEmbeddings, SpellingEncoder, StaticEmbeddings, resized
 from .inputs_rnn import read_input
 from .language_model_rnn import LanguageModelHead
-from .losses_rnn import LOSSES, cross_entropy, infer_problem_type, mean
+from .losses_rnn import LOSSES, cross_entropy, divergence, infer_problem_type, mean
 from .packing_rnn import Packing
 from .recurrence_rnn import LockedDropout, RecurrentOutput, run_recurrence
 
@@ -367,21 +367,32 @@ class RnnForSequenceClassification(RnnPreTrainedModel):
         Returns:
             `SequenceClassifierOutput` with `logits` of shape `[batch_size, num_labels]`.
         """
-        encoded = self.model.encode(
-            input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices, h_0, c_0
-        )
-        logits = self.classifier(self.dropout(self._pool(encoded.packing, encoded.output)))
+        inputs = (input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices, h_0, c_0)
+        encoded = self.model.encode(*inputs)
+        logits = self._classify(encoded)
         loss = None
         if labels is not None:
             if self.config.problem_type is None:
                 self.config.problem_type = infer_problem_type(logits.shape[-1], labels)
-            loss = LOSSES[self.config.problem_type](logits, labels, num_items_in_batch, self.config.class_weights)
+            loss = self._loss(logits, labels, num_items_in_batch)
+            if self.training and self.config.rdrop_loss_weight > 0:
+                others = self._classify(self.model.encode(*inputs))
+                loss = (loss + self._loss(others, labels, num_items_in_batch)) / 2
+                apart = divergence(logits, others, self.config.problem_type)
+                loss = loss + self.config.rdrop_loss_weight * mean(apart.sum(), apart.numel(), num_items_in_batch)
         result = SequenceClassifierOutput(
             loss=loss,
             logits=logits,
             hidden_states=_hidden_states(self.config, encoded, output_hidden_states),
         )
         return result if _wants_dict(self.config, return_dict) else result.to_tuple()
+
+    def _classify(self, encoded: Encoded) -> Tensor:
+        return self.classifier(self.dropout(self._pool(encoded.packing, encoded.output)))  # [batch_size, num_labels]
+
+    def _loss(self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
+        assert self.config.problem_type is not None
+        return LOSSES[self.config.problem_type](logits, labels, num_items_in_batch, self.config.class_weights)
 
     def _pool(self, packing: Packing, output: RecurrentOutput) -> Tensor:
         """Make one vector of each sequence, 0 for one without a token: `[batch_size, directions * hidden_size]`."""
@@ -478,9 +489,8 @@ class RnnForTokenClassification(RnnPreTrainedModel):
         Raises:
             ValueError: Labels of another shape than the padded batch.
         """
-        encoded = self.model.encode(
-            input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices, h_0, c_0
-        )
+        inputs = (input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices, h_0, c_0)
+        encoded = self.model.encode(*inputs)
         packing = encoded.packing
         packed_logits = self._classify(encoded)
         loss = None
@@ -492,6 +502,11 @@ class RnnForTokenClassification(RnnPreTrainedModel):
                 )
             packed_labels = packing.pack(labels)
             loss = self._loss(packed_logits, packed_labels, packing, num_items_in_batch)
+            if self.training and self.config.rdrop_loss_weight > 0:
+                others = self._classify(self.model.encode(*inputs))
+                loss = (loss + self._loss(others, packed_labels, packing, num_items_in_batch)) / 2
+                apart = divergence(packed_logits, others, "single_label_classification")[packed_labels != -100]
+                loss = loss + self.config.rdrop_loss_weight * mean(apart.sum(), apart.numel(), num_items_in_batch)
             if self.training and self.language_model is not None and encoded.input_ids is not None:
                 loss = loss + self._language_model_loss(encoded, packed_labels, num_items_in_batch)
             if self.training and self.auxiliary_classifier is not None and auxiliary_tags is not None:

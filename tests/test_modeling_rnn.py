@@ -396,6 +396,41 @@ def test_tags_of_a_second_kind_count_in_training_only_and_are_read_off_the_first
     torch.testing.assert_close(model.eval()(**batch, auxiliary_tags=tags).loss, alone)
 
 
+@pytest.mark.parametrize(
+    ("model_class", "problem_type", "labels"),
+    [
+        (RnnForSequenceClassification, "single_label_classification", [2, 0]),
+        (RnnForSequenceClassification, "multi_label_classification", [[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]]),
+        (RnnForSequenceClassification, "regression", [[0.5, 1.0, -3.0], [1.0, 0.0, 2.0]]),
+        (RnnForTokenClassification, None, [[0, 2, -100], [1, -100, 2]]),
+    ],
+)
+@pytest.mark.parametrize("use_crf", [False, True])
+def test_two_readings_with_different_dropout_must_agree_in_training(model_class, problem_type, labels, use_crf):
+    model = make(model_class, num_labels=3, problem_type=problem_type, use_crf=use_crf, classifier_dropout=0.5)
+    nn.init.normal_(model.classifier.weight)
+    batch = {"input_ids": torch.tensor([[3, 4, 5], [6, 7, 8]]), "labels": torch.tensor(labels)}
+    torch.manual_seed(0)
+    one, other = model.train()(**batch), model(**batch)
+    model.config.rdrop_loss_weight = 0.7
+    torch.manual_seed(0)
+    loss = model(**batch).loss
+    if problem_type == "regression":
+        apart = (one.logits - other.logits) ** 2
+    else:
+        several = problem_type == "multi_label_classification"
+        predict = torch.distributions.Bernoulli if several else torch.distributions.Categorical
+        p, q = predict(logits=one.logits), predict(logits=other.logits)
+        apart = (torch.distributions.kl_divergence(p, q) + torch.distributions.kl_divergence(q, p)) / 2
+    if model_class is RnnForTokenClassification:
+        apart = apart[batch["labels"] != -100]
+    assert apart.mean() > 0.001
+    torch.testing.assert_close(loss, (one.loss + other.loss) / 2 + 0.7 * apart.mean())
+    without = model.eval()(**batch).loss
+    model.config.rdrop_loss_weight = 0.0
+    torch.testing.assert_close(model(**batch).loss, without)
+
+
 def test_without_a_mask_every_id_is_a_token():
     model = make(RnnModel, pad_token_id=0)
     ids = torch.tensor([[5, 0, 0], [0, 0, 7]])
