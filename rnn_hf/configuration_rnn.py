@@ -85,8 +85,8 @@ class RnnConfig(PreTrainedConfig):
         auxiliary_loss_weight (`float`):
             How much those tags count beside the labels.
         rdrop_loss_weight (`float`):
-            How much two readings of a batch, each with dropout of its own, must agree in training, beside the labels;
-            0 reads once, anything else takes twice the time.
+            How much two readings of a batch, each with dropout of its own, must agree in training, beside the labels
+            (R-Drop); 0 reads once, which takes about half the time.
         class_weights (`list[float]`, *optional*):
             How much each label counts in the loss, in the order of their ids; of several labels a text, how much
             one that is there counts against its absence.

@@ -75,4 +75,35 @@ def read_input(
     return packing.pack(tokens), packing
 
 
-__all__ = ["read_input"]
+def repeat_batch(tokens: Tensor, packing: Packing, times: int) -> tuple[Tensor, Packing]:
+    """Put a batch after itself, row after row, so that it is read several times at once.
+
+    Args:
+        tokens (`torch.Tensor` of shape `[num_tokens, ...]`): Packed ids or vectors.
+        packing ([`Packing`]): The layout.
+        times (`int`): How often the batch shall be there.
+
+    Returns:
+        Packed tokens `[times * num_tokens, ...]`, and their [`Packing`].
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.inputs_rnn import read_input, repeat_batch
+    >>> tokens, packing = read_input(torch.tensor([[5, 6, 7], [8, 9, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]]))
+    >>> tokens, packing = repeat_batch(tokens, packing, 2)
+    >>> packing.pad(tokens)
+    tensor([[5, 6, 7],
+            [8, 9, 0],
+            [5, 6, 7],
+            [8, 9, 0]])
+
+    ```
+    """
+    padded = packing.pad(tokens)
+    mask = packing.pad(torch.ones(packing.num_tokens, dtype=torch.bool, device=tokens.device))
+    packing = Packing.from_mask(mask.repeat(times, 1))
+    return packing.pack(padded.repeat(times, *[1] * (padded.dim() - 1))), packing
+
+
+__all__ = ["read_input", "repeat_batch"]

@@ -21,7 +21,7 @@ from transformers.utils import ModelOutput
 from .configuration_rnn import RnnConfig
 from .crf_rnn import ConditionalRandomField, tagging_scheme
 from .embeddings_rnn import RnnEmbeddings, SpellingEncoder, StaticEmbeddings, resized
-from .inputs_rnn import read_input
+from .inputs_rnn import read_input, repeat_batch
 from .language_model_rnn import LanguageModelHead
 from .losses_rnn import LOSSES, cross_entropy, divergence, infer_problem_type, mean
 from .packing_rnn import Packing
@@ -272,15 +272,22 @@ class RnnModel(RnnPreTrainedModel):
         unsorted_indices: Tensor | None = None,
         h_0: Tensor | None = None,
         c_0: Tensor | None = None,
+        num_readings: int = 1,
     ) -> Encoded:
-        """Encode a batch and leave it packed; the arguments are those of [`~RnnModel.forward`].
+        """Encode a batch and leave it packed; the other arguments are those of [`~RnnModel.forward`].
+
+        Args:
+            num_readings (`int`): How often to read the batch, each time with dropout of its own.
 
         Returns:
-            [`Encoded`]
+            [`Encoded`], with `num_readings * batch_size` rows: all of the batch, and all again.
         """
         tokens, packing = read_input(
             input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices
         )
+        if num_readings > 1:
+            tokens, packing = repeat_batch(tokens, packing, num_readings)
+            h_0, c_0 = (None if state is None else state.repeat(1, num_readings, 1) for state in (h_0, c_0))
         if tokens.is_floating_point():
             embeds = tokens
             if embeds.shape[-1] != self.config.input_size:
@@ -368,31 +375,29 @@ class RnnForSequenceClassification(RnnPreTrainedModel):
             `SequenceClassifierOutput` with `logits` of shape `[batch_size, num_labels]`.
         """
         inputs = (input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices, h_0, c_0)
-        encoded = self.model.encode(*inputs)
+        num_readings = _num_readings(self, labels)
+        encoded = self.model.encode(*inputs, num_readings)
         logits = self._classify(encoded)
+        num_rows = len(logits) // num_readings
         loss = None
         if labels is not None:
             if self.config.problem_type is None:
                 self.config.problem_type = infer_problem_type(logits.shape[-1], labels)
-            loss = self._loss(logits, labels, num_items_in_batch)
-            if self.training and self.config.rdrop_loss_weight > 0:
-                others = self._classify(self.model.encode(*inputs))
-                loss = (loss + self._loss(others, labels, num_items_in_batch)) / 2
-                apart = divergence(logits, others, self.config.problem_type)
-                loss = loss + self.config.rdrop_loss_weight * mean(apart.sum(), apart.numel(), num_items_in_batch)
+            labels = labels.repeat(num_readings, *[1] * (labels.dim() - 1))
+            num_items = None if num_items_in_batch is None else num_items_in_batch * num_readings
+            loss = LOSSES[self.config.problem_type](logits, labels, num_items, self.config.class_weights)
+            if num_readings > 1:
+                apart = divergence(logits, logits.roll(num_rows, 0), self.config.problem_type)
+                loss = loss + self.config.rdrop_loss_weight * mean(apart.sum(), apart.numel(), num_items)
         result = SequenceClassifierOutput(
             loss=loss,
-            logits=logits,
-            hidden_states=_hidden_states(self.config, encoded, output_hidden_states),
+            logits=logits[:num_rows],
+            hidden_states=_hidden_states(self.config, encoded, output_hidden_states, num_readings),
         )
         return result if _wants_dict(self.config, return_dict) else result.to_tuple()
 
     def _classify(self, encoded: Encoded) -> Tensor:
         return self.classifier(self.dropout(self._pool(encoded.packing, encoded.output)))  # [batch_size, num_labels]
-
-    def _loss(self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
-        assert self.config.problem_type is not None
-        return LOSSES[self.config.problem_type](logits, labels, num_items_in_batch, self.config.class_weights)
 
     def _pool(self, packing: Packing, output: RecurrentOutput) -> Tensor:
         """Make one vector of each sequence, 0 for one without a token: `[batch_size, directions * hidden_size]`."""
@@ -490,33 +495,39 @@ class RnnForTokenClassification(RnnPreTrainedModel):
             ValueError: Labels of another shape than the padded batch.
         """
         inputs = (input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices, h_0, c_0)
-        encoded = self.model.encode(*inputs)
+        num_readings = _num_readings(self, labels)
+        encoded = self.model.encode(*inputs, num_readings)
         packing = encoded.packing
+        num_rows = packing.batch_size // num_readings
         packed_logits = self._classify(encoded)
         loss = None
         if labels is not None:
-            if labels.shape != (packing.batch_size, packing.sequence_length):
+            if labels.shape != (num_rows, packing.sequence_length):
                 raise ValueError(
                     f"labels must have the shape [batch_size, sequence_length] = "
-                    f"{[packing.batch_size, packing.sequence_length]}, got {list(labels.shape)}."
+                    f"{[num_rows, packing.sequence_length]}, got {list(labels.shape)}."
                 )
+            labels = labels.repeat(num_readings, 1)
             packed_labels = packing.pack(labels)
-            loss = self._loss(packed_logits, packed_labels, packing, num_items_in_batch)
-            if self.training and self.config.rdrop_loss_weight > 0:
-                others = self._classify(self.model.encode(*inputs))
-                loss = (loss + self._loss(others, packed_labels, packing, num_items_in_batch)) / 2
-                apart = divergence(packed_logits, others, "single_label_classification")[packed_labels != -100]
-                loss = loss + self.config.rdrop_loss_weight * mean(apart.sum(), apart.numel(), num_items_in_batch)
+            num_items = None if num_items_in_batch is None else num_items_in_batch * num_readings
+            loss = self._loss(packed_logits, packed_labels, packing, num_items)
+            if num_readings > 1:
+                padded = packing.pad(packed_logits)
+                apart = divergence(padded, padded.roll(num_rows, 0), "single_label_classification")[labels != -100]
+                loss = loss + self.config.rdrop_loss_weight * mean(apart.sum(), apart.numel(), num_items)
             if self.training and self.language_model is not None and encoded.input_ids is not None:
-                loss = loss + self._language_model_loss(encoded, packed_labels, num_items_in_batch)
+                loss = loss + self._language_model_loss(encoded, packed_labels, num_items)
             if self.training and self.auxiliary_classifier is not None and auxiliary_tags is not None:
-                loss = loss + self._auxiliary_loss(encoded, packing.pack(auxiliary_tags), num_items_in_batch)
+                tags = packing.pack(auxiliary_tags.repeat(num_readings, 1))
+                loss = loss + self._auxiliary_loss(encoded, tags, num_items)
         if self.crf is None or self.training:
             logits = packing.pad(packed_logits)
         else:
             logits = self._over_words(encoded, packed_logits, self.crf.max_marginals)
         result = TokenClassifierOutput(
-            loss=loss, logits=logits, hidden_states=_hidden_states(self.config, encoded, output_hidden_states)
+            loss=loss,
+            logits=logits[:num_rows],
+            hidden_states=_hidden_states(self.config, encoded, output_hidden_states, num_readings),
         )
         return result if _wants_dict(self.config, return_dict) else result.to_tuple()
 
@@ -612,10 +623,18 @@ class RnnForTokenClassification(RnnPreTrainedModel):
         return scores
 
 
-def _hidden_states(config: RnnConfig, encoded: Encoded, wanted: bool | None) -> tuple[Tensor, ...] | None:
+def _num_readings(model: RnnPreTrainedModel, labels: Tensor | None) -> int:
+    """Say how often to read a batch: twice where two readings must agree (https://arxiv.org/abs/2106.14448)."""
+    return 2 if model.training and labels is not None and model.config.rdrop_loss_weight > 0 else 1
+
+
+def _hidden_states(
+    config: RnnConfig, encoded: Encoded, wanted: bool | None, num_readings: int = 1
+) -> tuple[Tensor, ...] | None:
     if not (config.output_hidden_states if wanted is None else wanted):
         return None
-    return tuple(encoded.packing.pad(states) for states in (encoded.embeds, *encoded.output.states))
+    packing, num_rows = encoded.packing, encoded.packing.batch_size // num_readings
+    return tuple(packing.pad(states)[:num_rows] for states in (encoded.embeds, *encoded.output.states))
 
 
 def _wants_dict(config: RnnConfig, return_dict: bool | None) -> bool:

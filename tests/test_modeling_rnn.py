@@ -409,26 +409,44 @@ def test_tags_of_a_second_kind_count_in_training_only_and_are_read_off_the_first
 def test_two_readings_with_different_dropout_must_agree_in_training(model_class, problem_type, labels, use_crf):
     model = make(model_class, num_labels=3, problem_type=problem_type, use_crf=use_crf, classifier_dropout=0.5)
     nn.init.normal_(model.classifier.weight)
-    batch = {"input_ids": torch.tensor([[3, 4, 5], [6, 7, 8]]), "labels": torch.tensor(labels)}
+    ids, labels = torch.tensor([[3, 4, 5], [6, 7, 0]]), torch.tensor(labels)
+    batch = {"input_ids": ids, "attention_mask": ids != 0, "labels": labels, "h_0": torch.randn(2, 2, 4)}
+    twice = {name: torch.cat([part, part], dim=int(name == "h_0")) for name, part in batch.items()}
     torch.manual_seed(0)
-    one, other = model.train()(**batch), model(**batch)
+    expected = model.train()(**twice)
     model.config.rdrop_loss_weight = 0.7
     torch.manual_seed(0)
-    loss = model(**batch).loss
+    output = model(**batch, output_hidden_states=True)
+
+    one, other = expected.logits.chunk(2)
     if problem_type == "regression":
-        apart = (one.logits - other.logits) ** 2
+        apart = (one - other) ** 2
     else:
         several = problem_type == "multi_label_classification"
         predict = torch.distributions.Bernoulli if several else torch.distributions.Categorical
-        p, q = predict(logits=one.logits), predict(logits=other.logits)
+        p, q = predict(logits=one), predict(logits=other)
         apart = (torch.distributions.kl_divergence(p, q) + torch.distributions.kl_divergence(q, p)) / 2
     if model_class is RnnForTokenClassification:
-        apart = apart[batch["labels"] != -100]
+        apart = apart[labels != -100]
     assert apart.mean() > 0.001
-    torch.testing.assert_close(loss, (one.loss + other.loss) / 2 + 0.7 * apart.mean())
-    without = model.eval()(**batch).loss
-    model.config.rdrop_loss_weight = 0.0
-    torch.testing.assert_close(model(**batch).loss, without)
+    torch.testing.assert_close(output.loss, expected.loss + 0.7 * apart.mean())
+    assert torch.equal(output.logits, one)
+    assert all(len(states) == 2 for states in output.hidden_states)
+
+
+@pytest.mark.parametrize("model_class", [RnnForSequenceClassification, RnnForTokenClassification])
+def test_two_readings_without_dropout_agree(model_class):
+    options = {} if model_class is RnnForSequenceClassification else {"lm_loss_weight": 0.5, "num_auxiliary_tags": 4}
+    model = make(model_class, num_labels=3, problem_type="single_label_classification", **options).train()
+    ids = torch.tensor([[3, 4, 5], [6, 7, 8]])
+    batch = {"input_ids": ids, "labels": ids[:, 0] % 2 if not options else ids % 3, "num_items_in_batch": 9}
+    if options:
+        batch["auxiliary_tags"] = ids % 4
+    once = model(**batch)
+    model.config.rdrop_loss_weight = 0.7
+    twice = model(**batch)
+    torch.testing.assert_close(twice.loss, once.loss)
+    torch.testing.assert_close(twice.logits, once.logits)
 
 
 def test_without_a_mask_every_id_is_a_token():
