@@ -120,22 +120,23 @@ def _lines(path: Path) -> Iterator[str]:
 def vocabulary_words(vectors: StaticVectors, lowercase: bool = False) -> Iterator[str]:
     """Yield words for a vocabulary, so that vectors serve words that training data lacks.
 
-    Vectors without capitals serve capitalised words too, unless a tokenizer lowercases all text.
+    Vectors without capitals serve capitalised words and words in capitals too, unless a tokenizer lowercases all text.
 
     Example:
     ```python
     >>> import numpy as np
     >>> from rnn_hf.vectors import StaticVectors, vocabulary_words
     >>> list(vocabulary_words(StaticVectors(["the", "of"], np.zeros((2, 3)), "")))
-    ['the', 'The', 'of', 'Of']
+    ['the', 'The', 'THE', 'of', 'Of', 'OF']
 
     ```
     """
     uncased = vectors.is_uncased()
     for word in vectors.words:
-        yield word.lower() if lowercase else word
-        if uncased and not lowercase and word.capitalize() != word:
-            yield word.capitalize()
+        if uncased and not lowercase:
+            yield from dict.fromkeys([word, word.capitalize(), word.upper()])
+        else:
+            yield word.lower() if lowercase else word
 
 
 def match_vectors(vectors: StaticVectors, spellings: list[Spelling]) -> torch.Tensor:

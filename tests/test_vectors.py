@@ -104,8 +104,8 @@ class TestMatching:
 
 
 class TestVocabulary:
-    def test_gains_capitalised_forms_of_words_without_capitals(self):
-        assert list(vocabulary_words(vectors_of("the", "3rd"))) == ["the", "The", "3rd"]
+    def test_gains_forms_with_capitals_of_words_without(self):
+        assert list(vocabulary_words(vectors_of("the", "a", "3rd"))) == ["the", "The", "THE", "a", "A", "3rd", "3RD"]
 
     def test_keeps_the_forms_of_words_with_capitals(self):
         assert list(vocabulary_words(vectors_of("the", "Apple"))) == ["the", "Apple"]
