@@ -14,7 +14,7 @@ from .prediction import RnnModelWithHead, load_config
 from .spelling import collect_characters, set_vocabulary, spell_vocabulary
 from .tokenization import train_tokenizer
 from .training_args import TokenizerArguments
-from .vectors import StaticVectors, load_vectors, set_vectors, vocabulary_words
+from .vectors import StaticVectors, load_vectors, pretrain_spelling, set_vectors, vocabulary_words
 
 logger = logging.get_logger(__name__)
 
@@ -60,8 +60,11 @@ def build(
         ValueError: Arguments that contradict a checkpoint or each other; vectors that cannot be read.
     """
     if arguments.model_name_or_path is not None:
-        if arguments.vectors is not None:
-            raise ValueError("--vectors is for new models: the checkpoint of --model_name_or_path has its own.")
+        if arguments.vectors is not None or arguments.mimick_epochs > 0:
+            raise ValueError(
+                "--vectors is for new models, and so is --mimick_epochs: the checkpoint of --model_name_or_path has "
+                "vectors of its own."
+            )
         tokenizer = _load_tokenizer(arguments.model_name_or_path)
         model = _pretrained_model(arguments.model_name_or_path, corpus, config_arguments)
         set_vocabulary(model, tokenizer)
@@ -89,6 +92,9 @@ def build(
     if vectors is not None:
         share = set_vectors(model, vectors, spell_vocabulary(tokenizer))
         logger.warning(f"{vectors.source}: {len(vectors.words):,} vectors; {share:.0%} of the corpus's words have one.")
+    if arguments.mimick_epochs > 0 and not trained_already:
+        predicted = pretrain_spelling(model, arguments.mimick_epochs)
+        logger.warning(f"By their spelling alone, {predicted:.0%} of the vectors' variance is predicted.")
     return tokenizer, model
 
 

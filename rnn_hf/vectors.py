@@ -9,9 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from tqdm.auto import tqdm
 
 from .modeling_rnn import RnnPreTrainedModel
 from .spelling import Spelling
+
+_BATCH_SIZE = 512  # entries that learn their vectors by spelling at once
 
 
 @dataclass
@@ -196,4 +200,55 @@ def set_vectors(model: RnnPreTrainedModel, vectors: StaticVectors, spellings: li
     return sum(place > 0 for place in words) / max(len(words), 1)
 
 
-__all__ = ["StaticVectors", "load_vectors", "match_vectors", "set_vectors", "vocabulary_words"]
+def pretrain_spelling(model: RnnPreTrainedModel, num_epochs: int, learning_rate: float = 3e-3) -> float:
+    """Let a model's network over spellings learn to predict its vectors from outside (MIMICK).
+
+    Words without such a vector then look to the model like words of similar spelling that have one
+    (https://arxiv.org/abs/1707.06961). What turns the network's output into vectors is thrown away.
+
+    Args:
+        model ([`RnnPreTrainedModel`]): A model that reads spellings and has vectors, as [`set_vectors`] leaves it.
+        num_epochs (`int`): Passes over all entries that have a vector.
+        learning_rate (`float`): Peak learning rate of AdamW.
+
+    Returns:
+        `float`: the share of the vectors' variance that was predicted, averaged over the last pass.
+
+    Raises:
+        ValueError: The model reads no spellings, or has no vectors from outside.
+    """
+    embeddings: Any = model.base_model.embeddings
+    spelling, static = embeddings.spelling, embeddings.static_embeddings
+    if spelling is None or static is None:
+        raise ValueError("--mimick_epochs is for models that read spellings and have --vectors to learn them from.")
+    entries = (static.places > 0).nonzero().flatten()
+    vectors = nn.functional.normalize(static.vectors.weight.detach(), dim=1)[static.places[entries]]
+    vectors = (vectors - vectors.mean(dim=0)) / vectors.std()
+    head = nn.Linear(len(spelling.convolutions) * model.config.char_num_filters, vectors.shape[1]).to(vectors.device)
+    optimizer = torch.optim.AdamW([*spelling.parameters(), *head.parameters()], lr=learning_rate)
+    num_steps = num_epochs * -(-len(entries) // _BATCH_SIZE)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=num_steps)
+    error = 0.0
+    with tqdm(total=num_steps, desc="Spelling the vectors") as progress:
+        for _ in range(num_epochs):
+            error = 0.0
+            for batch in torch.randperm(len(entries)).split(_BATCH_SIZE):
+                predicted = head(nn.functional.dropout(spelling(entries[batch]), 0.2))
+                loss = nn.functional.mse_loss(predicted, vectors[batch])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                scheduler.step()
+                error += loss.item() * len(batch) / len(entries)
+                progress.update()
+    return 1 - error
+
+
+__all__ = [
+    "StaticVectors",
+    "load_vectors",
+    "match_vectors",
+    "pretrain_spelling",
+    "set_vectors",
+    "vocabulary_words",
+]

@@ -286,6 +286,16 @@ class TestModelOptions:
         assert found[1].tolist() == [5, 6]  # it never occurs
         assert (found[0].tolist() == [1, 2]) == (rate == 0)
 
+    def test_spellings_may_learn_the_vectors_first(self, tagged, tmp_path):
+        vectors = tmp_path / "vectors.txt"
+        vectors.write_text("".join(f"{word} {place % 3} {place % 2}\n" for place, word in enumerate("をにがとは")))
+        options = ["--vectors", str(vectors), "--max_steps", "1", "--learning_rate", "0", "--weight_decay", "0"]
+        train_tagger(tagged, tmp_path / "plain", *TINY, *options)
+        train_tagger(tagged, tmp_path / "mimick", *TINY, *options, "--mimick_epochs", "2")
+        plain, mimick = weights(tmp_path / "plain"), weights(tmp_path / "mimick")
+        learned = "model.embeddings.spelling.char_embeddings.weight"
+        assert not torch.equal(plain[learned], mimick[learned])
+
     def test_vectors_are_for_new_models(self, trained, tagged, tmp_path):
         with pytest.raises(ValueError, match="--vectors is for new models"):
             train_tagger(tagged, tmp_path, "--model_name_or_path", str(trained[1]), "--vectors", "glove.txt")

@@ -8,8 +8,8 @@ import torch
 from strategies import little_config
 
 from rnn_hf import RnnModel, train_tokenizer
-from rnn_hf.spelling import Spelling, spell_vocabulary
-from rnn_hf.vectors import StaticVectors, load_vectors, match_vectors, set_vectors, vocabulary_words
+from rnn_hf.spelling import Spelling, set_vocabulary, spell_vocabulary
+from rnn_hf.vectors import StaticVectors, load_vectors, match_vectors, pretrain_spelling, set_vectors, vocabulary_words
 
 LINES = "the 0.5 1 -2\nof 3 4 5e-1\nJapan 1 1 1\n"
 MATRIX = [[0.5, 1, -2], [3, 4, 0.5], [1, 1, 1]]
@@ -148,3 +148,41 @@ def test_vectors_reach_the_entries_of_a_model():
     ids = torch.tensor(tokenizer.convert_tokens_to_ids(["Cat", "cow", "cat", "Dog"]))
     found = model.embeddings(ids)[:, 5:]
     assert found.tolist() == [[1, 2], [0, 0], [1, 2], [3, 4]]
+
+
+STEMS = ("walk", "talk", "jump", "play", "lift", "cook", "wash")
+
+
+class TestPretrainingOfSpelling:
+    def model(self, characters="adefhijklmnoprstuwy"):
+        """Make a model whose words have vectors that tell their endings."""
+        torch.manual_seed(0)
+        words = [stem + ending for stem in STEMS for ending in ("ed", "s")]
+        vectors = StaticVectors(
+            words, np.array([[1.0, 0.0] if word.endswith("s") else [0.0, 1.0] for word in words]), ""
+        )
+        tokenizer = train_tokenizer([["a"]], "word", min_frequency=1, is_split_into_words=True, additional_words=words)
+        config = little_config(
+            vocab_size=len(tokenizer), num_word_embeddings=4, static_embedding_size=2, static_vocab_size=len(words),
+            unk_token_id=1, characters=characters, char_num_filters=8,
+        )  # fmt: skip
+        model = RnnModel(config)
+        set_vocabulary(model, tokenizer)
+        set_vectors(model, vectors, spell_vocabulary(tokenizer))
+        return model
+
+    def test_spellings_come_to_predict_the_vectors(self):
+        model = self.model()
+        assert pretrain_spelling(model, num_epochs=1, learning_rate=0.0) < 0.1
+        assert pretrain_spelling(model, num_epochs=150) > 0.6
+
+    def test_only_spellings_change(self):
+        model = self.model()
+        before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+        pretrain_spelling(model, num_epochs=2)
+        changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+        assert changed == {name for name in before if "spelling" in name}
+
+    def test_needs_spellings(self):
+        with pytest.raises(ValueError, match="--mimick_epochs is for models that read spellings and have --vectors"):
+            pretrain_spelling(self.model(characters=None), num_epochs=1)
