@@ -351,10 +351,15 @@ def _training(
         rows["Batch size"] += f", at most {args['max_tokens_per_batch']:,} tokens"
     if args.get("bf16") or args.get("fp16"):
         rows["Precision"] = "mixed, bfloat16" if args.get("bf16") else "mixed, float16"
-    if config.lm_loss_weight:
-        rows["Training loss"] = (
-            f"with that of a language model, weight {config.lm_loss_weight:g}; validation and test without"
-        )
+    beside = {
+        "a language model": config.lm_loss_weight,
+        f"{config.num_auxiliary_tags} tags of a second kind": config.num_auxiliary_tags
+        and config.auxiliary_loss_weight,
+        "R-Drop": config.rdrop_loss_weight,
+    }
+    if any(beside.values()):
+        parts = [f"{name} (weight {weight:g})" for name, weight in beside.items() if weight]
+        rows["Training loss"] = f"with that of {', '.join(parts)}; validation and test without"
     if run:
         threads = f"{run['num_threads']} thread{'s' if run['num_threads'] > 1 else ''}"
         processes = f", {run['num_processes']} processes" if run["num_processes"] > 1 else ""

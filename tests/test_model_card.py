@@ -215,6 +215,12 @@ class TestOtherRuns:
         assert "| exact match |" in section(folder, "Results")
         assert not (folder / "confusion_matrix.png").exists()
 
+    def test_a_loss_of_several_parts(self, folder):
+        config = read(folder, "config.json") | {"rdrop_loss_weight": 1.5}
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        write_model_card(folder)
+        assert "| Training loss | with that of R-Drop (weight 1.5); validation and test without |" in text_of(folder)
+
     def test_exported_graphs_with_their_size_speed_and_scores(self, folder):
         assert "## ONNX" not in text_of(folder)
         export(str(folder), folder, int8=True)
