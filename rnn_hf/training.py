@@ -159,11 +159,13 @@ def evaluate_checkpoint(
     problem_type = model.config.problem_type if task == "text-classification" else None
     label_names = model.config.label_names
     corpus = load_corpus(data_arguments, task, problem_type, label_names, needed=(split,))
+    if task == "text-classification":
+        model.config.problem_type = corpus.problem_type  # which a model of one's own Trainer may not say
     encoded = corpus.encode(tokenizer, data_arguments.max_seq_length)
     prefix = "eval" if split == "validation" else split
     title = f"{model_name_or_path} on {split}"
     if onnx_file_name is not None:
-        compute_metrics = compute_metrics_for(task, str(problem_type), label_names)
+        compute_metrics = compute_metrics_for(task, corpus.problem_type, label_names)
         found = compute_metrics(_predict_with_labels(model, tokenizer, encoded[split], batch_size))
         metrics = {f"{prefix}_{name}": value for name, value in found.items()}
         metrics[f"{prefix}_samples"] = corpus.num_rows[split]

@@ -476,6 +476,19 @@ class TestInterruption:
         assert json.loads((tmp_path / "trainer_state.json").read_text())["epoch"] == 3
 
 
+class TestEvaluation:
+    def test_finds_out_what_the_labels_are_where_the_model_does_not_say(self, labelled, tmp_path):
+        train_classifier(labelled, tmp_path / "model")
+        path = tmp_path / "model" / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        assert config.pop("problem_type") == "single_label_classification"
+        path.write_text(json.dumps(config), encoding="utf-8")
+        data = DataArguments(test_file=labelled)
+        metrics = evaluate_checkpoint(str(tmp_path / "model"), data, output_dir=str(tmp_path / "evaluation"))
+        assert metrics["test_samples"] == 40
+        assert 0 <= metrics["test_accuracy"] <= 1
+
+
 class TestStreaming:
     def test_trains_and_evaluates(self, tagged, tmp_path):
         metrics = train_tagger(tagged, tmp_path, *TINY, "--streaming", "--num_train_epochs", "2")
