@@ -86,7 +86,7 @@ class RnnConfig(PreTrainedConfig):
             How much those tags count beside the labels.
         rdrop_loss_weight (`float`):
             How much two readings of a batch, each with dropout of its own, must agree in training, beside the labels
-            (R-Drop); 0 reads once, which takes about half the time.
+            (R-Drop, https://arxiv.org/abs/2106.14448); 0 reads once.
         class_weights (`list[float]`, *optional*):
             How much each label counts in the loss, in the order of their ids; of several labels a text, how much
             one that is there counts against its absence.
