@@ -15,16 +15,16 @@ from .configuration_rnn import RnnConfig
 # Codes of characters: those of `config.characters` come after these.
 PADDING, UNKNOWN, BEGINNING, CONTINUATION, END = range(5)
 
-# Entries whose spellings are read at once when all are.
+# Most spellings that are read at once in evaluation.
 _CHUNK = 4096
 
 
 class RnnEmbeddings(nn.Module):
     """Turn token ids into vectors, joined of up to three parts.
 
-    In training, spellings are read for the distinct ids of a batch. In evaluation, without gradients, those of all
-    entries are read once and looked up from then on; they are read anew after a change of the weights (in place or by
-    loading, but not through `.data`).
+    In training, spellings are read for the distinct ids of a batch. In evaluation, without gradients, each entry's is
+    read when it first occurs and looked up from then on; all are read anew after a change of the weights (in place or
+    by loading, but not through `.data`).
 
     Args:
         config ([`RnnConfig`]): The architecture. With `characters`, spellings are read.
@@ -49,7 +49,7 @@ class RnnEmbeddings(nn.Module):
         self.word_embeddings = nn.Embedding(config.num_word_embeddings or config.vocab_size, config.embedding_size)
         self.static_embeddings = StaticEmbeddings(config) if config.static_embedding_size > 0 else None
         self.spelling = SpellingEncoder(config) if config.characters is not None else None
-        self._folded: tuple[Any, Tensor] | None = None
+        self._folded: tuple[Any, Tensor, Tensor] | None = None
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Look up, or compute, vectors.
@@ -68,22 +68,29 @@ class RnnEmbeddings(nn.Module):
                 distinct, places = input_ids.unique(return_inverse=True)
                 parts.append(nn.functional.embedding(places, self.spelling(distinct)))
             else:
-                parts.append(nn.functional.embedding(input_ids, self.folded_spelling()))
+                parts.append(self.folded_spelling(input_ids))
         return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
 
-    def folded_spelling(self) -> Tensor:
-        """Return what is read off the spellings of all entries: `[vocab_size, spelling_size]`."""
+    def folded_spelling(self, input_ids: Tensor) -> Tensor:
+        """Look up what is read off the spellings of entries, `[num_tokens, spelling_size]`; read those that are new."""
         assert self.spelling is not None
         weights = [*self.spelling.parameters(), *self.spelling.buffers()]
         state = [
             (weight.data_ptr(), weight.dtype, 0 if weight.is_inference() else weight._version) for weight in weights
         ]
-        if self._folded is None or self._folded[0] != state:
-            device = weights[0].device
-            with torch.no_grad(), torch.autocast(device.type, enabled=False):
-                ids = torch.arange(self.num_entries, device=device)
-                self._folded = state, torch.cat([self.spelling(chunk) for chunk in ids.split(_CHUNK)])
-        return self._folded[1]
+        # Tensors made in inference mode could not be written to outside of it.
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(input_ids.device.type, enabled=False):
+            if self._folded is None or self._folded[0] != state:
+                # Rows take up memory once they are written to.
+                table = weights[0].new_empty(self.num_entries, self.spelling.size)
+                self._folded = state, table, torch.zeros(self.num_entries, dtype=torch.bool, device=table.device)
+            _, table, is_read = self._folded
+            if not is_read[input_ids].all():
+                new = input_ids[~is_read[input_ids]].unique()
+                for chunk in new.split(_CHUNK):
+                    table[chunk] = self.spelling(chunk)
+                is_read[new] = True
+        return nn.functional.embedding(input_ids, table)
 
     def resize(self, num_entries: int) -> None:
         """Let the tables beside the own vectors have a row for each entry again; new rows are empty."""
@@ -144,6 +151,7 @@ class SpellingEncoder(nn.Module):
 
     def __init__(self, config: RnnConfig):
         super().__init__()
+        self.size = len(config.char_kernel_sizes) * config.char_num_filters
         num_codes = END + 1 + len(config.characters or "")
         self.register_buffer("spellings", torch.zeros(config.vocab_size, config.max_spelling_length, dtype=torch.int32))
         self.char_embeddings = nn.Embedding(num_codes, config.char_embedding_size)

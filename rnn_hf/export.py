@@ -203,7 +203,7 @@ def _balance(model: RnnModelWithHead) -> np.ndarray:
     if embeddings.static_embeddings is not None:
         tables.append(embeddings.static_embeddings.vectors.weight)
     if embeddings.spelling is not None:
-        tables.append(embeddings.folded_spelling())
+        tables.append(_all_spellings(embeddings))
     largest = np.concatenate([np.abs(_array(table)).max(axis=0) for table in tables])
     weights = [_array(getattr(rnn, name)) for name, _ in rnn.named_parameters() if name.startswith("weight_ih_l0")]
     of_weights = np.abs(np.concatenate(weights)).max(axis=0)
@@ -232,11 +232,17 @@ def _embed(graph: Graph, embeddings: RnnEmbeddings, tokens: _Tokens, balance: np
         vectors = _with_zeros(_array(static.vectors.weight) / static_balance)
         parts.append(graph.lookup(vectors, graph("Gather", places, tokens.ids)))
     if spelling is not None and embeddings.num_entries <= _MOST_FOLDED_ENTRIES:
-        folded = _with_zeros(_array(embeddings.folded_spelling()) / spelling_balance)
+        folded = _with_zeros(_array(_all_spellings(embeddings)) / spelling_balance)
         parts.append(graph.lookup(folded, tokens.ids))
     elif spelling is not None:
         parts.append(_read_spellings(graph, spelling, tokens.ids, spelling_balance))
     return graph("Concat", *parts, axis=-1) if len(parts) > 1 else parts[0]
+
+
+def _all_spellings(embeddings: RnnEmbeddings) -> torch.Tensor:
+    return embeddings.folded_spelling(
+        torch.arange(embeddings.num_entries, device=embeddings.word_embeddings.weight.device)
+    )
 
 
 def _read_spellings(graph: Graph, spelling: SpellingEncoder, ids: str, balance: np.ndarray) -> str:

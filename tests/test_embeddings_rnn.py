@@ -122,12 +122,26 @@ def test_folded_spellings_follow_every_change_of_the_weights():
             assert torch.equal(embeddings(ids), fresh(ids))
 
 
-def test_spellings_are_folded_once():
-    embeddings = make(**WITH_SPELLING).eval()
+def test_spellings_are_read_once_each_in_evaluation():
+    embeddings, read = make(**WITH_SPELLING).eval(), []
+    embeddings.spelling.register_forward_hook(lambda _, ids, __: read.extend(ids[0].tolist()))
     with torch.no_grad():
+        for ids in ([5, 1, 5], [1, 5], [1, 7, 7, 2], []):
+            embeddings(torch.tensor(ids, dtype=torch.long))
+    assert read == [1, 5, 2, 7]
+    embeddings.train()
+    with torch.no_grad():
+        embeddings.eval()(torch.tensor([1]))
+    assert read == [1, 5, 2, 7, 1]
+
+
+def test_entries_first_read_in_inference_mode_are_joined_by_others_outside():
+    embeddings = make(**WITH_SPELLING).eval()
+    expected = embeddings(torch.tensor([1, 7]))
+    with torch.inference_mode():
         embeddings(torch.tensor([1]))
-        assert embeddings.folded_spelling() is embeddings.folded_spelling()
-    assert embeddings.train()._folded is None
+    with torch.no_grad():
+        torch.testing.assert_close(embeddings(torch.tensor([1, 7])), expected)
 
 
 def test_word_dropout_drops_whole_own_vectors_in_training_only():
