@@ -152,12 +152,12 @@ class RnnConfig(PreTrainedConfig):
     max_spelling_length: int = 18
     char_embedding_size: int = 32
     char_kernel_sizes: list[int] | tuple[int, ...] = (3, 5)
-    char_num_filters: int = 64
+    char_num_filters: int = 128
     hidden_size: int = 256
     num_hidden_layers: int = 1
     cell_type: Literal["lstm", "gru", "rnn_tanh", "rnn_relu"] = "lstm"
     bidirectional: bool = True
-    word_dropout: float | int = 0.2
+    word_dropout: float | int = 0.3
     embedding_dropout: float | int = 0.5
     hidden_dropout: float | int = 0.5
     weight_dropout: float | int = 0.0
