@@ -26,9 +26,6 @@ _COMMON_KEYWORDS = frozenset(
     }
 )
 
-# The codes of characters, and a few more, are numbers of 16 bits.
-_MOST_CHARACTERS = 32_000
-
 
 @strict
 class RnnConfig(PreTrainedConfig):
@@ -245,8 +242,6 @@ class RnnConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
         if self.num_word_embeddings is not None and not 1 <= self.num_word_embeddings <= self.vocab_size:
             raise ValueError(f"num_word_embeddings={self.num_word_embeddings} is not within 1 and {self.vocab_size}.")
-        if self.characters is not None and len(self.characters) > _MOST_CHARACTERS:
-            raise ValueError(f"characters must be at most {_MOST_CHARACTERS:,}, got {len(self.characters):,}.")
         if not self.char_kernel_sizes or min(self.char_kernel_sizes) < 1:
             raise ValueError(f"char_kernel_sizes must hold sizes of at least 1, got {list(self.char_kernel_sizes)}.")
 

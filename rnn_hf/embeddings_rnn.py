@@ -153,7 +153,7 @@ class SpellingEncoder(nn.Module):
         super().__init__()
         self.size = len(config.char_kernel_sizes) * config.char_num_filters
         num_codes = END + 1 + len(config.characters or "")
-        self.register_buffer("spellings", torch.zeros(config.vocab_size, config.max_spelling_length, dtype=torch.int16))
+        self.register_buffer("spellings", torch.zeros(config.vocab_size, config.max_spelling_length, dtype=torch.int32))
         self.char_embeddings = nn.Embedding(num_codes, config.char_embedding_size)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(config.char_embedding_size, config.char_num_filters, size) for size in config.char_kernel_sizes

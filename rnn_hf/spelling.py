@@ -102,7 +102,7 @@ def set_vocabulary(model: RnnPreTrainedModel, tokenizer: PreTrainedTokenizerBase
     >>> model = RnnModel(config)
     >>> set_vocabulary(model, tokenizer)
     >>> model.embeddings.spelling.spellings[tokenizer.convert_tokens_to_ids("cab")]
-    tensor([2, 7, 5, 6, 4, 0], dtype=torch.int16)
+    tensor([2, 7, 5, 6, 4, 0], dtype=torch.int32)
 
     ```
     """
@@ -114,7 +114,7 @@ def set_vocabulary(model: RnnPreTrainedModel, tokenizer: PreTrainedTokenizerBase
     if "spellings" in wanted:
         length = model.config.max_spelling_length
         codes = {character: code for code, character in enumerate(model.config.characters or "", start=END + 1)}
-        rows = torch.zeros(len(spellings), length, dtype=torch.int16)
+        rows = torch.zeros(len(spellings), length, dtype=torch.int32)
         for row, spelling in zip(rows, spellings, strict=True):
             if spelling.text:
                 coded = _codes(spelling, codes, length)

@@ -161,12 +161,6 @@ def test_sizes_are_at_least_1(field, value):
         RnnConfig(**{field: value})
 
 
-def test_characters_are_at_most_32000():
-    RnnConfig(characters="a" * 32_000)
-    with pytest.raises(StrictDataclassClassValidationError, match="characters must be at most 32,000, got 32,001"):
-        RnnConfig(characters="a" * 32_001)
-
-
 @pytest.mark.parametrize("value", [-0.1, 1, 1.0, 1.5, float("nan"), float("inf")])
 @pytest.mark.parametrize("field", ["embedding_dropout", "hidden_dropout", "classifier_dropout"])
 def test_dropouts_are_probabilities_below_1(field, value):
