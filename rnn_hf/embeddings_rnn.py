@@ -95,6 +95,7 @@ class RnnEmbeddings(nn.Module):
     def resize(self, num_entries: int) -> None:
         """Let the tables beside the own vectors have a row for each entry again; new rows are empty."""
         self.num_entries = num_entries
+        self._folded = None
         if self.static_embeddings is not None:
             self.static_embeddings.places = resized(self.static_embeddings.places, num_entries, 0)
         if self.spelling is not None:
