@@ -15,8 +15,8 @@ TRAVELLING = [path for path in MODULES if path.stem.endswith("_rnn")]
 CORE_REQUIREMENTS = {"torch", "transformers", "tokenizers", "huggingface_hub", "safetensors"}
 # From what everything builds on, to what builds on everything.
 LAYERS = [
-    {"configuration_rnn", "download", "losses_rnn", "packing_rnn", "pictures"},
-    {"crf_rnn", "embeddings_rnn", "inputs_rnn", "language_model_rnn", "padded_rnn", "stepwise_rnn"},
+    {"configuration_rnn", "display", "download", "losses_rnn", "packing_rnn", "pictures", "secrets"},
+    {"command_line", "crf_rnn", "embeddings_rnn", "inputs_rnn", "language_model_rnn", "padded_rnn", "stepwise_rnn"},
     {"recurrence_rnn"},
     {"modeling_rnn", "tokenization"},
     {"data_collator", "data_files", "spelling"},
