@@ -1,5 +1,6 @@
 """What every command shares: one line for each mistake, exit codes, and tracebacks on demand."""
 
+import contextlib
 import functools
 import os
 import sys
@@ -132,8 +133,8 @@ def describe(error: BaseException) -> str:
     if isinstance(error, ValueError | ImportError | OSError) and text:
         return text
     return (
-        f"{type(error).__name__}: {text or 'without a message'}. This looks like a fault of rnn_hf: --debug shows where "
-        "it arose."
+        f"{type(error).__name__}: {text or 'without a message'}. This looks like a fault of rnn_hf: --debug shows "
+        "where it arose."
     )
 
 
@@ -163,10 +164,8 @@ def _interruption(error: KeyboardInterrupt) -> tuple[str, BaseException, int]:
 
 def _close_output() -> None:
     """Let nothing be written to a closed pipe when Python exits."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        pass
 
 
 __all__ = ["CommandParser", "HelpFormatter", "command", "describe", "fail"]
