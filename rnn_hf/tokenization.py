@@ -11,6 +11,10 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 TokenizerKind = Literal["word", "wordpiece", "bpe", "unigram"]
 
+# What a tokenizer says that cuts nothing; transformers writes it so too.
+NO_LIMIT = int(1e30)
+_LARGEST_LIMIT = 10**9
+
 _PAD = "<pad>"
 _UNK = "<unk>"
 _EOS = "</s>"
@@ -115,6 +119,30 @@ def train_tokenizer(
         clean_up_tokenization_spaces=False,
         num_corpus_entries=num_corpus_entries,
     )
+
+
+def max_length_of(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return how many tokens of a text a tokenizer's model was trained to read.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): Any tokenizer.
+
+    Returns:
+        `int`, *optional*: its `model_max_length`; `None` where texts are read whole.
+
+    Example:
+    ```python
+    >>> from rnn_hf.tokenization import max_length_of, train_tokenizer
+    >>> tokenizer = train_tokenizer(["a a b b"], kind="word")
+    >>> max_length_of(tokenizer)
+    >>> tokenizer.model_max_length = 100
+    >>> max_length_of(tokenizer)
+    100
+
+    ```
+    """
+    limit = tokenizer.model_max_length
+    return int(limit) if limit is not None and limit < _LARGEST_LIMIT else None
 
 
 def encode_texts(
@@ -331,4 +359,4 @@ def _unigram(vocab_size: int, min_frequency: int, is_split_into_words: bool, sho
 _BUILDERS = {"word": _word, "wordpiece": _wordpiece, "bpe": _bpe, "unigram": _unigram}
 
 
-__all__ = ["TokenizerKind", "encode_texts", "encode_words", "train_tokenizer"]
+__all__ = ["NO_LIMIT", "TokenizerKind", "encode_texts", "encode_words", "max_length_of", "train_tokenizer"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
-from rnn_hf.tokenization import TokenizerKind, encode_texts, encode_words, train_tokenizer
+from rnn_hf.tokenization import TokenizerKind, encode_texts, encode_words, max_length_of, train_tokenizer
 
 KINDS = get_args(TokenizerKind)
 SPECIAL_TOKENS = ["<pad>", "<unk>", "</s>"]
@@ -429,3 +429,12 @@ def assert_one_first_token_each(tokenizer, sentences):
         assert firsts == sorted(set(firsts))
         assert all(first < len(ids) - 1 for first in firsts)
         assert ids[-1] == tokenizer.eos_token_id
+
+
+class TestMaxLength:
+    @pytest.mark.parametrize(("limit", "read"), [(int(1e30), None), (1e30, None), (10**9, None), (512, 512), (1, 1)])
+    def test_of_a_tokenizer(self, limit, read):
+        tokenizer = word_level({"<unk>": 0}, unk_token="<unk>")
+        assert max_length_of(tokenizer) is None
+        tokenizer.model_max_length = limit
+        assert max_length_of(tokenizer) == read
