@@ -1,6 +1,7 @@
 """Train a fast tokenizer from a corpus."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import repeat
@@ -18,6 +19,10 @@ _LARGEST_LIMIT = 10**9
 _PAD = "<pad>"
 _UNK = "<unk>"
 _EOS = "</s>"
+_SPECIAL_TOKENS = (_PAD, _UNK, _EOS)
+_BETWEEN_SPECIAL_TOKENS = re.compile("|".join(map(re.escape, _SPECIAL_TOKENS)))
+# The unigram trainer calls its own unknown piece <UNK>, and fails on text that holds it.
+_BETWEEN_UNIGRAM_TOKENS = re.compile(f"{_BETWEEN_SPECIAL_TOKENS.pattern}|(?<=<UN)(?=K>)")
 
 
 def train_tokenizer(
@@ -34,7 +39,9 @@ def train_tokenizer(
     """Train a fast tokenizer on texts, or on texts that are already split into words.
 
     Every encoding ends with `</s>`, so that the empty text has a token too. Text is brought to Unicode's
-    composed form (NFC) first; nothing else about it changes unless `lowercase` is set.
+    composed form (NFC) first; nothing else about it changes unless `lowercase` is set. Where the text itself holds
+    `<pad>`, `<unk>` or `</s>`, as the Penn Treebank does, it is read as that special token, and the tokenizer learns
+    nothing from it.
 
     Args:
         corpus (`Iterable[str]` or `Iterable[list[str]]`):
@@ -67,7 +74,8 @@ def train_tokenizer(
         `PreTrainedTokenizerFast`: loads with `AutoTokenizer` after `save_pretrained`.
 
     Raises:
-        ValueError: An unknown kind, a corpus without text, or a vocabulary too small for it.
+        ValueError: An unknown kind, a size or a frequency out of range, a corpus without text, a vocabulary too small
+            for it, or one without a word.
         TypeError: An element of the corpus is neither a text nor a list of words, whichever was announced.
 
     Example:
@@ -83,24 +91,27 @@ def train_tokenizer(
     """
     if kind not in get_args(TokenizerKind):
         raise ValueError(f"Unknown kind of tokenizer {kind!r}; choose from {', '.join(get_args(TokenizerKind))}.")
-    if vocab_size < 4:
-        raise ValueError(f"vocab_size must leave room for three special tokens and one more, got {vocab_size}.")
+    _check_range("vocab_size", vocab_size, 4, "it must leave room for three special tokens and one more")
+    _check_range("min_frequency", min_frequency, 1, "1 keeps all there is")
     tokenizer, trainer = _BUILDERS[kind](vocab_size, min_frequency, is_split_into_words, show_progress)
     steps = [normalizers.NFC()] + ([normalizers.Lowercase()] if lowercase else [])
     tokenizer.normalizer = normalizers.Sequence(steps)
+    separator = _BETWEEN_UNIGRAM_TOKENS if kind == "unigram" else _BETWEEN_SPECIAL_TOKENS
+    checked = _checked(corpus, is_split_into_words, separator)
     if kind == "wordpiece":
-        tokenizer = _train_wordpiece(tokenizer, trainer, _checked(corpus, is_split_into_words))
+        tokenizer = _train_wordpiece(tokenizer, trainer, checked)
     else:
-        try:
-            tokenizer.train_from_iterator(_checked(corpus, is_split_into_words), trainer=trainer)
-        except Exception as error:
-            # The unigram trainer's error has no class of its own.
-            if "vocabulary is not large enough" not in str(error):
-                raise
-            raise ValueError(f"vocab_size={vocab_size} is too small for the characters of the corpus.") from error
+        _train(tokenizer, trainer, checked, vocab_size)
+    if kind == "word":
+        tokenizer = _with_special_tokens_first(tokenizer)
 
     num_corpus_entries = tokenizer.get_vocab_size()
     tokenizer = _with_words(tokenizer, additional_words)
+    if tokenizer.get_vocab_size() == len(_SPECIAL_TOKENS):
+        raise ValueError(
+            f"No word of the corpus occurs {min_frequency} times, so that all would be unknown: lower --min_frequency, "
+            "or take another --tokenizer_kind."
+        )
     end = processors.TemplateProcessing(
         single=f"$A {_EOS}",
         pair=f"$A {_EOS} $B:1 {_EOS}:1",
@@ -233,8 +244,19 @@ def _stand_in(tokenizer: PreTrainedTokenizerBase) -> tuple[str, int]:
     raise ValueError("The tokenizer has neither an unknown nor an end token to stand for an empty text or word.")
 
 
-def _checked(corpus: Iterable[str] | Iterable[list[str]], is_split_into_words: bool) -> Iterator[list[str]]:
-    """Yield batches for the trainer, which takes each word of a split text for a text of its own."""
+def _check_range(name: str, value: Any, least: int, reason: str) -> None:
+    most = 2**31 - 1
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(f"--{name} must be a whole number from {least:,} to {most:,} ({reason}), got {value!r}.")
+
+
+def _checked(
+    corpus: Iterable[str] | Iterable[list[str]], is_split_into_words: bool, separator: re.Pattern[str]
+) -> Iterator[list[str]]:
+    """Yield batches for the trainer, which takes each word of a split text for a text of its own.
+
+    Special tokens in it are left out: the tokenizer cuts them off before its model sees the text around them.
+    """
     empty = True
     for place, text in enumerate(corpus):
         words: list[str] = list(text) if is_split_into_words and not isinstance(text, str) else [text]  # type: ignore[list-item]
@@ -242,13 +264,38 @@ def _checked(corpus: Iterable[str] | Iterable[list[str]], is_split_into_words: b
             wanted = "a list of words" if is_split_into_words else "a text"
             raise TypeError(f"Element {place} of the corpus must be {wanted}, got {text!r}.")
         empty = empty and not any(word.strip() for word in words)
-        yield words
+        yield [part for word in words for part in separator.split(word)]
     if empty:
         raise ValueError("The corpus holds no text to train a tokenizer on.")
 
 
 def _special_tokens() -> list[AddedToken]:
-    return [AddedToken(token, special=True) for token in (_PAD, _UNK, _EOS)]
+    return [AddedToken(token, special=True) for token in _SPECIAL_TOKENS]
+
+
+def _train(tokenizer: Tokenizer, trainer: trainers.Trainer, corpus: Iterator[list[str]], vocab_size: int) -> None:
+    try:
+        tokenizer.train_from_iterator(corpus, trainer=trainer)
+    except BaseException as error:
+        # The unigram trainer's errors have no class of their own, and one of them is no Exception.
+        if "vocabulary is not large enough" in str(error):
+            raise ValueError(f"vocab_size={vocab_size} is too small for the characters of the corpus.") from error
+        if type(error).__name__ == "PanicException":
+            raise ValueError(f"No tokenizer of this kind can be trained on the corpus: {error}") from error
+        raise
+
+
+def _with_special_tokens_first(tokenizer: Tokenizer) -> Tokenizer:
+    """Number the vocabulary anew, since words that lowercasing turns into a special token take its number."""
+    state = json.loads(tokenizer.to_str())
+    words = sorted(state["model"]["vocab"].items(), key=lambda entry: entry[1])
+    state["model"]["vocab"] = {
+        token: index for index, token in enumerate(dict.fromkeys([*_SPECIAL_TOKENS, *(word for word, _ in words)]))
+    }
+    state["added_tokens"] = []
+    renumbered = Tokenizer.from_str(json.dumps(state))
+    renumbered.add_special_tokens(_special_tokens())
+    return renumbered
 
 
 def _splitter(is_split_into_words: bool) -> pre_tokenizers.PreTokenizer:

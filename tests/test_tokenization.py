@@ -21,6 +21,7 @@ REVIEWS = [
     "기대 안 하고 봤는데 생각보다 재미있네요 ^^",
     "지루해서 중간에 나왔습니다. 별 반 개도 아깝다.",
     "음악도 좋고 영상도 좋고, 마지막 장면은 잊지 못할 것 같아요.",
+    "정말 재미있어요! 정말 최고였습니다.",
 ]
 # Words that a tokenizer may split, strip or drop.
 ODD_WORDS = {
@@ -241,15 +242,87 @@ class TestTraining:
         assert texts.tokenize("don't U.K.") == ["don", "'", "t", "U", ".", "K", "."]
 
 
+class TestSpecialTokensInText:
+    """Corpora such as the Penn Treebank hold the tokenizer's own special tokens as words."""
+
+    ODD = (*SPECIAL_TOKENS, "<UNK>", "</S>", "<PAD>", "<unK>", "a<unk>b", "</s></s>", "##<unk>", "▁</s>", "<s>", "<")
+    WORDS = ("the", "The", "of", "N", "a", "b", "s", "pad", *ODD)
+
+    @every_kind
+    @pytest.mark.parametrize("is_split_into_words", [True, False], ids=["words", "texts"])
+    @pytest.mark.parametrize("lowercase", [False, True], ids=["cased", "lowercased"])
+    @settings(max_examples=12, deadline=None)
+    @given(
+        sentences=st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=6), min_size=1, max_size=4),
+        additional_words=st.lists(st.sampled_from(("zebra", *WORDS)), max_size=4),
+    )
+    def test_vocabulary_is_whole(self, kind, is_split_into_words, lowercase, sentences, additional_words):
+        sentences = [["the", "cat"], *sentences]
+        tokenizer = train_tokenizer(
+            sentences if is_split_into_words else [" ".join(words) for words in sentences],
+            kind,
+            min_frequency=1,
+            lowercase=lowercase,
+            is_split_into_words=is_split_into_words,
+            additional_words=additional_words if kind in ("word", "wordpiece") else (),
+        )
+        assert sorted(tokenizer.get_vocab().values()) == list(range(len(tokenizer)))
+        assert tokenizer.convert_ids_to_tokens([0, 1, 2]) == SPECIAL_TOKENS
+        assert (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id) == (0, 1, 2)
+        assert 3 < tokenizer.init_kwargs["num_corpus_entries"] <= len(tokenizer)
+        assert_one_first_token_each(tokenizer, sentences)
+        for ids in encode_texts(tokenizer, [" ".join(words) for words in sentences]):
+            assert max(ids) < len(tokenizer)
+
+    @every_kind
+    def test_they_are_read_as_special_tokens(self, kind):
+        words = ["the", "<unk>", "of", "</s>", "N", "<pad>"]
+        tokenizer = train_tokenizer([words] * 3, kind, is_split_into_words=True)
+        (ids,), (firsts,) = encode_words(tokenizer, [words])
+        read = [ids[first] for first in firsts]
+        assert read[1::2] == [1, 2, 0]
+        assert min(read[::2]) > 2
+
+    @pytest.mark.parametrize("kind", ["word", "wordpiece", "unigram"])
+    def test_nothing_is_learnt_from_them(self, kind):
+        corpus = ["the cat of the cat of"]
+        texts = ["<unk> the cat</s> of<pad><unk>the cat of </s>"]
+        assert set(train_tokenizer(texts, kind).get_vocab()) == set(train_tokenizer(corpus, kind).get_vocab())
+
+    @every_kind
+    def test_survive_saving(self, kind, tmp_path):
+        words = ["the", "<unk>", "</s>", "<pad>", "<UNK>", "a</s>b"]
+        tokenizer = train_tokenizer([words] * 3, kind, is_split_into_words=True, lowercase=True)
+        tokenizer.save_pretrained(tmp_path)
+        reloaded = AutoTokenizer.from_pretrained(tmp_path)
+        assert reloaded.get_vocab() == tokenizer.get_vocab()
+        assert encode_words(reloaded, [words]) == encode_words(tokenizer, [words])
+
+
 class TestMistakesInTraining:
     def test_unknown_kind(self):
         with pytest.raises(ValueError, match=r"'syllable'; choose from word, wordpiece, bpe, unigram"):
             train_tokenizer(["a"], "syllable")
 
-    @pytest.mark.parametrize("vocab_size", [-1, 0, 3])
-    def test_no_room_beside_the_special_tokens(self, vocab_size):
-        with pytest.raises(ValueError, match=rf"room for three special tokens and one more, got {vocab_size}"):
-            train_tokenizer(["a"], vocab_size=vocab_size)
+    @every_kind
+    @pytest.mark.parametrize("vocab_size", [-1, 0, 3, 2**31, 10**30, 5.5, True, "9"])
+    def test_vocabulary_size_out_of_range(self, kind, vocab_size):
+        message = rf"^--vocab_size must be a whole number from 4 .* \(it must leave room .*, got {vocab_size!r}\.$"
+        with pytest.raises(ValueError, match=message):
+            train_tokenizer(["a"], kind, vocab_size=vocab_size)
+
+    @every_kind
+    @pytest.mark.parametrize("min_frequency", [-1, 0, 2**64, 1.5])
+    def test_frequency_out_of_range(self, kind, min_frequency):
+        with pytest.raises(
+            ValueError, match=rf"^--min_frequency must be a whole number from 1 .*, got {min_frequency}"
+        ):
+            train_tokenizer(["a"], kind, min_frequency=min_frequency)
+
+    def test_no_word_is_frequent_enough(self):
+        with pytest.raises(ValueError, match="No word of the corpus occurs 3 times.*lower --min_frequency"):
+            train_tokenizer(["a b c", "a b <unk> <unk> <unk>"], "word", min_frequency=3)
+        assert train_tokenizer(["a"], "word", min_frequency=3, additional_words=["b"]).tokenize("b") == ["b"]
 
     def test_no_room_for_the_letters(self, corpora):
         with pytest.raises(ValueError, match=r"vocab_size=50 is too small for the characters of the corpus"):
@@ -429,6 +502,7 @@ def assert_one_first_token_each(tokenizer, sentences):
         assert firsts == sorted(set(firsts))
         assert all(first < len(ids) - 1 for first in firsts)
         assert ids[-1] == tokenizer.eos_token_id
+        assert max(ids) < len(tokenizer)
 
 
 class TestMaxLength:
