@@ -4,8 +4,10 @@ Labels, tokens and file names come from strangers. Shown as they are, they could
 before them, break a table, or turn into markup.
 """
 
+import json
 import re
 import unicodedata
+from typing import Any
 
 # What reorders the text around it (https://trojansource.codes), beside the control characters.
 _BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -80,22 +82,94 @@ def markdown_code(text: str) -> str:
         text (`str`): Any text.
 
     Returns:
-        `str`: the text between as many backticks as it needs.
+        `str`: the text between as many backticks as it needs. Text with a pipe becomes an HTML element, because tables
+        take every bare pipe for a border, also within code, and other lines show the backslash that prevents it.
 
     Example:
     ```python
     >>> from rnn_hf.display import markdown_code
     >>> print(markdown_code("B-LOC"), markdown_code("a`b"), markdown_code("a|b"))
-    `B-LOC` `` a`b `` `a\|b`
+    `B-LOC` `` a`b `` <code>a&#124;b</code>
 
     ```
     """
     text = printable(text) or " "
+    if "|" in text:
+        return f"<code>{markdown(text)}</code>".replace("\\|", "&#124;")
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * (longest + 1)
     space = " " if longest or text != text.strip() else ""
-    # A table takes every bare pipe for a border, also within code.
-    return f"{fence}{space}{text}{space}{fence}".replace("|", "\\|")
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def markdown_block(text: str, language: str = "text") -> str:
+    r"""Write text as a block of code in Markdown.
+
+    Args:
+        text (`str`): Any text; its lines stay lines.
+        language (`str`): What the code is written in.
+
+    Returns:
+        `str`: the block, between fences that nothing in the text closes.
+
+    Example:
+    ```python
+    >>> from rnn_hf.display import markdown_block
+    >>> print(markdown_block("cell_type: gru\n", "yaml"))
+    ```yaml
+    cell_type: gru
+    ```
+
+    ```
+    """
+    lines = [printable(line.expandtabs(4)) for line in text.strip("\n").split("\n")]
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return "\n".join([f"{fence}{language}", *lines, fence])
+
+
+def json_line(value: Any) -> str:
+    r"""Write a value as JSON on one line that is safe on a terminal.
+
+    Args:
+        value: Anything that JSON can hold.
+
+    Returns:
+        `str`: JSON in which every script is readable, and what [`printable`] escapes is escaped.
+
+    Example:
+    ```python
+    >>> from rnn_hf.display import json_line
+    >>> print(json_line({"label": "東京\u2028", "text": "\ud800"}))
+    {"label": "東京\u2028", "text": "\ud800"}
+
+    ```
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    if text.isprintable() and text.isascii():
+        return text
+    # Whatever is unsafe lies in the first plane, so that four digits are enough.
+    return "".join(f"\\u{ord(one):04x}" if _is_unsafe(one) else one for one in text)
+
+
+def shorten(text: str, width: int) -> str:
+    """Cut a text that is too long for its place.
+
+    Args:
+        text (`str`): Any text.
+        width (`int`): Most characters.
+
+    Returns:
+        `str`: the text, or its beginning and an ellipsis.
+
+    Example:
+    ```python
+    >>> from rnn_hf.display import shorten
+    >>> shorten("business", 8), shorten("entertainment", 8)
+    ('business', 'enterta…')
+
+    ```
+    """
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _is_unsafe(character: str) -> bool:
@@ -106,4 +180,4 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
-__all__ = ["markdown", "markdown_code", "one_line", "printable"]
+__all__ = ["json_line", "markdown", "markdown_block", "markdown_code", "one_line", "printable", "shorten"]
