@@ -10,9 +10,11 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from .data_checks import SplitCheck, Task, class_label, label_name
-from .data_files import CONLLU_COLUMNS, SPLIT_NAMES, DataArguments, Split, column_names, listed, load_splits
-from .tokenization import encode_texts, encode_words
+from .data_arguments import DataArguments, Task, check_data_arguments, columns
+from .data_checks import SplitCheck, class_label, label_name
+from .data_files import CONLLU_COLUMNS, SPLIT_NAMES, Split, column_names, load_splits
+from .messages import listed, shown
+from .tokenization import encode_texts, encode_words, max_length_of
 
 logger = logging.get_logger(__name__)
 
@@ -35,6 +37,8 @@ class Corpus:
         num_rows (`dict[str, int]`): Examples of each split.
         auxiliary_column (`str`, *optional*): Column of tags of a second kind in the training data.
         auxiliary_names (`list[str]`): Their names in the order of their ids.
+        unseen_names (`list[str]`):
+            Labels of validation and test that training lacks, in order; their ids follow on those of `label_names`.
     """
 
     task: Task
@@ -46,6 +50,7 @@ class Corpus:
     num_rows: dict[str, int]
     auxiliary_column: str | None = None
     auxiliary_names: list[str] = field(default_factory=list)
+    unseen_names: list[str] = field(default_factory=list)
 
     def inputs(self, split: str) -> Iterator[Any]:
         """Yield the texts, or the lists of words, of a split."""
@@ -60,12 +65,14 @@ class Corpus:
 
         Args:
             tokenizer (`PreTrainedTokenizerBase`): The tokenizer.
-            max_length (`int`, *optional*): Where to cut texts; a tagger reads all words.
+            max_length (`int`, *optional*):
+                Where to cut texts; where the tokenizer says, without it. A tagger reads all words.
 
         Returns:
             `dict[str, Split]`: splits with the columns `input_ids` and `labels`.
         """
-        label_ids = {name: index for index, name in enumerate(self.label_names)}
+        label_ids = {name: index for index, name in enumerate(self.label_names + self.unseen_names)}
+        max_length = max_length_of(tokenizer) if max_length is None else max_length
         encoded = {}
         for name, split in self.splits.items():
             feature = (split.features or {}).get(self.label_column)
@@ -120,8 +127,9 @@ def load_corpus(
 
     Raises:
         ValueError: With the place and the value: a missing file, column, split or row; an empty or non-string
-            text; tags and words of different number; a label that is missing or not in the training data; a
-            file of another format than its name says; a hub dataset that cannot be reached.
+            text; tags and words of different number; a label that is missing, no label, or not in the training
+            data; a file of another format than its name says; a hub dataset that cannot be reached; options that
+            make no sense.
 
     Example:
     ```python
@@ -137,6 +145,11 @@ def load_corpus(
 
     ```
     """
+    check_data_arguments(arguments, task)
+    additional_labels = arguments.additional_labels or []
+    _check_problem_type(arguments, problem_type)
+    if additional_labels and label_names is not None:
+        raise ValueError("--additional_labels is for training: a trained model knows its labels. Leave it out.")
     splits, origins = load_splits(arguments)
     input_column, label_column = _columns(arguments, task, splits)
     splits = _without_unlabelled_test(splits, label_column, origins)
@@ -145,6 +158,7 @@ def load_corpus(
 
     known = label_names
     num_rows = {}
+    unseen_names: dict[str, None] = {}
     for name in sorted(splits, key=list(SPLIT_NAMES).index):
         check = SplitCheck(
             task,
@@ -153,43 +167,73 @@ def load_corpus(
             label_column,
             problem_type,
             known,
-            arguments.additional_labels or [],
+            additional_labels,
             arguments.allow_empty_text,
+            arguments.unseen_labels,
         )
         num_rows[name] = check.read(splits[name])
         problem_type = check.problem_type
         known = check.label_names()
+        _check_problem_type(arguments, problem_type)
+        unseen_names |= dict.fromkeys(check.unseen)
+        _warn_of_unseen(check, num_rows[name])
     auxiliary_column, auxiliary_names = arguments.auxiliary_tags_column, []
     if auxiliary_column is not None:
-        auxiliary_names = _auxiliary_names(splits, origins, input_column, auxiliary_column, task)
+        auxiliary_names = _auxiliary_names(splits, origins, input_column, auxiliary_column)
     splits, num_rows = _make_missing_splits(splits, num_rows, needed, origins)
     for name in needed:
         if name not in splits:
             raise ValueError(f"There is no {name} data: give --{name}_file, or a dataset with a {name!r} split.")
     if problem_type == "single_label_classification" and task == "text-classification" and known and len(known) < 2:
         origin = next(iter(origins.values()))
-        raise ValueError(f"{origin} knows one label only, {known[0]!r}; a classifier needs at least two.")
+        raise ValueError(f"{origin} knows one label only, {shown(known[0])}; a classifier needs at least two.")
     assert known is not None
     assert problem_type is not None
     return Corpus(
-        task, splits, input_column, label_column, problem_type, known, num_rows, auxiliary_column, auxiliary_names
+        task,
+        splits,
+        input_column,
+        label_column,
+        problem_type,
+        known,
+        num_rows,
+        auxiliary_column,
+        auxiliary_names,
+        list(unseen_names),
     )
 
 
+def _check_problem_type(arguments: DataArguments, problem_type: str | None) -> None:
+    if problem_type == "regression" and arguments.additional_labels:
+        raise ValueError("--additional_labels is for classes; a regression has none. Leave it out.")
+    if arguments.unseen_labels == "count" and problem_type in ("regression", "multi_label_classification"):
+        raise ValueError("--unseen_labels count is for one label a text or word. Leave it out.")
+
+
+def _warn_of_unseen(check: SplitCheck, num_rows: int) -> None:
+    if check.unseen:
+        count = sum(check.unseen.values())
+        counted = f"{count:,} of {num_rows:,} rows" if check.task == "text-classification" else f"{count:,} words"
+        logger.warning(
+            f"{check.origin}: {counted} have labels that the training data lacks ({listed(list(check.unseen))}); each "
+            "counts as an error."
+        )
+
+
 def _auxiliary_names(
-    splits: dict[str, Split], origins: dict[str, str], input_column: str, auxiliary_column: str, task: Task
+    splits: dict[str, Split], origins: dict[str, str], input_column: str, auxiliary_column: str
 ) -> list[str]:
     """Check the tags of a second kind in the training data, and return their names."""
-    if task != "token-classification":
-        raise ValueError("--auxiliary_tags_column is for taggers: texts have no tags.")
     if "train" not in splits:
         return []
     if auxiliary_column not in column_names(splits["train"]):
         raise ValueError(
-            f"The train data has no column {auxiliary_column!r}, only: {listed(column_names(splits['train']))}. "
+            f"The train data has no column {shown(auxiliary_column)}, only: {listed(column_names(splits['train']))}. "
             "Name the right one with --auxiliary_tags_column."
         )
-    check = SplitCheck(task, origins["train"], input_column, auxiliary_column, None, None, allow_empty_text=True)
+    check = SplitCheck(
+        "token-classification", origins["train"], input_column, auxiliary_column, None, None, allow_empty_text=True
+    )
     check.read(splits["train"])
     return check.label_names()
 
@@ -247,20 +291,12 @@ def _label_id(label: Any, feature: Any, problem_type: str, label_ids: dict[str, 
 
 
 def _columns(arguments: DataArguments, task: Task, splits: dict[str, Split]) -> tuple[str, str]:
-    first = next(iter(splits.values()))
-    if task == "text-classification":
-        wanted = {"text_column": arguments.text_column, "label_column": arguments.label_column}
-    else:
-        conllu = column_names(first) == CONLLU_COLUMNS
-        wanted = {
-            "tokens_column": arguments.tokens_column or ("form" if conllu else "tokens"),
-            "tags_column": arguments.tags_column or ("upos" if conllu else "tags"),
-        }
+    wanted = columns(arguments, task, column_names(next(iter(splits.values()))) == CONLLU_COLUMNS)
     for name, split in splits.items():
         for option, column in wanted.items():
             if column not in column_names(split):
                 raise ValueError(
-                    f"The {name} data has no column {column!r}, only: {listed(column_names(split))}. "
+                    f"The {name} data has no column {shown(column)}, only: {listed(column_names(split))}. "
                     f"Name the right one with --{option}."
                 )
     input_column, label_column = wanted.values()

@@ -14,6 +14,7 @@ from transformers.utils import logging
 from rnn_hf import train_tokenizer
 from rnn_hf.data import DataArguments, load_corpus
 from rnn_hf.data_files import CONLLU_COLUMNS
+from rnn_hf.tokenization import encode_texts
 
 CLASSIFY, TAG = "text-classification", "token-classification"
 BINARY = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(range(256)) * 4
@@ -112,6 +113,10 @@ def refusal(task=CLASSIFY, **arguments) -> str:
     with pytest.raises(ValueError) as error:  # noqa: PT011
         load(task, **arguments)
     return str(error.value)
+
+
+def refusal_of(file: str, **arguments) -> str:
+    return refusal(train_file=file, validation_file=file, **arguments)
 
 
 @pytest.fixture(params=[False, True], ids=["whole", "streamed"])
@@ -324,7 +329,7 @@ class TestLabels:
         assert values == [1.0, 2.5, -3.25, 0.0]
 
     def test_lists_are_several_labels(self, tmp_path, tokenizer, streaming):
-        values = [["joy", "fear"], [], ["anger"], ["joy", "joy"]]
+        values = [["joy", "fear"], [], ["anger"], ["joy"]]
         corpus, rows = self.labels(tmp_path, tokenizer, values, streaming=streaming)
         assert corpus.problem_type == "multi_label_classification"
         assert corpus.label_names == ["anger", "fear", "joy"]
@@ -518,6 +523,18 @@ class TestEncoding:
             assert short["input_ids"] == [*expected[:-1][:3], tokenizer.eos_token_id]
         assert max(len(row["input_ids"]) for row in whole) > 20
 
+    def test_texts_are_cut_where_the_tokenizer_says(self, tmp_path, streaming):
+        """So that the evaluation of a saved model reads what training read."""
+        tokenizer = train_tokenizer([text for text, _ in REVIEWS], "bpe", vocab_size=400)
+        tokenizer.model_max_length = 4
+        corpus = load_with_validation(save(TEXT_ROWS, tmp_path / "a.jsonl"), streaming=streaming)
+        rows = {limit: list(corpus.encode(tokenizer, limit)["validation"]) for limit in (None, 4, 6)}
+        assert [row["input_ids"] for row in rows[None]] == encode_texts(tokenizer, [text for text, _ in REVIEWS], 4)
+        assert rows[None] == rows[4]
+        assert max(len(row["input_ids"]) for row in rows[6]) == 6
+        tagged = load_with_validation(save(WORD_ROWS, tmp_path / "b.jsonl"), TAG)
+        assert max(len(row["input_ids"]) for row in tagged.encode(tokenizer)["train"]) > 6
+
     def test_sentences_are_never_cut(self, tmp_path, tokenizer):
         corpus = load_with_validation(save(WORD_ROWS, tmp_path / "a.jsonl"), TAG)
         assert list(corpus.encode(tokenizer, max_length=2)["train"]) == list(corpus.encode(tokenizer)["train"])
@@ -577,7 +594,9 @@ class TestRefusedFiles:
         assert refusal(train_file=file, validation_file=missing) == f"There is no file {missing}."
 
     def test_folder_in_place_of_a_file(self, tmp_path):
-        assert refusal(train_file=str(tmp_path)) == f"There is no file {tmp_path}."
+        message = refusal(train_file=str(tmp_path))
+        assert message.startswith(f"{tmp_path} is a folder: name a file in it, or a pattern such as {tmp_path}/*.csv")
+        assert message.endswith("as --dataset_name.")
 
     @pytest.mark.parametrize("name", ["corpus", "corpus.txt", "corpus.xlsx"])
     def test_unknown_ending(self, tmp_path, name):
@@ -593,8 +612,19 @@ class TestRefusedFiles:
             ("a.csv", "text,label\na,b\n1,2,3,4\n", "Expected 2 fields in line 3, saw 4"),
             ("a.parquet", "text,label\none,a\n", "not a parquet file"),
             ("a.arrow", "text,label\none,a\n", "Not an Arrow file"),
-            ("a.jsonl", '{"text": "a", "label": "b"}\n{"text": "a", "lab\n', "JSON parse error"),
-            ("a.jsonl", "text,label\none,a\n", "JSON parse error"),
+            (
+                "a.jsonl",
+                '{"text": "a", "label": "b"}\n{"text": "a", "lab\n',
+                "json: line 2, column 19: Invalid control",
+            ),
+            ("a.jsonl", '{"text": "a", "label": "b"}\n\n{"text": 1,}\n', "json: line 3, column 12: Expecting property"),
+            ("a.jsonl", "text,label\none,a\n", "json: line 1, column 1: Expecting value: 'text,label'."),
+            (
+                "a.jsonl",
+                '\ufeff{"text": "a", "label": "b"}\n3\n',
+                "json: line 2: a row must be an object with the columns",
+            ),
+            ("a.jsonl", "[" * 100_000, "could not be read as json"),
             ("a.json", '[{"text": "a", "label": "b"},', "position 28"),
             ("a.conll", BINARY, "can't decode byte 0x89"),
             ("a.conllu", BINARY, "can't decode byte 0x89"),
@@ -688,28 +718,7 @@ class TestRefusedFiles:
         assert message == "There is no test data: give --test_file, or a dataset with a 'test' split."
 
 
-class TestRefusedOptions:
-    @pytest.mark.parametrize("arguments", [{}, {"dataset_name": "imdb", "train_file": "a.csv"}])
-    def test_neither_or_both_of_dataset_and_file(self, arguments):
-        message = refusal(**arguments)
-        assert message == "Name the data either with --dataset_name, or with --train_file and its companions."
-
-    def test_options_that_are_no_json(self):
-        message = refusal(train_file="a.csv", dataset_kwargs="{sep: ';'}")
-        assert message.startswith("--dataset_kwargs is not valid JSON (Expecting property name")
-        assert message.endswith("): {sep: ';'}")
-
-    @pytest.mark.parametrize("value", ["[1]", '"sep"', "3", "null"])
-    def test_options_that_are_no_object(self, value):
-        message = refusal(train_file="a.csv", dataset_kwargs=value)
-        assert message == f"--dataset_kwargs must be a JSON object, got {value}."
-
-    def test_option_that_the_builder_does_not_have(self, tmp_path, streaming):
-        file = save(numbered(4), tmp_path / "a.csv")
-        message = refusal(train_file=file, dataset_kwargs='{"separator": ";"}', streaming=streaming)
-        assert message.startswith(f"{file} could not be read as csv: ")
-        assert "'separator'" in message
-
+class TestRefusedDatasets:
     @pytest.mark.parametrize("name", ["imdb", "someone/some_corpus"])
     def test_hub_dataset_without_network(self, name, streaming):
         start = time.monotonic()
@@ -831,7 +840,8 @@ class TestRefusedRows:
         files = {"train_file": train, "validation_file": train} | {f"{split}_file": other}
         assert refusal(**files, streaming=streaming) == (
             f"{other}, row 3: the label 'new' in column 'label' is not among those of the training data: 'a', 'b'. "
-            "Correct it, or declare it in training with --additional_labels."
+            "Correct it, or declare it in training with --additional_labels 'new', or count such rows as errors with "
+            "--unseen_labels count."
         )
 
     @pytest.mark.parametrize("task", [CLASSIFY, TAG])
@@ -894,3 +904,234 @@ class TestRefusedRows:
         file = write(tmp_path / "a.conllu", conllu([[("1", "a", "X")], [("1-2", "ab", "_")]]))
         message = refusal(TAG, train_file=file, streaming=streaming)
         assert message.startswith(f"{file}, row 2: column 'form' holds no word.")
+
+
+class TestRefusedLabels:
+    """What is no label is refused before training, whatever it would train."""
+
+    BIG = "must hold a number up to 1e+15, got "
+    CASES = (
+        ("a.csv", ["1.5", "2", "nan"], "holds 'nan', but numbers in the other rows ('1.5', '2'). Give it a number"),
+        ("a.csv", ["1", "2", "NaN"], "holds 'NaN', but numbers in the other rows"),
+        ("a.csv", ["1", "2", "N/A"], "if it is a label, declare it with --additional_labels 'N/A'."),
+        ("a.csv", ["0.5", "2", "null"], "holds 'null', but numbers"),
+        ("a.csv", ["-3", "2", "?"], "holds '?', but numbers"),
+        ("a.csv", ["1.5", "2", "inf"], "must hold a finite number, got inf."),
+        ("a.csv", ["1.5", "2", "-inf"], "must hold a finite number, got -inf."),
+        ("a.csv", ["1.5", "2", "1e400"], "must hold a finite number, got inf."),
+        ("a.csv", ["1.5", "2", "1e308"], BIG + "1e+308, whose error could not be squared. Scale all labels"),
+        ("a.csv", ["1.5", "2", " "], "holds no label: ' '."),
+        ("a.jsonl", [1, 2, float("nan")], "holds no label: nan."),
+        ("a.jsonl", [1.5, 2, float("inf")], "must hold a finite number, got inf."),
+        ("a.jsonl", [1.5, 2, -1.5e15], BIG + "-1500000000000000.0"),
+        ("a.jsonl", [1, 2, 10**30], BIG + "1e+30"),
+        ("a.jsonl", ["1", "2", "nan"], "holds 'nan', but numbers"),
+        ("a.jsonl", [1, "2", "None"], "holds 'None', but numbers"),
+        ("a.jsonl", ["a", "b", "x" * 1001], "has 1,001 characters, and is a text rather than a label. Name the right"),
+        ("a.jsonl", ["a", "b", "\t "], r"holds no label: '\t '."),
+        ("a.jsonl", [["a"], ["b"], ["a", None]], "holds no label: None."),
+        ("a.jsonl", [["a"], ["b"], ["a", " "]], "holds no label: ' '."),
+        ("a.jsonl", [["a"], ["b"], ["a", "b", "a"]], "names the label 'a' twice: ['a', 'b', 'a']. List each label"),
+        ("a.jsonl", [["1"], ["2"], ["nan"]], "holds 'nan', but numbers"),
+        ("a.jsonl", [[0], [1], [0, 1, 1]], "names the label '1' twice"),
+    )
+
+    @pytest.mark.parametrize(("name", "labels", "fault"), CASES)
+    def test_the_row_is_named(self, tmp_path, name, labels, fault, streaming):
+        file = save([{"text": f"text {place}", "label": label} for place, label in enumerate(labels)], tmp_path / name)
+        message = refusal(train_file=file, streaming=streaming)
+        assert message.startswith(f"{file}, row 3: ")
+        assert "column 'label'" in message
+        assert fault in message
+        assert len(message) < 700
+
+    @pytest.mark.parametrize(
+        ("labels", "fault"),
+        [
+            ([10**18, 1], BIG + "1000000000000000000"),
+            (["1.5", "2"], "must hold a number, got '1.5'."),
+            ([[1.5], [2.5]], "must hold a number, got [1.5]."),
+        ],
+    )
+    def test_numbers_of_a_regression(self, tmp_path, labels, fault, streaming):
+        file = save([{"text": "a", "label": label} for label in labels], tmp_path / "a.jsonl")
+        assert fault in refusal_of(file, problem_type="regression", streaming=streaming)
+
+    @pytest.mark.parametrize(
+        ("labels", "fault"),
+        [
+            (
+                [[0.0, 1.0], [1.0, 0.0]],
+                "must be a text or a whole number, got 0.0. List the labels that a text has; a 0",
+            ),
+            ([["a"], "b"], "must hold a list of labels, got 'b'."),
+            ([b"ham", b"spam"], "must be a text or a number, got b'ham'."),
+        ],
+    )
+    def test_labels_of_a_wrong_type(self, tmp_path, labels, fault, streaming):
+        path = tmp_path / ("a.jsonl" if "b" in labels else "a.parquet")
+        assert fault in refusal_of(save([{"text": "a", "label": label} for label in labels], path), streaming=streaming)
+
+    @pytest.mark.parametrize(
+        ("tags", "fault"),
+        [
+            (["X", None], "the word 'b' has no tag in column 'tags'."),
+            (["X", " "], "the word 'b' has no tag in column 'tags', but ' '."),
+            ([1.0, float("nan")], "a label in column 'tags' must be a text or a whole number, got 1.0."),
+            ([float("nan"), 1.0], "the word 'a' has no tag in column 'tags', but nan."),
+            (["1", "NaN"], "column 'tags' holds 'NaN', but numbers in the other rows ('1')."),
+            (["X", "x" * 2000], "has 2,000 characters, and is a text rather than a label. Name the right column with "
+             "--tags_column."),
+            ([True, [1]], "a label in column 'tags' must be a text or a number, got [1]."),
+        ],
+    )  # fmt: skip
+    def test_tags(self, tmp_path, tags, fault, streaming):
+        file = save([{"tokens": ["a", "b"], "tags": tags}], tmp_path / "a.jsonl")
+        message = refusal(TAG, train_file=file, streaming=streaming)
+        assert message.startswith(f"{file}, row 1: ")
+        assert fault in message
+
+    def test_whole_numbers_first_and_fractions_later(self, tmp_path):
+        """A stream sees the first block of a file only."""
+        file = write(tmp_path / "a.csv", "text,label\n" + "one,1\none,2\n" * 5000 + "one,2.5\n")
+        message = refusal(train_file=file, streaming=True)
+        assert message.startswith(f"{file}, row 10001: a label in column 'label' must be a text or a whole number")
+        assert message.endswith("got 2.5. For a regression say --problem_type regression.")
+
+    def test_numbers_of_a_class_label_without_a_name(self, tmp_path, streaming):
+        table = pa.table({"text": ["a", "b"], "label": pa.array([0, 7])})
+        features = Features({"text": Value("string"), "label": ClassLabel(names=["neg", "pos"])})
+        Dataset(table).to_parquet(tmp_path / "a.parquet")
+        split = Dataset(table.replace_schema_metadata(features.arrow_schema.metadata))
+        split.to_parquet(tmp_path / "a.parquet")
+        message = refusal(train_file=str(tmp_path / "a.parquet"), streaming=streaming)
+        assert message.endswith("column 'label' holds 7, but has names for the labels 0 to 1 only: 'neg', 'pos'.")
+
+    @pytest.mark.parametrize(
+        ("labels", "names"),
+        [
+            (["nan", "null", "a"], ["a", "nan", "null"]),
+            ([True, False], ["False", "True"]),
+            (["\x1b[2J", "b"], ["\x1b[2J", "b"]),
+            (["²", "--5", "3"], ["--5", "3", "²"]),
+            (["x" * 1000, "b"], ["b", "x" * 1000]),
+        ],
+    )
+    def test_odd_labels_that_are_labels(self, tmp_path, labels, names, streaming):
+        file = save([{"text": "a", "label": label} for label in labels], tmp_path / "a.jsonl")
+        assert load_with_validation(file, streaming=streaming).label_names == names
+
+    def test_what_looks_like_no_number_can_be_declared(self, tmp_path):
+        file = save([{"text": "a", "label": label} for label in ("1", "2", "none")], tmp_path / "a.csv")
+        assert load_with_validation(file, additional_labels=["none"]).label_names == ["1", "2", "none"]
+
+    def test_messages_obey_nobody_and_stay_short(self, tmp_path, streaming):
+        file = save([{"text": "a", "label": ["\x1b[2J" * 50_000, "\x1b]0;owned"]}] * 2, tmp_path / "a.jsonl")
+        for message in (
+            refusal(train_file=file, streaming=streaming),
+            refusal(train_file=file, text_column="label", label_column="text", streaming=streaming),
+            refusal(train_file=file, text_column="\x1b[2J" * 999, streaming=streaming),
+        ):
+            assert "\x1b" not in message
+            assert len(message) < 700
+
+
+class TestWarnings:
+    """What may be right, but looks wrong, is said."""
+
+    @pytest.mark.parametrize(
+        ("labels", "said"),
+        [
+            ([1.5, 1.5, 1.5], "column 'label' holds the same number in all rows, 1.5: there is nothing to learn."),
+            (["1.5", "2.5", "1.5"], "holds numbers as texts ('1.5', '2.5'), which are taken for the names of labels."),
+            (list(range(30)), "holds 30 different labels in 30 rows. Is it the right column? For a regression say"),
+            (["a", "b", "a "], "the labels 'a' (row 1) and 'a ' (row 3) in column 'label' look the same, but are two."),
+            (["caf\u00e9", "b", "cafe\u0301"], "look the same, but are two."),
+        ],
+    )
+    def test_labels(self, tmp_path, messages, labels, said, streaming):
+        file = save([{"text": "a", "label": label} for label in labels], tmp_path / "a.jsonl")
+        load_with_validation(file, streaming=streaming)
+        (message,) = messages()
+        assert message.startswith(f"{file}: ")
+        assert said in message
+
+    def test_one_tag_only(self, tmp_path, messages):
+        load_with_validation(save([{"tokens": ["a"], "tags": ["O"]}], tmp_path / "a.jsonl"), TAG)
+        assert [message.partition(": ")[2] for message in messages()] == [
+            "column 'tags' holds one tag only, 'O': there is nothing to learn."
+        ]
+
+    def test_columns_of_a_conll_file_that_are_not_read(self, tmp_path, messages, streaming):
+        file = write(tmp_path / "a.conll", "-DOCSTART- -X- O O\n\nEU NNP B-NP B-ORG\nsays VB B-VP O\n")
+        load_with_validation(file, TAG, streaming=streaming)
+        assert messages()[0].startswith(f"{file} has 4 columns; the first 2 are read, as 'tokens', 'tags'. Name all")
+        options = {"column_names": ["tokens", "pos", "chunks", "tags"]}
+        load_with_validation(file, TAG, dataset_kwargs=json.dumps(options), streaming=streaming)
+        assert len(messages()) == 2
+
+
+class TestUnseenLabels:
+    """Labels of validation and test that training data lacks can be counted as errors."""
+
+    def files(self, tmp_path, rows) -> dict[str, str]:
+        train = save(numbered(6), tmp_path / "train.jsonl")
+        return {
+            "train_file": train,
+            "validation_file": save(rows, tmp_path / "validation.jsonl"),
+            "test_file": save([{"text": "x", "label": "new"}, {"text": "y", "label": "a"}], tmp_path / "test.jsonl"),
+        }
+
+    def test_of_a_classifier(self, tmp_path, tokenizer, messages, streaming):
+        rows = [{"text": "x", "label": label} for label in ("a", "late", "b", "new", "late")]
+        files = self.files(tmp_path, rows)
+        corpus = load(**files, unseen_labels="count", streaming=streaming)
+        assert (corpus.label_names, corpus.unseen_names) == (["a", "b"], ["late", "new"])
+        assert corpus.num_rows == {"train": 6, "validation": 5, "test": 2}
+        labels = {name: [row["labels"] for row in split] for name, split in corpus.encode(tokenizer).items()}
+        assert labels == {"train": [0, 1] * 3, "validation": [0, 2, 1, 3, 2], "test": [3, 0]}
+        assert messages() == [
+            f"{files['validation_file']}: 3 of 5 rows have labels that the training data lacks ('late', 'new'); each "
+            "counts as an error.",
+            f"{files['test_file']}: 1 of 2 rows have labels that the training data lacks ('new'); each counts as an "
+            "error.",
+        ]
+
+    def test_of_a_tagger(self, tmp_path, tokenizer, messages, streaming):
+        train = save([{"tokens": ["a", "b"], "tags": ["X", "Y"]}], tmp_path / "train.jsonl")
+        other = save([{"tokens": ["a", "b", "c"], "tags": ["Z", "Y", "Z"]}], tmp_path / "b.jsonl")
+        corpus = load(TAG, train_file=train, validation_file=other, unseen_labels="count", streaming=streaming)
+        assert (corpus.label_names, corpus.unseen_names) == (["X", "Y"], ["Z"])
+        (row,) = corpus.encode(tokenizer)["validation"]
+        assert [label for label in row["labels"] if label != -100] == [2, 1, 2]
+        assert messages()[0].startswith(f"{other}: 2 words have labels that the training data lacks ('Z')")
+
+    def test_of_a_trained_model(self, tmp_path, tokenizer, streaming):
+        options = {"test_file": save(numbered(4), tmp_path / "a.csv"), "streaming": streaming}
+        corpus = load(**options, unseen_labels="count", label_names=["z", "b"], needed=("test",))
+        assert (corpus.label_names, corpus.unseen_names) == (["z", "b"], ["a"])
+        assert [row["labels"] for row in corpus.encode(tokenizer)["test"]] == [2, 1, 2, 1]
+
+    def test_of_columns_with_named_numbers(self, tmp_path, tokenizer):
+        save_as = TestClassLabels().save
+        train = save_as(tmp_path / "a.parquet", ["neg", "pos"], [0, 1])
+        test = save_as(tmp_path / "b.parquet", ["neu", "pos"], [0, 1])
+        corpus = load(train_file=train, validation_file=test, unseen_labels="count")
+        assert [row["labels"] for row in corpus.encode(tokenizer)["validation"]] == [2, 1]
+
+    def test_there_are_none(self, tmp_path, messages):
+        file = save(numbered(4), tmp_path / "a.csv")
+        assert load_with_validation(file, unseen_labels="count").unseen_names == []
+        assert messages() == []
+
+    @pytest.mark.parametrize("labels", [[["a"], ["b"]], [1.5, 2.5]], ids=["several", "numbers"])
+    def test_only_of_one_label_each(self, tmp_path, labels, streaming):
+        file = save([{"text": "x", "label": label} for label in labels], tmp_path / "a.jsonl")
+        message = refusal_of(file, unseen_labels="count", streaming=streaming)
+        assert message == "--unseen_labels count is for one label a text or word. Leave it out."
+
+    def test_several_labels_at_once_are_refused_with_the_one_cure(self, tmp_path):
+        train = save([{"text": "x", "label": ["a", "b"]}], tmp_path / "a.jsonl")
+        other = save([{"text": "x", "label": ["c"]}], tmp_path / "b.jsonl")
+        message = refusal(train_file=train, validation_file=other)
+        assert message.endswith("Correct it, or declare it in training with --additional_labels 'c'.")
