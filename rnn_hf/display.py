@@ -13,6 +13,10 @@ from typing import Any
 _BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]#|~!$])")
+_ROOT = r"(?:file:/+|~[\w.-]*(?=[\\/])|[A-Za-z]:(?=[\\/])|(?=[\\/]))"
+_ABSOLUTE = re.compile(rf"{_ROOT}.*", re.DOTALL)
+# Within other text a path ends at white space, quotes and brackets; what follows a scheme is no path.
+_ABSOLUTE_WITHIN = re.compile(rf"(?<![\w.~/\\-])(?<!:(?=//)){_ROOT}[\\/][^\s'\",;\])}}]*")
 
 
 def printable(text: str) -> str:
@@ -172,6 +176,46 @@ def shorten(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
+def hide_folders(value: Any) -> Any:
+    """Leave folders out of absolute paths, which tell others of somebody's machine and nothing else.
+
+    Args:
+        value: A text, with or without paths in it, or anything that JSON can hold.
+
+    Returns:
+        The same; of absolute paths only the last part is left. Relative ones, and addresses, stay.
+
+    Example:
+    ```python
+    >>> from rnn_hf.display import hide_folders
+    >>> hide_folders(["/home/al/my data/a.csv", "--config=/home/al/b.yaml", "outputs/pos", "s3://bucket/c.csv"])
+    ['a.csv', '--config=b.yaml', 'outputs/pos', 's3://bucket/c.csv']
+
+    ```
+    """
+    if isinstance(value, dict):
+        return {hide_folders(key): hide_folders(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [hide_folders(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    if value.startswith("--") and "=" in value:
+        name, _, rest = value.partition("=")
+        return f"{name}={hide_folders(rest)}"
+    if value[:1] in ("{", "["):
+        try:
+            return json.dumps(hide_folders(json.loads(value)), ensure_ascii=False)
+        except ValueError:
+            pass
+    if _ABSOLUTE.fullmatch(value):
+        return _last_part(value)
+    return _ABSOLUTE_WITHIN.sub(lambda found: _last_part(found[0]), value)
+
+
+def _last_part(path: str) -> str:
+    return re.split(r"[\\/]", path.rstrip("\\/"))[-1] or path
+
+
 def _is_unsafe(character: str) -> bool:
     return character in _BIDIRECTIONAL or unicodedata.category(character) in _UNSAFE_CATEGORIES
 
@@ -180,4 +224,13 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
-__all__ = ["json_line", "markdown", "markdown_block", "markdown_code", "one_line", "printable", "shorten"]
+__all__ = [
+    "hide_folders",
+    "json_line",
+    "markdown",
+    "markdown_block",
+    "markdown_code",
+    "one_line",
+    "printable",
+    "shorten",
+]

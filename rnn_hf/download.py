@@ -1,5 +1,6 @@
 """Find a model's files: in a folder, in the hub's cache, or on the hub."""
 
+from json import JSONDecodeError
 from pathlib import Path
 
 from huggingface_hub import constants, snapshot_download
@@ -15,7 +16,8 @@ from huggingface_hub.errors import (
 
 # What a push or a pull may raise: answers of the hub, and everything that the network may do.
 HUB_ERRORS = (HTTPError, OSError)
-
+# What the client raises where an answer is not the hub's: a captive portal's page, or JSON of another kind.
+STRANGE_ANSWERS = (AttributeError, IndexError, JSONDecodeError, KeyError, TypeError)
 
 _CONFIGURATION = ("*.json", "*.txt", "*.model")
 _WEIGHTS = ("*.safetensors",)
@@ -53,10 +55,15 @@ def find_folder(model_name_or_path: str, revision: str | None = None, weights: b
 
     ```
     """
-    if Path(model_name_or_path).is_dir():
+    path = Path(model_name_or_path)
+    if not str(model_name_or_path).strip():
+        raise ValueError("A model needs a name: its folder, or its id on the hub (namespace/name).")
+    if path.is_file():
+        raise ValueError(f"{model_name_or_path} is a file: name the folder that holds the model.")
+    if path.is_dir():
         if revision is not None:
             raise ValueError(f"{model_name_or_path} is a folder, which has no revision {revision!r}: leave it out.")
-        return Path(model_name_or_path)
+        return path
     patterns = [*_CONFIGURATION, *(_WEIGHTS if weights else ())]
     try:
         folder = snapshot_download(
@@ -70,16 +77,44 @@ def find_folder(model_name_or_path: str, revision: str | None = None, weights: b
     except HUB_ERRORS as error:
         explanation = explain(error, model_name_or_path, revision)
         raise ValueError(f"{explanation} Nor is there a folder {model_name_or_path}.") from error
+    except STRANGE_ANSWERS as error:
+        raise ValueError(explain_strange_answer(error, model_name_or_path)) from error
     return Path(folder)
 
 
-def explain(error: BaseException, repo_id: str, revision: str | None = None) -> str:
+def explain_strange_answer(error: BaseException, repo_id: str) -> str:
+    """Say that what answered is not the hub.
+
+    Args:
+        error (`BaseException`): What the client made of the answer, one of `STRANGE_ANSWERS`.
+        repo_id (`str`): The repository.
+
+    Returns:
+        `str`: the message.
+
+    Example:
+    ```python
+    >>> from rnn_hf.download import explain_strange_answer
+    >>> explain_strange_answer(KeyError("name"), "alice/pos")[:73]
+    'https://huggingface.co did not answer as a hub does when asked for alice/'
+
+    ```
+    """
+    return (
+        f"{constants.ENDPOINT} did not answer as a hub does when asked for {repo_id} "
+        f"({type(error).__name__}: {error}). Does the network ask you to log in first, in a browser? Is HF_ENDPOINT "
+        "the address of a hub?"
+    )
+
+
+def explain(error: BaseException, repo_id: str, revision: str | None = None, *, action: str = "read") -> str:
     """Say in words what went wrong between us and the hub, and what to do.
 
     Args:
         error (`BaseException`): What `huggingface_hub` raised.
         repo_id (`str`): The repository.
         revision (`str`, *optional*): Its branch, tag or commit.
+        action (`str`): What was asked for: `"read"`, `"write"`, or `"propose"` a pull request.
 
     Returns:
         `str`: the message.
@@ -107,6 +142,16 @@ def explain(error: BaseException, repo_id: str, revision: str | None = None) -> 
             "The hub does not know the token: log in anew with `hf auth login`, or set HF_TOKEN to a token from "
             f"{constants.ENDPOINT}/settings/tokens."
         )
+    if status == 403 and action == "read":
+        return (
+            f"You may not read {repo_id}, or the token has no right to: take a token of a user who may "
+            f"({constants.ENDPOINT}/settings/tokens)."
+        )
+    if status == 403 and action == "propose":
+        return (
+            f"You may not open a pull request on {repo_id}: it takes none, or the token has no write permission. Make "
+            f"a token at {constants.ENDPOINT}/settings/tokens, or push to a repository of your own."
+        )
     if status == 403:
         return (
             f"You may not write to {repo_id}, or the token has no write permission: take a token of a user who may "
@@ -131,4 +176,4 @@ def explain(error: BaseException, repo_id: str, revision: str | None = None) -> 
     )
 
 
-__all__ = ["HUB_ERRORS", "explain", "find_folder"]
+__all__ = ["HUB_ERRORS", "STRANGE_ANSWERS", "explain", "explain_strange_answer", "find_folder"]

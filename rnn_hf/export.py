@@ -6,6 +6,7 @@ Inside, tokens stand in time-major layout `[sequence_length, batch_size]`, each 
 
 import copy
 import json
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from .crf_rnn import ConditionalRandomField, allowed_transitions, tagging_scheme
 from .embeddings_rnn import PADDING, UNKNOWN, RnnEmbeddings, SpellingEncoder
+from .model_files import read_json, replace_file
 from .modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
 from .prediction import RnnModelWithHead, load
 
@@ -75,11 +77,7 @@ def to_onnx(model: RnnModelWithHead, *, opset: int = LOWEST_OPSET, int8: bool = 
     """
     if not isinstance(model, RnnForSequenceClassification | RnnForTokenClassification):
         raise ValueError(f"Only a classifier or a tagger can be exported, got a {type(model).__name__}.")
-    if not LOWEST_OPSET <= opset <= defs.onnx_opset_version():
-        raise ValueError(
-            f"opset must be from {LOWEST_OPSET} to {defs.onnx_opset_version()}, the newest that the installed onnx "
-            f"knows; got {opset}. Every opset gives the same results, and {LOWEST_OPSET} runs in the most places."
-        )
+    _check_opset(opset)
     if model.dtype != torch.float32:
         model = copy.deepcopy(model).float()
     graph = Graph(int8)
@@ -168,6 +166,7 @@ def _classifier(graph: Graph, model: RnnForSequenceClassification) -> str:
 
 def _tagger(graph: Graph, model: RnnForTokenClassification) -> list[str]:
     tokens = _Tokens(graph, model.model.embeddings.num_entries, extra_step=model.crf is not None)
+    model.match_vocabulary()
     word_starts = np.append(model.word_starts.cpu().numpy(), False)
     is_start = graph("Gather", word_starts, tokens.ids)  # [L, B]
     scores = _emissions(graph, model, tokens, is_start)
@@ -517,23 +516,70 @@ def export(
         `dict[str, int]`: see [`exported_files`].
 
     Raises:
-        ValueError: Not a model of this package, or an unsupported opset.
+        ValueError: Not a model of this package, an unsupported opset, or a folder that cannot be written to, or that
+            holds another model.
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from rnn_hf import RnnConfig, RnnForTokenClassification, train_tokenizer
+    >>> from rnn_hf.export import export
+    >>> tokenizer = train_tokenizer([["a", "b"]], kind="word", min_frequency=1, is_split_into_words=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     RnnForTokenClassification(RnnConfig(vocab_size=len(tokenizer))).save_pretrained(folder)
+    ...     _ = tokenizer.save_pretrained(folder)
+    ...     list(export(folder, folder))
+    ['config.json', 'tokenizer.json', 'tokenizer_config.json', 'onnx/model.onnx']
+
+    ```
     """
+    _check_opset(opset)
+    folder = Path(output_dir)
+    own = Path(model_name_or_path).is_dir() and folder.exists() and folder.samefile(model_name_or_path)
+    _check_output(folder, own)
     model, tokenizer = load(model_name_or_path)
     graphs = {"model.onnx": to_onnx(model, opset=opset)}
     if int8:
         graphs["model_int8.onnx"] = to_onnx(model, opset=opset, int8=True)
-    folder = Path(output_dir)
     (folder / "onnx").mkdir(parents=True, exist_ok=True)
-    if not (Path(model_name_or_path).is_dir() and folder.samefile(model_name_or_path)):
+    if not own:
         model.config.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         file = folder / "tokenizer.json"
-        without_spaces = json.dumps(json.loads(file.read_bytes()), ensure_ascii=False, separators=(",", ":"))
-        file.write_text(without_spaces, encoding="utf-8")
+        replace_file(file, json.dumps(read_json(file), ensure_ascii=False, separators=(",", ":")))
     for name, graph in graphs.items():
-        (folder / "onnx" / name).write_bytes(graph.SerializeToString())
+        replace_file(folder / "onnx" / name, graph.SerializeToString())
     return exported_files(folder)
+
+
+def _check_opset(opset: int) -> None:
+    if not LOWEST_OPSET <= opset <= defs.onnx_opset_version():
+        raise ValueError(
+            f"opset must be from {LOWEST_OPSET} to {defs.onnx_opset_version()}, the newest that the installed onnx "
+            f"knows; got {opset}. Every opset gives the same results, and {LOWEST_OPSET} runs in the most places."
+        )
+
+
+def _check_output(folder: Path, own: bool) -> None:
+    """Check, before what takes long, that a folder can be written to and holds no other model."""
+    for path in (folder, folder / "onnx"):
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"{path} is a file: name a folder to write to.")
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise ValueError(f"{folder} cannot be made: {existing} is a file.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{folder} cannot be written to: check the permissions of {existing}.")
+    if not own and any(folder.glob("*.safetensors")):
+        raise ValueError(f"{folder} holds another model, whose configuration would be replaced: name another folder.")
+    if (
+        not own
+        and (folder / "config.json").exists()
+        and read_json(folder / "config.json").get("model_type") != "rnn_hf"
+    ):
+        raise ValueError(
+            f"{folder} holds a config.json of something else, which would be replaced: name another folder."
+        )
 
 
 def exported_files(folder: str | Path) -> dict[str, int]:

@@ -1,8 +1,11 @@
 """Push a model's folder to the hub, as one commit."""
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Collection, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
@@ -10,10 +13,13 @@ from huggingface_hub.utils import validate_repo_id
 from rich.console import Console
 from rich.table import Table
 
-from .download import HUB_ERRORS, explain
+from .display import printable
+from .download import HUB_ERRORS, STRANGE_ANSWERS, explain, explain_strange_answer
 from .model_card import read_model_card, with_model_id
+from .model_files import check_file, read_json
 from .modeling_rnn import AUTO_MAP
-from .prediction import check_weights, load_config
+from .prediction import check_weights, load_config, load_tokenizer
+from .secrets import find_secrets
 
 # What is uploaded, and what for. Everything else stays: checkpoints, states of optimizers, anything pickled.
 _PURPOSES = {
@@ -40,6 +46,9 @@ _PURPOSES = {
     "onnx/*.md": "ONNX",
 }
 _WRITE_ROLES = ("write", "fineGrained")
+_BINARY = (".safetensors", ".onnx", ".png")
+# A token of the hub, wherever it stands.
+_HUB_TOKEN = re.compile(r"(?<![A-Za-z0-9_])hf_[A-Za-z0-9]{16,}")
 
 
 def push_folder(
@@ -54,8 +63,10 @@ def push_folder(
 ) -> str | None:
     """Upload a model with its code, tokenizer, card, results and pictures, as one commit.
 
-    The folder is checked, and what will be uploaded is shown, before anything is sent. Files that the repository has
-    already are not sent again, so that a push that was interrupted can simply be repeated.
+    The folder is checked, and what will be uploaded is shown, before anything is sent: the files must be whole, fit
+    each other and lie in the folder, and no text may hold a token of the hub, or a secret that this process knows.
+    Files that the repository has already are not sent again, so that a push that was interrupted can simply be
+    repeated.
 
     Args:
         folder (`str` or `Path`): The folder, of a training run or of `save_pretrained`.
@@ -83,7 +94,7 @@ def push_folder(
     ...     push_folder(folder, "alice/pos", dry_run=True)
     Traceback (most recent call last):
     ...
-    ValueError: ... holds no tokenizer: save it there with tokenizer.save_pretrained(...).
+    ValueError: ... holds no tokenizer: tokenizer.json is missing. Save it there with tokenizer.save_pretrained(...).
 
     ```
     """
@@ -92,6 +103,7 @@ def push_folder(
     if create_pr and revision is not None:
         raise ValueError("A pull request is always opened against main: leave --revision or --create_pr out.")
     files = _check_folder(folder)
+    _refuse_secrets(folder, files, find_secrets((), token))
     _show(folder, files, repo_id)
     if dry_run:
         return None
@@ -101,7 +113,9 @@ def push_folder(
     except HFValidationError as error:
         raise ValueError(str(error)) from error
     except (*HUB_ERRORS, RuntimeError) as error:
-        raise ValueError(_explain_push(error, repo_id, revision)) from error
+        raise ValueError(_explain_push(error, repo_id, revision, create_pr)) from error
+    except STRANGE_ANSWERS as error:
+        raise ValueError(f"{explain_strange_answer(error, repo_id)} Look there before you push again.") from error
 
 
 def check_access(repo_id: str, *, create_pr: bool = False, token: str | None = None) -> str:
@@ -124,21 +138,33 @@ def check_access(repo_id: str, *, create_pr: bool = False, token: str | None = N
             f"There is no access token: make one with write permission at {tokens}, and log in with `hf auth login` or "
             "set HF_TOKEN."
         )
+    if not (token or get_token() or "").isascii():
+        raise ValueError(f"The access token holds characters that no token has: copy it again, from {tokens}.")
     try:
-        user = HfApi(token=token).whoami()
+        user, role, organisations = _identity(HfApi(token=token).whoami())
     except HUB_ERRORS as error:
         raise ValueError(_explain_push(error, repo_id)) from error
-    role = user.get("auth", {}).get("accessToken", {}).get("role", "write")
+    except STRANGE_ANSWERS as error:
+        raise ValueError(explain_strange_answer(error, "the token's user")) from error
     if role not in _WRITE_ROLES:
-        raise ValueError(f"The access token of {user['name']} may only {role}: make one that may write at {tokens}.")
+        raise ValueError(f"The access token of {user} may only {role}: make one that may write at {tokens}.")
     namespace = repo_id.rpartition("/")[0]
-    own = [user["name"], *(organisation["name"] for organisation in user["orgs"])]
+    own = [user, *organisations]
     if namespace and namespace not in own and not create_pr:
         raise ValueError(
-            f"{user['name']} may not write to the namespace {namespace!r}, or it does not exist: push to one of "
+            f"{user} may not write to the namespace {namespace!r}, or it does not exist: push to one of "
             f"{', '.join(own)}, or propose your version with --create_pr."
         )
-    return repo_id if namespace else f"{user['name']}/{repo_id}"
+    return repo_id if namespace else f"{user}/{repo_id}"
+
+
+def _identity(answer: dict[str, Any]) -> tuple[str, str, list[str]]:
+    """Read a user, the role of the token, and the user's organisations from the hub's answer."""
+    role = answer.get("auth", {}).get("accessToken", {}).get("role", "write")
+    names = [answer["name"], role, *(one["name"] for one in answer.get("orgs", []))]
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"a name that is no text in {names}")
+    return names[0], names[1], names[2:]
 
 
 def _push(
@@ -148,6 +174,8 @@ def _push(
     _validate_card(card, folder / "README.md")
     try:
         is_private = api.repo_info(repo_id).private
+        if not isinstance(is_private, bool):
+            raise TypeError(f"a repository that is private={is_private!r}")
         if private and not is_private:
             raise ValueError(f"{repo_id} exists and is public: make it private in its settings first, or rename it.")
     except RepositoryNotFoundError:
@@ -157,13 +185,15 @@ def _push(
     if revision is not None and not revision.startswith("refs/"):
         api.create_branch(repo_id, branch=revision, exist_ok=True)
     parent = api.repo_info(repo_id, revision=revision).sha
+    if not isinstance(parent, str):
+        raise TypeError(f"the newest commit is {parent!r}")
     operations = [
         CommitOperationAdd(name, card.encode() if name == "README.md" else folder / name) for name in sorted(files)
     ]
     commit = api.create_commit(
         repo_id,
         operations,
-        commit_message=f"Upload {folder.resolve().name}",
+        commit_message=f"Upload {printable(folder.resolve().name)}",
         revision=revision,
         create_pr=create_pr,
         parent_commit=None if create_pr else parent,
@@ -194,20 +224,62 @@ def _check_folder(folder: Path) -> dict[str, str]:
     """Check that a folder holds a whole model, and return the purposes of its files by their names."""
     if not folder.is_dir():
         raise ValueError(f"There is no folder {folder}.")
-    config = load_config(str(folder))
-    check_weights(folder)
     files = {name: purpose for name, purpose in _purposes(folder) if purpose}
+    _refuse_links(folder, files)
+    config = load_config(str(folder))
+    check_weights(folder, config)
     if getattr(config, "auto_map", None) != AUTO_MAP or "modeling_rnn.py" not in files:
         raise ValueError(
             f"{folder} was saved without the code that others need to load it: save it anew, with "
             f"rnn_hf.prediction.load({str(folder)!r})[0].save_pretrained({str(folder)!r})."
         )
-    if "tokenizer" not in files.values():
-        raise ValueError(f"{folder} holds no tokenizer: save it there with tokenizer.save_pretrained({str(folder)!r}).")
+    load_tokenizer(folder, config)
     if "README.md" not in files:
         raise ValueError(f"{folder} holds no model card: write one with `python scripts/write_model_card.py {folder}`.")
     read_model_card(folder / "README.md")
+    for name in files:
+        if name.endswith(".json"):
+            read_json(folder / name)
+        elif name.endswith(".onnx"):
+            _check_graph(folder, name)
     return files
+
+
+def _refuse_links(folder: Path, files: Collection[str]) -> None:
+    """Refuse symbolic links by which files from elsewhere would be uploaded."""
+    inside = folder.resolve()
+    outside = {name: path for name in files if not (path := (folder / name).resolve()).is_relative_to(inside)}
+    if outside:
+        listed = ", ".join(f"{name} → {path}" for name, path in outside.items())
+        raise ValueError(f"{folder} holds symbolic links to files outside of it, {listed}: put copies in their place.")
+
+
+def _check_graph(folder: Path, name: str) -> None:
+    check_file(folder / name)
+    try:
+        from . import onnx_model
+    except ImportError:  # without onnxruntime nothing more can be told
+        return
+    onnx_model.load(folder, file_name=name)
+
+
+def _refuse_secrets(folder: Path, files: Collection[str], secrets: Collection[str]) -> None:
+    """Refuse to upload a text that holds a secret; the message says where, and never which."""
+    # In JSON, quotes and other characters of a secret are escaped.
+    known = {
+        form for one in secrets for form in (one, json.dumps(one)[1:-1], json.dumps(one, ensure_ascii=False)[1:-1])
+    }
+    for name in files:
+        if name.endswith(_BINARY):
+            continue
+        text = (folder / name).read_bytes().decode("utf-8", errors="replace")
+        for number, line in enumerate(text.split("\n"), start=1):
+            if _HUB_TOKEN.search(line) or any(one in line for one in known):
+                raise ValueError(
+                    f"{folder / name}, line {number} holds a token or a password, which would be published: take it "
+                    "out. `scripts/write_model_card.py` writes the card without it. If others may have seen it, revoke "
+                    f"it at {constants.ENDPOINT}/settings/tokens."
+                )
 
 
 def _purposes(folder: Path) -> Iterator[tuple[str, str | None]]:
@@ -228,22 +300,24 @@ def _show(folder: Path, files: dict[str, str], repo_id: str) -> None:
     table.columns[1].justify = "right"
     sizes = {name: (folder / name).stat().st_size for name in files}
     for name, purpose in files.items():
-        table.add_row(name, f"{sizes[name]:,}", purpose)
-    console = Console(soft_wrap=True)
-    console.print(f"{folder} → {repo_id}: {len(files)} files, {sum(sizes.values()) / 1e6:.1f} MB")
+        table.add_row(printable(name), f"{sizes[name]:,}", purpose)
+    # What stands in brackets is part of a name.
+    console = Console(soft_wrap=True, markup=False, highlight=False, emoji=False)
+    total = sum(sizes.values()) / 1e6
+    console.print(f"{printable(str(folder))} → {repo_id}: {len(files)} files, {total:.1f} MB")
     console.print(table)
     left = dict.fromkeys(name.partition("/")[0] for name, purpose in _purposes(folder) if purpose is None)
     if left:
-        console.print(f"Not uploaded: {', '.join(left)}")
+        console.print(f"Not uploaded: {', '.join(map(printable, left))}")
     if read_model_card(folder / "README.md").data.get("license") is None:
         console.print("The model card names no licence, without which others may hardly use the model.")
 
 
-def _explain_push(error: BaseException, repo_id: str, revision: str | None = None) -> str:
+def _explain_push(error: BaseException, repo_id: str, revision: str | None = None, create_pr: bool = False) -> str:
     if isinstance(error, RuntimeError):
         error = error.__cause__ or error  # of uploading one of the files
     if isinstance(error, HfHubHTTPError):
-        return explain(error, repo_id, revision)
+        return explain(error, repo_id, revision, action="propose" if create_pr else "write")
     reason = " ".join(str(error).split())
     return (
         f"{constants.ENDPOINT} could not be reached, or the connection broke ({reason}). Check the network and "

@@ -1,17 +1,23 @@
 """Write the model card of a trained model, from the files of its run."""
 
-import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from jinja2 import UndefinedError
 
 from .configuration_rnn import RnnConfig
 from .crf_rnn import tagging_scheme
+from .display import hide_folders, json_line, markdown, markdown_block, markdown_code, printable, shorten
+from .model_files import read_json, replace_file
 from .pictures import draw_confusion_matrix, draw_training_curve
 from .prediction import load_config
+from .secrets import find_secrets, mask, mask_command, mask_options
 
 MARK = "<!-- Written by rnn_hf. Remove this line, and the section is yours: it will be left alone. -->"
 
@@ -24,7 +30,10 @@ _SCORE_NAMES = {"exact_match": "exact match", "f1_micro": "micro F1", "mse": "me
 _METRIC_TYPES = {"f1_micro": "f1", "r2": "r_squared"}
 _CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "tanh RNN", "rnn_relu": "ReLU RNN"}
 _MOST_LABELS = 200
+_MOST_LABEL_CHARACTERS = 100
+_MOST_EXAMPLE_CHARACTERS = 500
 _NUM_WIDGET_WORDS = 12
+_REMEDY = "copy it again from the run, or remove it, and the card leaves out what it would tell"
 
 
 def write_model_card(
@@ -37,7 +46,8 @@ def write_model_card(
     """Write `README.md` and its pictures into the folder of a trained model.
 
     All that it says is read from files in the folder: `config.json`, `all_results.json`, `training_args.json`,
-    `trainer_state.json` and `run.json`; what a missing file would tell is left out. A card that is there is brought up
+    `trainer_state.json` and `run.json`; what a missing file would tell is left out, and so are secrets and the folders
+    of absolute paths. A card that is there is brought up
     to date: sections that carry our mark are written anew; all others stay as they are, where they are, and so does
     metadata of which the run knows nothing.
 
@@ -51,7 +61,7 @@ def write_model_card(
         `Path`: the card.
 
     Raises:
-        ValueError: The folder holds no model of this package, or a card whose metadata cannot be read.
+        ValueError: The folder holds no model of this package, a damaged file, or a card whose metadata cannot be read.
 
     Example:
     ```python
@@ -67,12 +77,77 @@ def write_model_card(
     ```
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"There is no folder {folder}.")
     config = load_config(str(folder))
-    results, run, state, args = (_read_json(folder / name) for name in _FILES)
+    path = folder / "README.md"
+    old = read_model_card(path) if path.exists() else None
+    results, run, state, args = _read_records(folder)
     given = {"license": license, "language": language, "dataset_pretty_name": dataset_pretty_name}
     args |= {name: value for name, value in given.items() if value is not None}
-    history = state.get("log_history", [])
-    has_curve = draw_training_curve(history, folder / "training_curve.png")
+    try:
+        card = _new_card(folder, config, results, run, state, args)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, UndefinedError, ValueError) as error:
+        names = ", ".join(name for name in _FILES if (folder / name).exists())
+        raise ValueError(
+            f"The card of {folder} cannot be written, for one of its files ({names}) holds something else than "
+            f"training writes there ({type(error).__name__}: {error}): {_REMEDY}."
+        ) from error
+    if old is not None:
+        card.text = _merged(old.text, card.text)
+        tags = [*card.data.get("tags"), *(tag for tag in old.data.get("tags", []) if tag not in card.data.get("tags"))]
+        kept = {key: value for key, value in old.data.__dict__.items() if card.data.get(key) is None}
+        card.data.__dict__.update(kept | {"tags": tags})
+    replace_file(path, str(card))
+    return path
+
+
+def _read_records(folder: Path) -> list[dict[str, Any]]:
+    """Read what a run wrote, without secrets and without the folders of absolute paths."""
+    records = [read_json(folder / name, _REMEDY) if (folder / name).exists() else {} for name in _FILES]
+    _, run, _, args = records
+    words = _words(run.get("command"))
+    options = _mapping(run.get("options"))
+    secrets = find_secrets(words, run, options, args)
+    if "command" in run:
+        masked = mask_command(words, secrets)
+        run["command"] = shlex.join(hide_folders(masked)) if words else hide_folders(mask(str(run["command"]), secrets))
+    if options:
+        shown = hide_folders(mask_options(options, secrets))
+        run["options"] = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
+    for key in ("data", "base_model"):
+        if key in run:
+            run[key] = hide_folders(run[key])
+    return [mask_options(record, secrets) for record in records]
+
+
+def _words(command: Any) -> list[str]:
+    """Split a command into words; none where it cannot be split."""
+    try:
+        return shlex.split(command) if isinstance(command, str) else []
+    except ValueError:
+        return []
+
+
+def _mapping(options: Any) -> dict[str, Any]:
+    """Read options that were written as YAML; what is no mapping is left out of the card."""
+    try:
+        parsed = yaml.safe_load(options) if isinstance(options, str) else options
+    except yaml.YAMLError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _new_card(
+    folder: Path,
+    config: RnnConfig,
+    results: dict[str, Any],
+    run: dict[str, Any],
+    state: dict[str, Any],
+    args: dict[str, Any],
+) -> ModelCard:
+    """Draw the pictures, and fill the template."""
+    has_curve = draw_training_curve(state.get("log_history", []), folder / "training_curve.png")
     if has_matrix := "confusion_matrix" in run:
         counts = run["confusion_matrix"]["counts"]
         draw_confusion_matrix(counts, config.label_names, folder / "confusion_matrix.png")
@@ -82,16 +157,18 @@ def write_model_card(
         _metadata(folder, config, results, run, args),
         template_path=str(_TEMPLATE),
         pipeline_tag=_task(config),
-        model_name=_name(folder, args),
-        model_id=args.get("hub_model_id") or folder.as_posix(),
+        model_name=markdown(_name(folder, args)),
+        model_id=json_line(_model_id(folder, args)),
         summary=_summary(config, run, args),
         splits=splits,
         scores=_scores(config, results, splits),
         notes=_notes(config, run, args),
         has_curve=has_curve,
         has_matrix=has_matrix,
-        run=run,
-        input=json.dumps(_widget_texts(run)[0], ensure_ascii=False),
+        run=_escaped({key: run[key] for key in ("confusion_matrix", "speed") if key in run}),
+        command=markdown_block(run["command"]) if "command" in run else None,
+        options=markdown_block(run["options"], "yaml") if _mapping(run.get("options")) else None,
+        input=json_line(_widget_texts(run)[0]),
         examples=[_example(one) for one in run.get("examples", [])],
         labels=_labels(config),
         model=_model(folder, config, results),
@@ -102,15 +179,14 @@ def write_model_card(
         exported=[_exported_row(name, one, exported_scores) for name, one in run.get("onnx", {}).items()],
     )
     card.text = _joined([_marked(section) for section in _sections(card.text)])
-    path = folder / "README.md"
-    if path.exists():
-        old = read_model_card(path)
-        card.text = _merged(old.text, card.text)
-        tags = [*card.data.get("tags"), *(tag for tag in old.data.get("tags", []) if tag not in card.data.get("tags"))]
-        kept = {key: value for key, value in old.data.__dict__.items() if card.data.get(key) is None}
-        card.data.__dict__.update(kept | {"tags": tags})
-    card.save(path)
-    return path
+    return card
+
+
+def _escaped(value: Any) -> Any:
+    """Escape every text in nested mappings for Markdown."""
+    if isinstance(value, dict):
+        return {key: _escaped(one) for key, one in value.items()}
+    return markdown(value) if isinstance(value, str) else value
 
 
 def read_model_card(path: Path) -> ModelCard:
@@ -153,13 +229,9 @@ def with_model_id(text: str, repo_id: str) -> str:
     def named(section: str) -> str:
         if MARK not in section:
             return section
-        return re.sub(r'(pipeline\("[a-z-]+", model=)"[^"\n]*"', rf'\1"{repo_id}"', section)
+        return re.sub(r'(pipeline\("[a-z-]+", model=)"(?:[^"\\\n]|\\.)*"', rf'\1"{repo_id}"', section)
 
     return "".join(named(section) for section in _sections(text))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _task(config: RnnConfig) -> str:
@@ -171,7 +243,12 @@ def _is_tagger(config: RnnConfig) -> bool:
 
 
 def _name(folder: Path, args: dict[str, Any]) -> str:
-    return (args.get("hub_model_id") or folder.resolve().name).rpartition("/")[2]
+    return printable((args.get("hub_model_id") or folder.resolve().name).rpartition("/")[2])
+
+
+def _model_id(folder: Path, args: dict[str, Any]) -> str:
+    """Name what the examples load: a repository, or the folder as somebody in the working directory would."""
+    return args.get("hub_model_id") or hide_folders(folder.as_posix())
 
 
 def _metadata(
@@ -199,7 +276,7 @@ def _metadata(
         license=args.get("license"),
         language=args.get("language"),
         datasets=None if dataset_id is None else [dataset_id],
-        base_model=None if base_model is None or Path(base_model).exists() else base_model,
+        base_model=base_model if _is_on_the_hub(base_model) else None,
         library_name="transformers",
         pipeline_tag=_task(config),
         tags=["rnn_hf", config.cell_type.partition("_")[0], *(["crf"] if config.use_crf else [])],
@@ -208,6 +285,15 @@ def _metadata(
         model_name=_name(folder, args) if evaluations else None,
         eval_results=evaluations or None,
     )
+
+
+def _is_on_the_hub(name: Any) -> bool:
+    """Tell the name of a repository from that of a folder."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return isinstance(name, str) and not Path(name).exists()
 
 
 def _data_name(run: dict[str, Any]) -> str | None:
@@ -252,7 +338,7 @@ def _summary(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> st
         kind, what = "tagger", f"gives each word one of {config.num_labels} labels"
     direction = "bidirectional" if config.bidirectional else "unidirectional"
     data = args.get("dataset_pretty_name") or _data_name(run)
-    trained = f", trained on {data}" if data else ""
+    trained = f", trained on {markdown(data)}" if data else ""
     return f"A recurrent {kind} ({direction} {_CELLS[config.cell_type]}) that {what}{trained}."
 
 
@@ -270,7 +356,8 @@ def _notes(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> str:
 def _widget_texts(run: dict[str, Any]) -> list[str]:
     """Make short inputs for trying the model out."""
     texts = [one["text"].split() if "text" in one else one["tokens"] for one in run.get("examples", [])]
-    return [" ".join(words[:_NUM_WIDGET_WORDS]) for words in texts if words] or ["An example."]
+    short = (printable(" ".join(words[:_NUM_WIDGET_WORDS])) for words in texts if words)
+    return [shorten(text, _MOST_EXAMPLE_CHARACTERS) for text in short] or ["An example."]
 
 
 def _example(one: dict[str, Any]) -> dict[str, str]:
@@ -286,15 +373,16 @@ def _example(one: dict[str, Any]) -> dict[str, str]:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+    return markdown(shorten(" ".join(text.split()), _MOST_EXAMPLE_CHARACTERS))
 
 
 def _labels(config: RnnConfig) -> str:
     if config.problem_type == "regression":
         return "None: the answer is a number."
-    names = [f"`{name}`" for name in config.label_names]
+    names = config.label_names
+    shown = [markdown_code(shorten(name, _MOST_LABEL_CHARACTERS)) for name in names[:_MOST_LABELS]]
     rest = f", and {len(names) - _MOST_LABELS:,} others, which `config.json` lists" if len(names) > _MOST_LABELS else ""
-    return f"{len(names)}, in the order of their ids: {', '.join(names[:_MOST_LABELS])}{rest}."
+    return f"{len(names)}, in the order of their ids: {', '.join(shown)}{rest}."
 
 
 def _model(folder: Path, config: RnnConfig, results: dict[str, Any]) -> dict[str, str]:
@@ -335,11 +423,13 @@ def _training(
     rows = {}
     data = run.get("data", {})
     if data:
-        rows["Data"] = ", ".join(f"{name.replace('_', ' ')}: `{value}`" for name, value in data.items())
+        rows["Data"] = ", ".join(
+            f"{markdown(name.replace('_', ' '))}: {markdown_code(str(value))}" for name, value in data.items()
+        )
     if "num_rows" in run:
-        rows["Examples"] = ", ".join(f"{count:,} {split}" for split, count in run["num_rows"].items())
+        rows["Examples"] = ", ".join(f"{count:,} {markdown(split)}" for split, count in run["num_rows"].items())
     if run.get("base_model"):
-        rows["Fine-tuned from"] = f"`{run['base_model']}`"
+        rows["Fine-tuned from"] = markdown_code(run["base_model"])
     if "train_runtime" in results:
         resumed = ", since it was resumed" if args.get("resume_from_checkpoint") else ""
         rows["Duration"] = _duration(results["train_runtime"]) + resumed
@@ -363,9 +453,9 @@ def _training(
     if run:
         threads = f"{run['num_threads']} thread{'s' if run['num_threads'] > 1 else ''}"
         processes = f", {run['num_processes']} processes" if run["num_processes"] > 1 else ""
-        rows["Hardware"] = f"{run['device']}; {threads}{processes}"
-        rows["Software"] = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-        rows["Date"] = run["date"]
+        rows["Hardware"] = f"{markdown(run['device'])}; {threads}{processes}"
+        rows["Software"] = ", ".join(markdown(f"{name} {version}") for name, version in run["versions"].items())
+        rows["Date"] = markdown(run["date"])
     return rows
 
 
@@ -375,7 +465,7 @@ def _exported_scores(folder: Path, config: RnnConfig) -> dict[str, dict[str, flo
     for path in sorted((folder / "onnx").glob("*_results.json")):
         graph, _, split = path.name.removesuffix("_results.json").rpartition("_")
         prefix = "eval" if split == "validation" else split
-        results = _read_json(path)
+        results = read_json(path)
         for name in _score_keys(results, [prefix]):
             if name in ("accuracy", "f1"):
                 scores.setdefault(f"{_score_name(config, name)} ({split})", {})[graph] = results[f"{prefix}_{name}"]
@@ -384,7 +474,7 @@ def _exported_scores(folder: Path, config: RnnConfig) -> dict[str, dict[str, flo
 
 def _exported_row(name: str, graph: dict[str, Any], scores: dict[str, dict[str, float]]) -> list[str]:
     values = [of_graphs.get(Path(name).stem) for of_graphs in scores.values()]
-    row = [f"`{name}`", f"{graph['bytes'] / 1e6:.1f} MB", f"{graph['words_per_second']:,}"]
+    row = [markdown_code(name), f"{graph['bytes'] / 1e6:.1f} MB", f"{graph['words_per_second']:,}"]
     return row + ["" if value is None else f"{value:.4f}" for value in values]
 
 
@@ -396,7 +486,7 @@ def _duration(seconds: float) -> str:
 
 def _limits(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> list[str]:
     languages = args.get("language")
-    kind = f" in {', '.join(languages)}" if languages else ""
+    kind = f" in {markdown(', '.join(languages))}" if languages else ""
     examples = f" ({run['num_rows']['train']:,} examples)" if run else ""
     limits = [f"For text{kind} of the kind it was trained on{examples}. Of other kinds its scores above say nothing."]
     if config.problem_type != "regression":
@@ -414,10 +504,14 @@ def _limits(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> lis
 
 def _sections(text: str) -> list[str]:
     """Cut a card's text before each heading of the second level, outside of code."""
-    sections, in_code = [""], False
+    sections, fence = [""], ""
     for line in text.splitlines(keepends=True):
-        in_code ^= line.startswith("```")
-        if line.startswith("## ") and not in_code:
+        if mark := re.match(r" {0,3}(`{3,}|~{3,})(.*)", line):
+            if not fence:
+                fence = mark[1]
+            elif mark[1].startswith(fence) and not mark[2].strip():
+                fence = ""
+        elif line.startswith("## ") and not fence:
             sections.append("")
         sections[-1] += line
     return sections

@@ -3,19 +3,21 @@
 The classes have the names and methods of `optimum.onnxruntime`, which does not go with this release of transformers.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassifierOutput
 from transformers.models.auto import modeling_auto
 from transformers.utils import cached_file
 
 from .configuration_rnn import RnnConfig
 from .download import find_folder
-from .prediction import load_config
+from .model_files import COPY_AGAIN, check_file
+from .prediction import load_config, load_tokenizer
 
 try:
     import onnxruntime
@@ -33,7 +35,8 @@ class ORTModel:
         config ([`RnnConfig`]): The model's configuration.
 
     Raises:
-        ValueError: The graph is for another task than the class.
+        ValueError: The graph is for another task than the class, has other inputs or outputs than those of this
+            package, or other labels than the configuration.
     """
 
     task: str
@@ -46,6 +49,7 @@ class ORTModel:
         task = session.get_modelmeta().custom_metadata_map.get("task")
         if task != self.task:
             raise ValueError(f"{type(self).__name__} runs graphs for {self.task}, but this one is for {task}.")
+        _check_graph(session, config)
         self.session = session
         self.config = config
 
@@ -76,7 +80,11 @@ class ORTModel:
                 f"{int(tokens.min())} to {int(tokens.max())}. Does the tokenizer belong to this model?"
             )
         inputs = {"input_ids": input_ids.cpu().numpy(), "attention_mask": mask.cpu().numpy()}
-        (logits,) = self.session.run(["logits"], inputs)
+        try:
+            (logits,) = self.session.run(["logits"], inputs)
+        except Exception as error:  # onnxruntime's exceptions have no class in common
+            reason = " ".join(str(error).split())
+            raise ValueError(f"The graph cannot run; does it belong to this config.json? ({reason})") from error
         return self.output_class(logits=torch.from_numpy(logits))
 
     __call__ = forward
@@ -143,8 +151,11 @@ def load_session(
         session_options (`onnxruntime.SessionOptions`, *optional*):
             For instance with `intra_op_num_threads`; without it onnxruntime takes a thread for each core.
 
+    Returns:
+        `onnxruntime.InferenceSession`: the graph, ready to run.
+
     Raises:
-        ValueError: There is no such file, or no such provider.
+        ValueError: There is no such file, it is damaged or no ONNX graph, or there is no such provider.
     """
     if provider not in onnxruntime.get_available_providers():
         available = ", ".join(onnxruntime.get_available_providers())
@@ -156,7 +167,36 @@ def load_session(
         raise ValueError(
             f"{model_id} holds no {file_name}. Export the model: python scripts/export_onnx.py MODEL {model_id}{int8}"
         ) from error
-    return onnxruntime.InferenceSession(str(file), session_options, providers=[(provider, provider_options or {})])
+    check_file(Path(str(file)))
+    try:
+        return onnxruntime.InferenceSession(str(file), session_options, providers=[(provider, provider_options or {})])
+    except Exception as error:  # onnxruntime's exceptions have no class in common
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{file} is no ONNX graph that can be read, it is damaged or was cut off ({reason}): export it anew, or "
+            f"{COPY_AGAIN}."
+        ) from error
+
+
+def _check_graph(session: onnxruntime.InferenceSession, config: RnnConfig) -> None:
+    """Check that a graph is one of this package, and of a model with this configuration."""
+    inputs = {one.name: one.type for one in session.get_inputs()}
+    outputs = [one.name for one in session.get_outputs()]
+    if inputs != dict.fromkeys(("input_ids", "attention_mask"), "tensor(int64)") or "logits" not in outputs:
+        raise ValueError(
+            f"The graph has the inputs {', '.join(inputs) or 'none'} and the outputs {', '.join(outputs)}; one that "
+            "rnn_hf exports has input_ids and attention_mask, and logits."
+        )
+    labels = session.get_modelmeta().custom_metadata_map.get("labels", "[]")
+    try:
+        names = json.loads(labels)
+    except ValueError:
+        names = labels
+    if names != config.label_names:
+        raise ValueError(
+            f"The graph is of a model with {len(names)} labels, and config.json names {len(config.label_names)}, or "
+            "others: they do not belong together. Export the model anew."
+        )
 
 
 def load(model_id: str | Path, revision: str | None = None, **options: Any) -> tuple[ORTModel, PreTrainedTokenizerBase]:
@@ -169,13 +209,16 @@ def load(model_id: str | Path, revision: str | None = None, **options: Any) -> t
 
     Returns:
         The model, for [`~rnn_hf.prediction.predict`] or a pipeline, and the tokenizer.
+
+    Raises:
+        ValueError: There is no such model, a file is damaged, or the files do not fit each other.
     """
     folder = find_folder(str(model_id), revision, weights=False)
     config, session = load_config(str(folder)), load_session(model_id, revision, **options)
     task = session.get_modelmeta().custom_metadata_map.get("task")
     is_tagger = task == ORTModelForTokenClassification.task
     model_class = ORTModelForTokenClassification if is_tagger else ORTModelForSequenceClassification
-    return model_class(session, config), AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    return model_class(session, config), load_tokenizer(folder, config)
 
 
 __all__ = ["FILE_NAME", "ORTModelForSequenceClassification", "ORTModelForTokenClassification", "load", "load_session"]

@@ -6,9 +6,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from .display import printable, shorten
+
 # Beyond so many labels, a matrix has no room for numbers; beyond so many, none for names.
 _MOST_NUMBERS = 20
 _MOST_NAMES = 60
+_MOST_CHARACTERS = 30
 # The usual fonts draw no Chinese, Japanese or Korean.
 _FIRST_CJK = "\u2e80"
 
@@ -55,7 +58,8 @@ def draw_confusion_matrix(counts: list[list[int]], labels: list[str], path: Path
 
     Args:
         counts (`list[list[int]]`): A row for each true label, a column for each predicted one.
-        labels (`list[str]`): Names of the labels. Where the font lacks their script, numbers stand for them.
+        labels (`list[str]`): Names of the labels; long ones are cut. Where the font lacks their script, numbers stand
+            for them.
         path (`Path`): PNG file to write.
 
     Example:
@@ -77,7 +81,9 @@ def draw_confusion_matrix(counts: list[list[int]], labels: list[str], path: Path
     axes.set(xlabel="predicted", ylabel="true")
     if len(labels) <= _MOST_NAMES:
         plain = all(character < _FIRST_CJK for label in labels for character in label)
-        names = [label.replace("$", r"\$") if plain else str(place) for place, label in enumerate(labels)]
+        # Between dollars matplotlib expects a formula.
+        short = [shorten(printable(label), _MOST_CHARACTERS).replace("$", r"\$") for label in labels]
+        names = short if plain else [str(place) for place in range(len(labels))]
         axes.set_xticks(range(len(names)), names, rotation=90)
         axes.set_yticks(range(len(names)), names)
     if len(labels) <= _MOST_NUMBERS:

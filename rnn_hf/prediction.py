@@ -1,54 +1,127 @@
 """Predict in bulk: batches of similar length, results in the order of the input, in constant memory."""
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.initialization import no_init_weights
 
 from .configuration_rnn import RnnConfig
 from .data_collator import DataCollatorWithPacking, cut_batches
 from .download import find_folder
-from .modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
-from .tokenization import encode_texts, encode_words
+from .model_files import COPY_AGAIN, read_json, read_weight_infos, read_weights
+from .modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification, RnnModel
+from .tokenization import encode_texts, encode_words, max_length_of
 
 RnnModelWithHead = RnnForSequenceClassification | RnnForTokenClassification
 
 _WINDOW = 4096
+_HEADS = (RnnForSequenceClassification, RnnForTokenClassification)
+_DTYPES = ("float32", "float16", "bfloat16", "float64")
+_FLOATS = ("F32", "F16", "BF16", "F64")
+# Keys of `config.json` by which transformers would load other files, or run code from the hub.
+_FOREIGN_KEYS = (
+    "_attn_implementation",
+    "attn_implementation",
+    "experts_implementation",
+    "quantization_config",
+    "transformers_weights",
+)
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.tiktoken")
+# Models with so many layers too many are built, without memory, to say which weights are missing.
+_FEW_LAYERS = 64
+_REPAIR = (
+    "It was edited, or written by another version of rnn_hf: load the model with that version and save it anew, or "
+    "train it anew."
+)
 
 
-def load(model_name_or_path: str, revision: str | None = None) -> tuple[RnnModelWithHead, PreTrainedTokenizerBase]:
+def load(
+    model_name_or_path: str, revision: str | None = None, *, device: str | torch.device = "cpu"
+) -> tuple[RnnModelWithHead, PreTrainedTokenizerBase]:
     """Load a classifier or a tagger, whichever a folder or hub repository holds, with its tokenizer.
 
-    No code from the folder or the repository is run.
+    No code from the folder or the repository is run, and its files are checked before a model is built.
 
     Args:
         model_name_or_path (`str`): Folder or hub id.
         revision (`str`, *optional*): Branch, tag or commit on the hub; `main` without it.
+        device (`str` or `torch.device`): Where the model goes.
 
     Returns:
         The model in evaluation mode, and the tokenizer.
 
     Raises:
         ValueError: There is no such model, it is neither a classifier nor a tagger of this package, a file is damaged,
-            or the weights do not fit the configuration. The message names the file and says what to do.
+            or the files do not fit each other; or there is no such device. The message names the file and says what
+            to do.
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from rnn_hf import RnnConfig, RnnForTokenClassification, train_tokenizer
+    >>> from rnn_hf.prediction import load
+    >>> tokenizer = train_tokenizer([["a", "b"]], kind="word", min_frequency=1, is_split_into_words=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     RnnForTokenClassification(RnnConfig(vocab_size=len(tokenizer))).save_pretrained(folder)
+    ...     _ = tokenizer.save_pretrained(folder)
+    ...     type(load(folder)[0]).__name__
+    'RnnForTokenClassification'
+
+    ```
     """
+    device = find_device(device)
     folder = find_folder(model_name_or_path, revision)
     config = load_config(str(folder))
-    for model_class in (RnnForSequenceClassification, RnnForTokenClassification):
-        if model_class.__name__ in (config.architectures or []):
-            check_weights(folder)
-            model = _load_exactly(model_class, folder, config)
-            return model, _load_tokenizer(folder)
-    raise ValueError(
-        f"{model_name_or_path} holds no classifier or tagger of rnn_hf: its config.json says "
-        f"model_type={config.model_type!r}, architectures={config.architectures}."
-    )
+    model_class = next((one for one in _HEADS if one.__name__ in (config.architectures or [])), None)
+    if model_class is None:
+        raise ValueError(
+            f"{model_name_or_path} holds no classifier or tagger of rnn_hf: its config.json says "
+            f"model_type={config.model_type!r}, architectures={config.architectures}."
+        )
+    check_weights(folder, config)
+    tokenizer = load_tokenizer(folder, config)
+    # By their content: of the folder, transformers would read other files than were checked.
+    model = model_class.from_pretrained(None, config=config, state_dict=read_weights(folder))
+    return model.eval().to(device), tokenizer
+
+
+def find_device(name: str | torch.device) -> torch.device:
+    """Find a device by its name, and check that it works.
+
+    Args:
+        name (`str` or `torch.device`): `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`, …
+
+    Returns:
+        `torch.device`: the device.
+
+    Raises:
+        ValueError: There is no such device here.
+
+    Example:
+    ```python
+    >>> from rnn_hf.prediction import find_device
+    >>> find_device("cpu")
+    device(type='cpu')
+
+    ```
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        here = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        here += ["mps"] * torch.backends.mps.is_available()
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"There is no device {str(name)!r} here, only {', '.join(here)} ({reason.rstrip('.')})."
+        ) from error
+    return device
 
 
 def is_tagger(model: Any) -> bool:
@@ -63,38 +136,59 @@ def load_config(model_name_or_path: str, revision: str | None = None) -> RnnConf
         model_name_or_path (`str`): Folder or hub id.
         revision (`str`, *optional*): Branch, tag or commit on the hub; `main` without it.
 
+    Returns:
+        [`RnnConfig`]
+
     Raises:
         ValueError: There is no model, one of another kind, or one whose configuration this version cannot read.
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from rnn_hf import RnnConfig
+    >>> from rnn_hf.prediction import load_config
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     RnnConfig(cell_type="gru").save_pretrained(folder)
+    ...     load_config(folder).cell_type
+    'gru'
+
+    ```
     """
     folder = find_folder(model_name_or_path, revision, weights=False)
-    if not (folder / "config.json").is_file():
+    file = folder / "config.json"
+    if not file.is_file():
         raise ValueError(f"{model_name_or_path} holds no model: config.json is missing.")
-    try:
-        found, _ = RnnConfig.get_config_dict(folder)
-    except OSError as error:
-        raise ValueError(f"{model_name_or_path} holds no model: {error}") from error
+    found = read_json(file)
     if found.get("model_type") != RnnConfig.model_type:
         raise ValueError(
             f"{model_name_or_path} holds no classifier or tagger of rnn_hf: its config.json says "
             f"model_type={found.get('model_type')!r}."
         )
+    for key in _FOREIGN_KEYS:
+        if found.get(key) not in (None, "eager"):
+            raise ValueError(f"{file} holds {key}={found[key]!r}, which no model of rnn_hf has: remove that key.")
+    for key in ("dtype", "torch_dtype"):
+        if found.get(key) is not None and found[key] not in _DTYPES:
+            raise ValueError(f"{file} says {key}={found[key]!r}, which must be one of {', '.join(_DTYPES)}. {_REPAIR}")
+    names = found.get("architectures")
+    if names is not None and not (isinstance(names, list) and all(isinstance(one, str) for one in names)):
+        raise ValueError(f"{file} says architectures={names!r}, which must be a list of names. {_REPAIR}")
     try:
         return RnnConfig.from_pretrained(folder)
-    except (TypeError, ValueError, StrictDataclassError) as error:
-        raise ValueError(
-            f"{folder / 'config.json'} cannot be read: {' '.join(str(error).split())} It was edited, or written by "
-            "another version of rnn_hf: load the model with that version and save it anew, or train it anew."
-        ) from error
+    except Exception as error:  # whatever a foreign value makes of the library
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{file} cannot be read: {reason} {_REPAIR}") from error
 
 
-def check_weights(folder: Path) -> None:
-    """Check that a folder's weights are whole, by what their headers promise.
+def check_weights(folder: Path, config: RnnConfig) -> None:
+    """Check that a folder's weights are whole and fit its configuration, by their headers alone.
 
     Args:
         folder (`Path`): A model's folder.
+        config ([`RnnConfig`]): Its configuration.
 
     Raises:
-        ValueError: A file is missing, damaged or cut off.
+        ValueError: A file is missing, damaged or cut off, or the weights are those of another architecture.
 
     Example:
     ```python
@@ -103,50 +197,102 @@ def check_weights(folder: Path) -> None:
     >>> from rnn_hf import RnnConfig, RnnForTokenClassification
     >>> from rnn_hf.prediction import check_weights
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     RnnForTokenClassification(RnnConfig(vocab_size=9, num_labels=2)).save_pretrained(folder)
-    ...     check_weights(Path(folder))
+    ...     model = RnnForTokenClassification(RnnConfig(vocab_size=9, num_labels=2))
+    ...     model.save_pretrained(folder)
+    ...     check_weights(Path(folder), model.config)
 
     ```
     """
-    names = ["model.safetensors"]
-    if (index := folder / "model.safetensors.index.json").exists():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    for name in names:
-        file = folder / name
-        if not file.exists():
-            raise ValueError(f"{folder} holds no weights: {name} is missing.")
-        try:
-            with safe_open(file, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise ValueError(
-                f"{file} is damaged or was cut off ({error}): remove it (in the hub's cache, all of the model), and "
-                "download or copy it again."
-            ) from error
-
-
-def _load_exactly(model_class: type[RnnModelWithHead], folder: Path, config: RnnConfig) -> RnnModelWithHead:
-    """Load a model, each weight of which must be in the checkpoint, and the other way round."""
-    loaded: Any = model_class.from_pretrained(
-        folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True
-    )
-    model, info = loaded
-    mismatched = {name for name, *_ in info["mismatched_keys"]}
-    problems = {"missing": info["missing_keys"], "not known": info["unexpected_keys"], "of another shape": mismatched}
-    if any(problems.values()):
-        listed = "; ".join(f"{len(names)} {what}, as {min(names)}" for what, names in problems.items() if names)
-        raise ValueError(
-            f"The weights in {folder} do not fit its config.json ({listed}). One of the files was edited or is of "
-            "another version of rnn_hf: load the model with that version and save it anew, or train it anew."
-        )
-    return model.eval()
-
-
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    found = read_weight_infos(folder)
+    layers = sum("weight_hh_l" in name and not name.endswith("_reverse") for name in found)
+    if config.num_hidden_layers > layers + _FEW_LAYERS:
+        raise _misfit(folder, f"num_hidden_layers={config.num_hidden_layers}, but the weights are of {layers} layers")
+    model_class = next((one for one in _HEADS if one.__name__ in (config.architectures or [])), RnnModel)
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} holds no tokenizer that can be read: {error}") from error
+        with torch.device("meta"), no_init_weights():
+            wanted = model_class(config).state_dict()
+    except Exception as error:  # sizes that overflow, and whatever else no model can have
+        raise _misfit(folder, " ".join(str(error).split())) from error
+    problems = {
+        "missing": wanted.keys() - found.keys(),
+        "not known": found.keys() - wanted.keys(),
+        "of another shape": {name for name in wanted.keys() & found.keys() if found[name].shape != wanted[name].shape},
+        "of another type": {
+            name
+            for name in wanted.keys() & found.keys()
+            if wanted[name].is_floating_point() != (found[name].dtype in _FLOATS)
+        },
+    }
+    if any(problems.values()):
+        listed = (f"{len(names)} {what}, as {min(names)}" for what, names in problems.items() if names)
+        raise _misfit(folder, "; ".join(listed))
+
+
+def _misfit(folder: Path, reason: str) -> ValueError:
+    return ValueError(
+        f"The weights in {folder} do not fit its config.json ({reason}). One of the files was edited or is of "
+        "another version of rnn_hf: load the model with that version and save it anew, or train it anew."
+    )
+
+
+def load_tokenizer(folder: Path, config: RnnConfig) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model, without running code of the folder.
+
+    Args:
+        folder (`Path`): The model's folder.
+        config ([`RnnConfig`]): The model's configuration.
+
+    Returns:
+        `PreTrainedTokenizerBase`: the tokenizer.
+
+    Raises:
+        ValueError: There is none, a file is damaged, or it has more entries than the model.
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from rnn_hf import RnnConfig, train_tokenizer
+    >>> from rnn_hf.prediction import load_tokenizer
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = train_tokenizer(["a a b b"], kind="word").save_pretrained(folder)
+    ...     load_tokenizer(Path(folder), RnnConfig(vocab_size=5)).tokenize("b a")
+    ['b', 'a']
+
+    ```
+    """
+    for name in _TOKENIZER_FILES:
+        if (folder / name).exists() and "auto_map" in read_json(folder / name):
+            raise ValueError(
+                f"{folder / name} names code of its own under auto_map, which is never run: save a tokenizer there "
+                "that transformers knows, or one of rnn_hf.train_tokenizer."
+            )
+    if not any(path for pattern in _VOCABULARIES for path in folder.glob(pattern)):
+        raise ValueError(
+            f"{folder} holds no tokenizer: tokenizer.json is missing. Save it there with "
+            f"tokenizer.save_pretrained({str(folder)!r})."
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False)
+        num_entries, limit = len(tokenizer), tokenizer.model_max_length
+    except (KeyboardInterrupt, MemoryError):
+        raise
+    except BaseException as error:  # the tokenizers of Rust end in exceptions of any class
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"{folder} holds no tokenizer that can be read, in tokenizer.json and tokenizer_config.json "
+            f"({type(error).__name__}: {reason}): {COPY_AGAIN}."
+        ) from error
+    if not isinstance(limit, int | float) or limit < 1:
+        raise ValueError(
+            f"{folder / 'tokenizer_config.json'} says model_max_length={limit!r}, which must be a number of at least 1."
+        )
+    if num_entries > config.vocab_size:
+        raise ValueError(
+            f"The tokenizer in {folder} has {num_entries:,} entries, but the model has {config.vocab_size:,} "
+            "(vocab_size in config.json): they do not belong together. Save the model's own tokenizer there."
+        )
+    return tokenizer
 
 
 def predict(
@@ -160,7 +306,9 @@ def predict(
     """Classify texts, or tag sentences that are split into words.
 
     Inputs are read a few thousand at a time and run in batches of similar length, so that inputs of any number,
-    from a generator for instance, take little memory.
+    from a generator for instance, take little memory. A classifier reads as many tokens of a text as it was trained
+    to read, the tokenizer's `model_max_length`; a tagger reads every word. The model predicts in evaluation mode, and
+    is in the mode it was in whenever a result is returned.
 
     Args:
         model ([`RnnForSequenceClassification`] or [`RnnForTokenClassification`]):
@@ -175,6 +323,10 @@ def predict(
         several labels at once `{"text", "labels", "scores"}` of those above one half, for a regression
         `{"text", "scores"}`; of a tagger `{"tokens", "tags"}`.
 
+    Raises:
+        TypeError: The inputs, or one of them, are not what the model takes; the message says which.
+        ValueError: A bound below 1, or text with lone surrogates.
+
     Example:
     ```python
     >>> from rnn_hf import RnnConfig, RnnForTokenClassification, train_tokenizer
@@ -186,12 +338,75 @@ def predict(
 
     ```
     """
+    for name, bound in (("batch_size", batch_size), ("max_tokens_per_batch", max_tokens_per_batch)):
+        if not isinstance(bound, int) or bound < 1:
+            raise ValueError(f"{name} must be a number of at least 1, got {bound!r}.")
+    if isinstance(inputs, str | bytes | Mapping) or not isinstance(inputs, Iterable):
+        wanted = "lists of words" if is_tagger(model) else "texts"
+        raise TypeError(f"The inputs must be a list or a generator of {wanted}, got {_shown(inputs)}.")
+    return _predict_all(model, tokenizer, inputs, batch_size, max_tokens_per_batch)
+
+
+def _predict_all(
+    model: Any, tokenizer: PreTrainedTokenizerBase, inputs: Iterable[Any], batch_size: int, max_tokens_per_batch: int
+) -> Iterator[dict[str, Any]]:
     collator = DataCollatorWithPacking(tokenizer, padding=not isinstance(model, torch.nn.Module))
-    if isinstance(model, torch.nn.Module):
-        model.eval()
-    iterator = iter(inputs)
+    check = _check_words if is_tagger(model) else _check_text
+    iterator, start = iter(inputs), 0
     while window := list(islice(iterator, _WINDOW)):
-        yield from _predict_window(model, tokenizer, collator, window, batch_size, max_tokens_per_batch)
+        for place, one in enumerate(window, start):
+            check(one, place)
+        with _evaluating(model):
+            results = _predict_window(model, tokenizer, collator, window, batch_size, max_tokens_per_batch)
+        yield from results
+        start += len(window)
+
+
+def _check_text(text: Any, place: int) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"Input {place} must be a text, as the model is a classifier; got {_shown(text)}.")
+    _check_characters(text, place)
+
+
+def _check_words(words: Any, place: int) -> None:
+    if not isinstance(words, list | tuple):
+        raise TypeError(
+            f"Input {place} must be a list of words, as the model is a tagger; got {_shown(words)}. Text is split "
+            "into words by text.split(), for instance."
+        )
+    for index, word in enumerate(words):
+        if not isinstance(word, str):
+            raise TypeError(f"Input {place}, word {index} must be a text, got {_shown(word)}.")
+    _check_characters("".join(words), place)
+
+
+def _check_characters(text: str, place: int) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"Input {place} holds the lone surrogate {text[error.start]!a}, which is no character: decode the text "
+            "anew, for instance as UTF-8."
+        ) from error
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:59] + '…'} ({type(value).__name__})"
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Put a model into evaluation mode for a while."""
+    modules = model.modules() if isinstance(model, torch.nn.Module) else ()
+    training = [module for module in modules if module.training]
+    if training:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _predict_window(
@@ -205,9 +420,9 @@ def _predict_window(
     firsts: list[list[int]] = []
     tags_tokens = is_tagger(model)
     if tags_tokens:
-        ids, firsts = encode_words(tokenizer, window)
+        ids, firsts = encode_words(tokenizer, [list(words) for words in window])
     else:
-        ids = encode_texts(tokenizer, window)
+        ids = encode_texts(tokenizer, window, max_length_of(tokenizer))
     results: list[dict[str, Any]] = [{} for _ in window]
     lengths = [len(one) for one in ids]
     longest_first = sorted(range(len(ids)), key=lambda place: -lengths[place])
@@ -237,4 +452,4 @@ def _classified(config: RnnConfig, logits: torch.Tensor) -> dict[str, Any]:
     return {"label": labels[int(index)], "score": float(score)}
 
 
-__all__ = ["check_weights", "is_tagger", "load", "load_config", "predict"]
+__all__ = ["check_weights", "find_device", "is_tagger", "load", "load_config", "load_tokenizer", "predict"]

@@ -16,35 +16,33 @@ The output folder holds config.json and the tokenizer, and
 In the folder of a training run the model card then lists the graphs, their speed, and these scores.
 """
 
-import argparse
-import sys
 from pathlib import Path
 
 from transformers.utils import logging
 
+from rnn_hf.command_line import CommandParser, command
 
-def main() -> None:
+
+@command
+def main(argv: list[str] | None = None) -> None:
     """Parse the command line and export."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("model", help="folder or hub id of a trained model")
     parser.add_argument("output_dir", help="folder to write to")
     parser.add_argument("--int8", action="store_true", help="write the quantised graph too")
-    parser.add_argument("--opset", type=int, default=18, help="version of ONNX's operators (default: 18)")
-    options = parser.parse_args()
+    parser.add_argument("--opset", type=int, default=18, help="version of ONNX's operators")
+    options = parser.parse_args(argv)
     logging.disable_progress_bar()
-    try:
-        from rnn_hf.export import export
+    from rnn_hf.export import export
 
-        for name, size in export(options.model, options.output_dir, opset=options.opset, int8=options.int8).items():
-            print(f"{size / 1e6:8.2f} MB  {options.output_dir}/{name}")
-        if (Path(options.output_dir) / "run.json").exists():
-            from rnn_hf.model_card import write_model_card
-            from rnn_hf.run_record import record_export
+    for name, size in export(options.model, options.output_dir, opset=options.opset, int8=options.int8).items():
+        print(f"{size / 1e6:8.2f} MB  {options.output_dir}/{name}")
+    if (Path(options.output_dir) / "run.json").exists():
+        from rnn_hf.model_card import write_model_card
+        from rnn_hf.run_record import record_export
 
-            record_export(Path(options.output_dir))
-            print(f"the model card, {write_model_card(options.output_dir)}, tells of them")
-    except (ImportError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        record_export(Path(options.output_dir))
+        print(f"the model card, {write_model_card(options.output_dir)}, tells of them")
 
 
 if __name__ == "__main__":

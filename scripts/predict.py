@@ -6,73 +6,80 @@
     python scripts/predict.py outputs/exported reviews.txt --backend onnx --file_name onnx/model_int8.onnx
 
 A classifier takes each line as a text; a tagger takes each line as a sentence, its words separated by white space.
+The output is UTF-8. In tables, tabs and whatever a terminal would obey are written as escapes.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 from transformers.utils import logging
 
+from rnn_hf.command_line import CommandParser, command
+from rnn_hf.display import json_line, printable
 from rnn_hf.prediction import is_tagger, load, predict
 
 
 def read_lines(path: str) -> Iterator[str]:
     """Yield the lines of a file, or of standard input for `-`."""
+    name = "standard input" if path == "-" else path
     try:
         file = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
+        with file:
+            for number, line in enumerate(file, start=1):
+                # Some editors put a mark before the first line.
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}, line {number}: not UTF-8 ({error.reason}).") from error
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
-    with file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield line.decode("utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{path}, line {number}: not UTF-8 ({error.reason}).") from error
+        raise ValueError(f"{name} cannot be read: {error.strerror}.") from error
 
 
 def as_table(prediction: dict[str, Any]) -> str:
     """Lay out a prediction for reading: a line a text, or a line a word with an empty line after the sentence."""
     if "tags" in prediction:
         rows = zip(prediction["tokens"], prediction["tags"], strict=True)
-        return "".join(f"{token}\t{tag}\n" for token, tag in rows)
+        return "".join(f"{printable(token)}\t{printable(tag)}\n" for token, tag in rows)
     labels = [prediction["label"]] if "label" in prediction else prediction.get("labels", [])
     scores = [prediction["score"]] if "score" in prediction else prediction["scores"]
-    return "\t".join([" ".join(labels), " ".join(f"{score:.3f}" for score in scores), prediction["text"]]).lstrip("\t")
+    cells = [" ".join(labels), " ".join(f"{score:.3f}" for score in scores), prediction["text"]]
+    return "\t".join(map(printable, cells)).lstrip("\t")
 
 
-def main() -> None:
+@command
+def main(argv: list[str] | None = None) -> None:
     """Read, predict, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("model", help="folder or hub id of a trained model")
+    parser.add_argument("input", nargs="?", default="-", help="text file, UTF-8; - for standard input")
     parser.add_argument("--revision", help="branch, tag or commit of a model on the hub")
-    parser.add_argument("input", nargs="?", default="-", help="text file, UTF-8; standard input without it")
-    parser.add_argument("--output_format", choices=["table", "jsonl"], default="table", help="default: table")
-    parser.add_argument("--batch_size", type=int, default=128, help="most lines in a batch (default: 128)")
+    parser.add_argument("--output_format", choices=["table", "jsonl"], default="table", help="how to print")
+    parser.add_argument("--batch_size", type=int, default=128, help="most lines in a batch")
+    parser.add_argument(
+        "--device", default="cpu", help="where to run: cpu, cuda, cuda:1, mps; results of others differ in last digits"
+    )
     parser.add_argument(
         "--backend", choices=["torch", "onnx"], default="torch", help="onnx: run what scripts/export_onnx.py made"
     )
-    parser.add_argument("--file_name", default="onnx/model.onnx", help="for onnx (default: onnx/model.onnx)")
-    options = parser.parse_args()
+    parser.add_argument("--file_name", default="onnx/model.onnx", help="the graph, for onnx")
+    options = parser.parse_args(argv)
     logging.disable_progress_bar()
-    try:
-        model: Any
-        if options.backend == "onnx":
-            from rnn_hf import onnx_model
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")
+    model: Any
+    if options.backend == "onnx":
+        if options.device != "cpu":
+            raise ValueError(f"--device {options.device} is for --backend torch: onnx runs on the cpu.")
+        from rnn_hf import onnx_model
 
-            model, tokenizer = onnx_model.load(options.model, file_name=options.file_name, revision=options.revision)
-        else:
-            model, tokenizer = load(options.model, options.revision)
-        lines = read_lines(options.input)
-        inputs: Any = (line.split() for line in lines) if is_tagger(model) else lines
-        for prediction in predict(model, tokenizer, inputs, batch_size=options.batch_size):
-            print(
-                json.dumps(prediction, ensure_ascii=False) if options.output_format == "jsonl" else as_table(prediction)
-            )
-    except (ImportError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        model, tokenizer = onnx_model.load(options.model, file_name=options.file_name, revision=options.revision)
+    else:
+        model, tokenizer = load(options.model, options.revision, device=options.device)
+    lines = read_lines(options.input)
+    inputs: Any = (line.split() for line in lines) if is_tagger(model) else lines
+    layout = json_line if options.output_format == "jsonl" else as_table
+    for prediction in predict(model, tokenizer, inputs, batch_size=options.batch_size):
+        print(layout(prediction))
 
 
 if __name__ == "__main__":

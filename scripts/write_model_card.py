@@ -3,23 +3,26 @@
 python scripts/write_model_card.py outputs/pos --license apache-2.0 --language en
 """
 
-import argparse
-import sys
-
+from rnn_hf.command_line import CommandParser, command
 from rnn_hf.model_card import write_model_card
 
 
-def main() -> None:
+@command
+def main(argv: list[str] | None = None) -> None:
     """Parse the command line and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("folder", help="output folder of a training run")
     parser.add_argument("--license", help="the model's licence, as the hub calls it")
     parser.add_argument("--language", nargs="+", help="ISO 639 codes of the languages")
     parser.add_argument("--dataset_pretty_name", help="what the data is called")
-    try:
-        print(write_model_card(**vars(parser.parse_args())))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    options = parser.parse_args(argv)
+    card = write_model_card(
+        options.folder,
+        license=options.license,
+        language=options.language,
+        dataset_pretty_name=options.dataset_pretty_name,
+    )
+    print(card)
 
 
 if __name__ == "__main__":

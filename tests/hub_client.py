@@ -104,15 +104,15 @@ def serve() -> None:
         os.environ.pop("HF_TOKEN", None)
         if request["token"] is not None:
             os.environ["HF_TOKEN"] = request["token"]
-        names["result"], error, output = None, None, io.StringIO()
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        names["result"], error, output, errors = None, None, io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
             try:
                 exec(request["code"], names)
-            except SystemExit as stop:
-                error = str(stop.code)
+            except SystemExit:
+                error = errors.getvalue().strip().rpartition("\n")[2]  # a command's last line
             except BaseException:
                 error = traceback.format_exc()
-        answers.write(json.dumps([names["result"], output.getvalue(), error]) + "\n")
+        answers.write(json.dumps([names["result"], output.getvalue() + errors.getvalue(), error]) + "\n")
         answers.flush()
 
 
