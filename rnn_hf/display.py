@@ -13,7 +13,7 @@ from typing import Any
 _BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]#|~!$])")
-_ROOT = r"(?:file:/+|~[\w.-]*(?=[\\/])|[A-Za-z]:(?=[\\/])|(?=[\\/]))"
+_ROOT = r"(?:file:/+|~[\w.-]*(?=[\\/])|[A-Za-z]:(?=[\\/])|(?=/|\\\\))"
 _ABSOLUTE = re.compile(rf"{_ROOT}.*", re.DOTALL)
 # Within other text a path ends at white space, quotes and brackets; what follows a scheme is no path.
 _ABSOLUTE_WITHIN = re.compile(rf"(?<![\w.~/\\-])(?<!:(?=//)){_ROOT}[\\/][^\s'\",;\])}}]*")
