@@ -2,6 +2,8 @@
 
 import gzip
 import importlib.util
+import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +13,16 @@ import numpy as np
 import torch
 from torch import nn
 from tqdm.auto import tqdm
+from transformers.utils import logging
 
+from .display import one_line, printable
+from .messages import shown
 from .modeling_rnn import RnnPreTrainedModel
 from .spelling import Spelling
 
+logger = logging.get_logger(__name__)
+
+_NOT_FINITE = "holds NaN, or a number that is infinite in 32 bits. Mend or remove it."
 _BATCH_SIZE = 512  # entries that learn their vectors by spelling at once
 
 
@@ -45,6 +53,8 @@ class StaticVectors:
 def load_vectors(source: str, limit: int | None = None) -> StaticVectors:
     r"""Read vectors from a file, or from an installed package that ships some.
 
+    Of a word that comes twice, the first vector counts.
+
     Args:
         source (`str`):
             A text file with a word and its numbers in each line, as GloVe, word2vec and fastText write them, also
@@ -56,7 +66,8 @@ def load_vectors(source: str, limit: int | None = None) -> StaticVectors:
         [`StaticVectors`]
 
     Raises:
-        ValueError: There is no such file or package, or it holds something else; with the line and what it holds.
+        ValueError: There is no such file or package, or it holds something else, such as NaN; with the line or row,
+            and what it holds. Or a limit below 1.
 
     Example:
     ```python
@@ -71,54 +82,107 @@ def load_vectors(source: str, limit: int | None = None) -> StaticVectors:
 
     ```
     """
-    if Path(source).is_file():
-        return _read_text(Path(source), limit)
-    spec = importlib.util.find_spec(source) if source.isidentifier() else None
+    if limit is not None and limit < 1:
+        raise ValueError(f"--vectors_vocab_size must be at least 1, got {limit}.")
+    if os.path.isfile(source):
+        return _without_repetitions(*_read_text(source, limit), source)
+    return _without_repetitions(*_read_package(source, limit), source)
+
+
+def _without_repetitions(words: list[str], matrix: np.ndarray, source: str) -> StaticVectors:
+    first = {word: place for place, word in reversed(list(enumerate(words)))}
+    if len(first) < len(words):
+        kept = sorted(first.values())
+        logger.warning(
+            f"{printable(source)}: {len(words) - len(kept):,} of {len(words):,} vectors are of words that have one "
+            "already; the first of each counts."
+        )
+        words, matrix = [words[place] for place in kept], matrix[kept]
+    return StaticVectors(words, matrix, source)
+
+
+def _read_package(source: str, limit: int | None) -> tuple[list[str], np.ndarray]:
+    try:
+        spec = importlib.util.find_spec(source) if source.isidentifier() else None
+    except ValueError:  # of a module that was not imported from a file, such as __main__
+        spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"--vectors {source} is neither a file nor an installed package.")
+        raise ValueError(f"--vectors {printable(source)} is neither a file nor an installed package.")
     folder = Path(spec.submodule_search_locations[0])
     matrices, indices = sorted(folder.rglob("*_emb.npy")), sorted(folder.rglob("*_index.parquet"))
     if len(matrices) != 1 or len(indices) != 1:
         raise ValueError(f"--vectors {source}: the package holds no *_emb.npy with a *_index.parquet.")
     import pyarrow.parquet
 
-    words = pyarrow.parquet.read_table(indices[0]).column(0).to_pylist()[:limit]
-    matrix = np.load(matrices[0], mmap_mode="r", allow_pickle=False)
-    if matrix.ndim != 2 or (limit is None and len(matrix) != len(words)):
-        raise ValueError(f"--vectors {source}: {len(words)} words, but vectors of the shape {list(matrix.shape)}.")
-    return StaticVectors([str(word) for word in words], np.array(matrix[: len(words)], dtype=np.float32), source)
+    try:
+        words = pyarrow.parquet.read_table(indices[0]).column(0).to_pylist()
+        matrix = np.load(matrices[0], mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, IndexError, pyarrow.ArrowException) as error:
+        raise ValueError(f"--vectors {source}: the package's files cannot be read: {one_line(str(error))}") from error
+    if matrix.ndim != 2 or not matrix.size or len(matrix) != len(words) or matrix.dtype.kind != "f":
+        raise ValueError(
+            f"--vectors {source}: {len(words):,} words, but vectors of the shape {list(matrix.shape)} and the type "
+            f"{matrix.dtype}; a row of floats for each word is wanted."
+        )
+    words = words[:limit]
+    for row, word in enumerate(words, start=1):
+        if not isinstance(word, str):
+            raise ValueError(f"{indices[0]}, row {row}: a word is wanted, got {shown(word)}.")
+    with np.errstate(over="ignore"):
+        floats = np.array(matrix[: len(words)], dtype=np.float32)
+    bad = ~np.isfinite(floats).all(axis=1)
+    if bad.any():
+        row = int(bad.argmax())
+        raise ValueError(f"{matrices[0]}, row {row + 1}: the vector of {shown(words[row])} {_NOT_FINITE}")
+    return words, floats
 
 
-def _read_text(path: Path, limit: int | None) -> StaticVectors:
+def _read_text(source: str, limit: int | None) -> tuple[list[str], np.ndarray]:
+    name = printable(source)
     words: list[str] = []
     rows: list[np.ndarray] = []
-    for number, line in enumerate(_lines(path), start=1):
+    announced: list[int] = []
+    for number, line in enumerate(_lines(source), start=1):
         # A word may hold spaces.
         word, *numbers = line.rstrip().rsplit(" ", len(rows[0])) if rows else line.rstrip().split(" ")
-        if number == 1 and len(numbers) == 1:
-            continue  # word2vec and fastText begin with the counts of words and numbers
+        if number == 1 and len(numbers) == 1 and word.isdecimal() and numbers[0].isdecimal():
+            announced = [int(word), int(numbers[0])]  # word2vec and fastText begin with the counts of words and numbers
+            continue
         if limit is not None and len(words) == limit:
             break
         try:
-            row = np.array(numbers, dtype=np.float32)
+            with np.errstate(over="ignore"):
+                row = np.array(numbers, dtype=np.float32)
         except ValueError:
             row = np.empty(0, dtype=np.float32)
-        if len(row) == 0 or (rows and len(row) != len(rows[0])):
-            wanted = f"{len(rows[0])} numbers" if rows else "numbers"
-            raise ValueError(f"{path}, line {number}: a word and {wanted} are wanted, got {line[:60].strip()!r}.")
+        size = len(rows[0]) if rows else announced[1] if announced else None
+        if len(row) == 0 or size not in (None, len(row)):
+            wanted = "numbers" if size is None else f"{size} numbers"
+            raise ValueError(f"{name}, line {number}: a word and {wanted} are wanted, got {shown(line.strip(), 60)}.")
+        if not np.isfinite(row).all():
+            raise ValueError(f"{name}, line {number}: the vector of {shown(word)} {_NOT_FINITE}")
         words.append(word)
         rows.append(row)
     if not rows:
-        raise ValueError(f"{path} holds no vectors.")
-    return StaticVectors(words, np.stack(rows), str(path))
+        raise ValueError(f"{name} holds no vectors.")
+    if announced and len(words) != min(announced[0], limit or announced[0]):
+        logger.warning(f"{name}: its first line promises {announced[0]:,} vectors, but it holds {len(words):,}.")
+    return words, np.stack(rows)
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(source: str) -> Iterator[str]:
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        with (
+            gzip.open(source, "rt", encoding="utf-8-sig")
+            if source.endswith(".gz")
+            else open(source, encoding="utf-8-sig") as file
+        ):
             yield from file
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} could not be read as text: {error}") from error
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{printable(source)} could not be read as text: {one_line(str(error))} Vectors must be text, a word and "
+            "its numbers a line, as word2vec's binary files are not."
+        ) from error
 
 
 def vocabulary_words(vectors: StaticVectors, lowercase: bool = False) -> Iterator[str]:
@@ -215,15 +279,24 @@ def pretrain_spelling(model: RnnPreTrainedModel, num_epochs: int, learning_rate:
         `float`: the share of the vectors' variance that was predicted, averaged over the last pass.
 
     Raises:
-        ValueError: The model reads no spellings, or has no vectors from outside.
+        ValueError: The model reads no spellings, or has no vectors from outside, none that its vocabulary has, or fewer
+            than one epoch.
     """
+    if num_epochs < 1:
+        raise ValueError(f"--mimick_epochs must be at least 1 to learn anything, got {num_epochs}.")
     embeddings: Any = model.base_model.embeddings
     spelling, static = embeddings.spelling, embeddings.static_embeddings
     if spelling is None or static is None:
         raise ValueError("--mimick_epochs is for models that read spellings and have --vectors to learn them from.")
     entries = (static.places > 0).nonzero().flatten()
     vectors = nn.functional.normalize(static.vectors.weight.detach(), dim=1)[static.places[entries]]
-    vectors = (vectors - vectors.mean(dim=0)) / vectors.std()
+    centred = vectors - vectors.mean(dim=0)
+    if not centred.any():
+        raise ValueError(
+            f"--mimick_epochs: the {len(entries):,} vectors of the vocabulary's words do not differ: there is nothing "
+            "to learn from them."
+        )
+    vectors = centred / vectors.std()
     head = nn.Linear(len(spelling.convolutions) * model.config.char_num_filters, vectors.shape[1]).to(vectors.device)
     optimizer = torch.optim.AdamW([*spelling.parameters(), *head.parameters()], lr=learning_rate)
     num_steps = num_epochs * -(-len(entries) // _BATCH_SIZE)

@@ -1,11 +1,13 @@
 """Static vectors: reading, matching, joining a vocabulary."""
 
 import gzip
+import importlib
 
 import numpy as np
 import pytest
 import torch
 from strategies import little_config
+from transformers.utils import logging
 
 from rnn_hf import RnnModel, train_tokenizer
 from rnn_hf.spelling import Spelling, set_vocabulary, spell_vocabulary
@@ -17,6 +19,14 @@ MATRIX = [[0.5, 1, -2], [3, 4, 0.5], [1, 1, 1]]
 
 def vectors_of(*words) -> StaticVectors:
     return StaticVectors(list(words), np.arange(len(words) * 2, dtype=np.float32).reshape(-1, 2) + 1, "test")
+
+
+@pytest.fixture
+def messages(caplog):
+    """Gives what the package's logger has said."""
+    logging.enable_propagation()
+    yield lambda: list(caplog.messages)
+    logging.disable_propagation()
 
 
 class TestReading:
@@ -65,22 +75,99 @@ class TestReading:
             ("the 1 2\nof x y\n", r"line 2: a word and 2 numbers are wanted, got 'of x y'"),
             ("text without numbers\n", r"line 1: a word and numbers are wanted"),
             ("", "holds no vectors"),
+            ("3 2\n", "holds no vectors"),
+            ("2 3\nthe 1 2\n", r"line 2: a word and 3 numbers are wanted, got 'the 1 2'"),
+            ("the\t1\t2\n", r"line 1: a word and numbers are wanted, got 'the\\t1\\t2'"),
+            ("the 1 2\n\nof 3 4\n", r"line 2: a word and 2 numbers are wanted, got ''"),
+            ("the 1 2\nof 1 nan\n", r"bad.txt, line 2: the vector of 'of' holds NaN, or a number that is infinite"),
+            ("the 1 NaN\n", r"line 1: the vector of 'the' holds NaN"),
+            ("2 2\nthe 1 2\nof 1 -inf\n", r"line 3: the vector of 'of' holds NaN, or a number that is infinite"),
+            ("the 1 2\nof 1 1e39\n", r"line 2: the vector of 'of' holds NaN, or a number that is infinite in 32 bits"),
+            ("\x1b[2J" * 9999, r"line 1: a word and numbers are wanted, got '\\x1b\[2J"),
         ],
     )
-    def test_other_files_are_refused(self, content, message, tmp_path):
-        (tmp_path / "bad.txt").write_text(content)
-        with pytest.raises(ValueError, match=message):
-            load_vectors(str(tmp_path / "bad.txt"))
+    @pytest.mark.parametrize("name", ["bad.txt", "bad.txt.gz"])
+    def test_other_files_are_refused(self, content, message, name, tmp_path):
+        with gzip.open(tmp_path / name, "wt") if name.endswith(".gz") else (tmp_path / name).open("w") as file:
+            file.write(content)
+        with pytest.raises(ValueError, match=message.replace("bad.txt", name)) as error:
+            load_vectors(str(tmp_path / name))
+        assert len(str(error.value)) < 400
+
+    @pytest.mark.parametrize(
+        "content", [gzip.compress(LINES.encode())[:-12], gzip.compress(LINES.encode())[:25] + b"x" * 30, b"no gzip"]
+    )
+    def test_broken_compressed_files_are_refused(self, content, tmp_path):
+        (tmp_path / "bad.txt.gz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"bad.txt.gz could not be read as text: .*a word and its numbers a line"):
+            load_vectors(str(tmp_path / "bad.txt.gz"))
+
+    @pytest.mark.parametrize("limit", [0, -1])
+    def test_no_vectors_wanted(self, limit, tmp_path):
+        (tmp_path / "glove.txt").write_text(LINES)
+        with pytest.raises(ValueError, match=rf"--vectors_vocab_size must be at least 1, got {limit}\."):
+            load_vectors(str(tmp_path / "glove.txt"), limit)
+
+    def test_first_of_a_word_that_comes_twice(self, tmp_path, messages):
+        (tmp_path / "glove.txt").write_text("the 1 2\nof 3 4\nthe 5 6\nthe 7 8\n")
+        vectors = load_vectors(str(tmp_path / "glove.txt"))
+        assert (vectors.words, vectors.matrix.tolist()) == (["the", "of"], [[1, 2], [3, 4]])
+        (said,) = messages()
+        assert said.endswith("2 of 4 vectors are of words that have one already; the first of each counts.")
+
+    def test_fewer_than_the_first_line_promises(self, tmp_path, messages):
+        (tmp_path / "wiki.vec").write_text("3 2\nthe 1 2\nof 3 4\n")
+        assert load_vectors(str(tmp_path / "wiki.vec"), limit=2).words == ["the", "of"]
+        assert messages() == []
+        assert load_vectors(str(tmp_path / "wiki.vec")).words == ["the", "of"]
+        assert messages()[0].endswith("its first line promises 3 vectors, but it holds 2.")
+
+    def test_vectors_of_zeros_and_a_byte_order_mark(self, tmp_path):
+        (tmp_path / "glove.txt").write_text("\ufeffthe 0 0\nof 0 0\n", encoding="utf-8")
+        assert load_vectors(str(tmp_path / "glove.txt")).words == ["the", "of"]
 
     def test_binary_files_are_refused(self, tmp_path):
         (tmp_path / "bad.bin").write_bytes(b"\xff\xfe\x00\x01" * 9)
         with pytest.raises(ValueError, match="could not be read as text"):
             load_vectors(str(tmp_path / "bad.bin"))
 
-    @pytest.mark.parametrize("source", ["nowhere.txt", "no_such_package", "a b"])
+    @pytest.mark.parametrize("source", ["nowhere.txt", "no_such_package", "a b", "__main__", "."])
     def test_missing_files_and_packages_are_named(self, source):
         with pytest.raises(ValueError, match=f"--vectors {source} is neither a file nor an installed package"):
             load_vectors(source)
+
+    @pytest.mark.parametrize(
+        ("matrix", "words", "message"),
+        [
+            (MATRIX[:2], ["the", "of", "Japan"], r"3 words, but vectors of the shape \[2, 3\] and the type float32"),
+            (MATRIX[0], ["the", "of", "Japan"], r"3 words, but vectors of the shape \[3\]"),
+            ([], [], r"0 words, but vectors of the shape \[0\]"),
+            ([["x"] * 3] * 2, ["the", "of"], r"the type <U1; a row of floats"),
+            ([[1, 2], [np.nan, 1]], ["the", "of"], r"_emb.npy, row 2: the vector of 'of' holds NaN"),
+            ([[np.inf, 2], [1, 1]], ["the", "of"], r"_emb.npy, row 1: the vector of 'the' holds NaN, or a number that"),
+            ([[1, 2], [3, 4]], ["the", None], r"_index.parquet, row 2: a word is wanted, got None\."),
+            (b"\x93NUMPY garbage", ["the"], "the package's files cannot be read"),
+            ([[1, 2]], b"garbage", "the package's files cannot be read"),
+        ],
+    )
+    def test_packages_with_other_files_are_refused(self, matrix, words, message, tmp_path, monkeypatch):
+        pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        (tmp_path / "odd_vectors").mkdir()
+        (tmp_path / "odd_vectors" / "__init__.py").touch()
+        index, emb = tmp_path / "odd_vectors" / "x_index.parquet", tmp_path / "odd_vectors" / "x_emb.npy"
+        if isinstance(words, bytes):
+            index.write_bytes(words)
+        else:
+            parquet.write_table(pa.table({"index": pa.array(words, pa.string())}), index)
+        if isinstance(matrix, bytes):
+            emb.write_bytes(matrix)
+        else:
+            matrix = np.array(matrix)
+            np.save(emb, matrix.astype(np.float32) if matrix.dtype.kind != "U" else matrix)
+        monkeypatch.syspath_prepend(tmp_path)
+        importlib.invalidate_caches()
+        with pytest.raises(ValueError, match=message):
+            load_vectors("odd_vectors", limit=2 if words == ["the", None] else None)
 
     def test_packages_without_vectors_are_refused(self):
         with pytest.raises(ValueError, match=r"the package holds no \*_emb.npy"):
@@ -186,3 +273,19 @@ class TestPretrainingOfSpelling:
     def test_needs_spellings(self):
         with pytest.raises(ValueError, match="--mimick_epochs is for models that read spellings and have --vectors"):
             pretrain_spelling(self.model(characters=None), num_epochs=1)
+
+    @pytest.mark.parametrize("num_epochs", [0, -1])
+    def test_needs_an_epoch(self, num_epochs):
+        with pytest.raises(
+            ValueError, match=rf"--mimick_epochs must be at least 1 to learn anything, got {num_epochs}"
+        ):
+            pretrain_spelling(self.model(), num_epochs)
+
+    @pytest.mark.parametrize("what", ["places", "vectors"])
+    def test_needs_vectors_that_differ(self, what):
+        model = self.model()
+        static = model.embeddings.static_embeddings
+        with torch.no_grad():
+            (static.places if what == "places" else static.vectors.weight).zero_()
+        with pytest.raises(ValueError, match=r"vectors of the vocabulary's words do not differ"):
+            pretrain_spelling(model, num_epochs=1)
