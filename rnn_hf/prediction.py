@@ -114,7 +114,7 @@ def find_device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+    except (AssertionError, ImportError, RuntimeError, TypeError) as error:
         here = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
         here += ["mps"] * torch.backends.mps.is_available()
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

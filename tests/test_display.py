@@ -1,6 +1,7 @@
 """Text from strangers is shown as text: on terminals, in tables, in Markdown, in JSON lines."""
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -29,7 +30,7 @@ texts = st.one_of(st.sampled_from(HOSTILE), st.text(st.characters(), max_size=12
 
 def rendered(text: str) -> str:
     """Return what a reader of a Markdown line sees; raise where it holds anything but text and code."""
-    paragraph, inline, end = MarkdownIt("commonmark").enable("table").parse(text)
+    _, inline, _ = MarkdownIt("commonmark").enable("table").parse(text)
     shown, depth = [], 0
     for token in inline.children:
         if token.type == "html_inline" and token.content in ("<code>", "</code>"):
@@ -72,7 +73,7 @@ def test_code_in_markdown_renders_as_the_text(text):
 def test_a_cell_of_a_table_stays_one(one, other):
     table = f"| a | b |\n|---|---|\n| {markdown(one)} | {markdown_code(other)} |\n"
     tokens = MarkdownIt("commonmark").enable("table").parse(table)
-    cells = [after.children for token, after in zip(tokens, tokens[1:], strict=False) if token.type == "td_open"]
+    cells = [after.children for token, after in pairwise(tokens) if token.type == "td_open"]
     assert len(cells) == 2
     assert "".join(token.content for token in cells[0]).strip() == printable(" ".join(one.split()))
     shown = "".join(token.content for token in cells[1] if token.type != "html_inline")
