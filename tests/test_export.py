@@ -3,6 +3,7 @@
 import builtins
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -302,3 +303,49 @@ def test_the_readme_runs_a_model_without_torch_and_transformers(topics, tmp_path
         [sys.executable, "-c", blocked + code], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert result.stdout == "['sports', 'business']\n"
+
+
+class TestOutputFolders:
+    def test_another_model_is_not_overwritten(self, topics, tmp_path):
+        RnnForTokenClassification(little_config()).save_pretrained(tmp_path)
+        before = (tmp_path / "config.json").read_bytes()
+        with pytest.raises(ValueError, match="holds another model, whose configuration would be replaced"):
+            export.export(str(topics), tmp_path)
+        assert (tmp_path / "config.json").read_bytes() == before
+
+    def test_somebody_s_own_configuration_is_not_overwritten(self, topics, tmp_path):
+        (tmp_path / "config.json").write_text('{"editor": "vim"}')
+        with pytest.raises(ValueError, match=r"holds a config\.json of something else"):
+            export.export(str(topics), tmp_path)
+        assert (tmp_path / "config.json").read_text() == '{"editor": "vim"}'
+
+    def test_an_export_is_written_anew(self, topics, tmp_path):
+        first = export.export(str(topics), tmp_path)
+        assert export.export(str(topics), tmp_path) == first
+
+    def test_a_file_is_no_folder(self, topics, tmp_path):
+        (tmp_path / "file").write_text("mine")
+        for output_dir in (tmp_path / "file", tmp_path / "file" / "below"):
+            with pytest.raises(ValueError, match="is a file"):
+                export.export(str(topics), output_dir)
+        (tmp_path / "onnx").write_text("mine")
+        with pytest.raises(ValueError, match="onnx is a file"):
+            export.export(str(topics), tmp_path)
+
+    def test_nothing_is_left_of_a_graph_that_could_not_be_written(self, topics, tmp_path, monkeypatch):
+        export.export(str(topics), tmp_path)
+        before = (tmp_path / "onnx" / "model.onnx").read_bytes()
+
+        def disk_full(source, target):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "replace", disk_full)
+        with pytest.raises(ValueError, match=r"cannot be written: No space left on device"):
+            export.export(str(topics), tmp_path)
+        assert [path.name for path in (tmp_path / "onnx").iterdir()] == ["model.onnx"]
+        assert (tmp_path / "onnx" / "model.onnx").read_bytes() == before
+
+    def test_an_opset_is_checked_before_the_model_is_loaded(self, tmp_path):
+        with pytest.raises(ValueError, match="opset must be from 18 to"):
+            export.export("no/such/model", tmp_path / "out", opset=7)
+        assert not (tmp_path / "out").exists()

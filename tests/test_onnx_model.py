@@ -3,7 +3,9 @@
 import builtins
 import importlib.util
 import json
+import shutil
 
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -117,6 +119,79 @@ def test_errors_say_what_to_do(folders, tmp_path):
     with pytest.raises(ValueError, match=r"got ids from -1 to 2.*Does the tokenizer belong"):
         model(torch.tensor([[2, -1]]))
     assert model(torch.tensor([[2, -1]]), torch.tensor([[1, 0]])).logits.shape == (1, 4)
+
+
+class TestFilesThatAreDamaged:
+    @pytest.fixture
+    def exported(self, folders, tmp_path):
+        """A copy of the exported classifier."""
+        return shutil.copytree(folders["classifier"][1], tmp_path / "exported")
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"", r"model\.onnx is empty: download or copy it again"),
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n", r"model\.onnx is only a pointer"),
+            (b"<!DOCTYPE html><html></html>", r"model\.onnx is no ONNX graph that can be read.*export it anew"),
+            (0.5, r"model\.onnx is no ONNX graph that can be read, it is damaged or was cut off"),
+            (0.99, r"model\.onnx is no ONNX graph that can be read"),
+        ],
+    )
+    def test_a_graph_that_is_damaged_is_named(self, exported, content, message):
+        graph = exported / "onnx" / "model.onnx"
+        whole = graph.read_bytes()
+        graph.write_bytes(whole[: int(content * len(whole))] if isinstance(content, float) else content)
+        with pytest.raises(ValueError, match=message):
+            onnx_model.load(exported)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (
+                {"input": "ids"},
+                "inputs ids, attention_mask and the outputs logits; one that rnn_hf exports has input_ids",
+            ),
+            ({"output": "scores"}, "outputs scores; one that rnn_hf exports has"),
+        ],
+    )
+    def test_a_graph_of_something_else_is_named(self, exported, change, message):
+        path = exported / "onnx" / "model.onnx"
+        graph = onnx.load(path)
+        names = {}
+        for kind, name in change.items():
+            value = getattr(graph.graph, kind)[0]
+            names[value.name], value.name = name, name
+        for node in graph.graph.node:
+            node.input[:] = [names.get(name, name) for name in node.input]
+            node.output[:] = [names.get(name, name) for name in node.output]
+        onnx.save(graph, path)
+        with pytest.raises(ValueError, match=message):
+            onnx_model.load(exported)
+
+    def test_a_configuration_of_another_model_is_named(self, exported, folders):
+        shutil.copy(f"{folders['tagger'][1]}/config.json", exported)
+        with pytest.raises(ValueError, match=r"model with 4 labels, and config.json names 5, .*Export the model anew"):
+            onnx_model.load(exported)
+
+    def test_a_configuration_with_a_larger_vocabulary_is_named_when_an_id_is_beyond(self, exported):
+        config = json.loads((exported / "config.json").read_text())
+        (exported / "config.json").write_text(json.dumps(config | {"vocab_size": 1000}))
+        model, _ = onnx_model.load(exported)
+        with pytest.raises(ValueError, match=r"The graph cannot run; does it belong to this config\.json"):
+            model(torch.tensor([[999]]))
+
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            ("config.json", "[1]", r"config\.json must hold a JSON object"),
+            ("tokenizer.json", "{}", "no tokenizer that can be read, in tokenizer.json"),
+            ("tokenizer_config.json", "[]", r"tokenizer_config\.json must hold a JSON object"),
+        ],
+    )
+    def test_what_stands_beside_it_is_checked_too(self, exported, name, content, message):
+        (exported / name).write_text(content)
+        with pytest.raises(ValueError, match=message):
+            onnx_model.load(exported)
 
 
 def test_other_models_are_refused(tmp_path):
