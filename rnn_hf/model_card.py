@@ -17,7 +17,7 @@ from .display import hide_folders, json_line, markdown, markdown_block, markdown
 from .model_files import read_json, replace_file
 from .pictures import draw_confusion_matrix, draw_training_curve
 from .prediction import load_config
-from .secrets import find_secrets, mask, mask_command, mask_options
+from .secrets import find_secrets, mask_command, mask_options
 
 MARK = "<!-- Written by rnn_hf. Remove this line, and the section is yours: it will be left alone. -->"
 
@@ -106,27 +106,24 @@ def _read_records(folder: Path) -> list[dict[str, Any]]:
     """Read what a run wrote, without secrets and without the folders of absolute paths."""
     records = [read_json(folder / name, _REMEDY) if (folder / name).exists() else {} for name in _FILES]
     _, run, _, args = records
-    words = _words(run.get("command"))
-    options = _mapping(run.get("options"))
+    words, options = _words(run.get("command")), _mapping(run.get("options"))
     secrets = find_secrets(words, run, options, args)
-    if "command" in run:
-        masked = mask_command(words, secrets)
-        run["command"] = shlex.join(hide_folders(masked)) if words else hide_folders(mask(str(run["command"]), secrets))
-    if options:
+    if words:
+        run["command"] = shlex.join(hide_folders(mask_command(words, secrets)))
+    if "options" in run:
         shown = hide_folders(mask_options(options, secrets))
-        run["options"] = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
-    for key in ("data", "base_model"):
-        if key in run:
-            run[key] = hide_folders(run[key])
+        run["options"] = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True) if options else None
+    if "data" in run:
+        run["data"] = hide_folders(run["data"])
     return [mask_options(record, secrets) for record in records]
 
 
 def _words(command: Any) -> list[str]:
-    """Split a command into words; none where it cannot be split."""
+    """Split a command into words, at white space where its quotes do not close."""
     try:
         return shlex.split(command) if isinstance(command, str) else []
     except ValueError:
-        return []
+        return command.split()
 
 
 def _mapping(options: Any) -> dict[str, Any]:
@@ -166,8 +163,8 @@ def _new_card(
         has_curve=has_curve,
         has_matrix=has_matrix,
         run=_escaped({key: run[key] for key in ("confusion_matrix", "speed") if key in run}),
-        command=markdown_block(run["command"]) if "command" in run else None,
-        options=markdown_block(run["options"], "yaml") if _mapping(run.get("options")) else None,
+        command=markdown_block(run["command"]) if run.get("command") else None,
+        options=markdown_block(run["options"], "yaml") if run.get("options") else None,
         input=json_line(_widget_texts(run)[0]),
         examples=[_example(one) for one in run.get("examples", [])],
         labels=_labels(config),
@@ -429,7 +426,7 @@ def _training(
     if "num_rows" in run:
         rows["Examples"] = ", ".join(f"{count:,} {markdown(split)}" for split, count in run["num_rows"].items())
     if run.get("base_model"):
-        rows["Fine-tuned from"] = markdown_code(run["base_model"])
+        rows["Fine-tuned from"] = markdown_code(hide_folders(run["base_model"]))
     if "train_runtime" in results:
         resumed = ", since it was resumed" if args.get("resume_from_checkpoint") else ""
         rows["Duration"] = _duration(results["train_runtime"]) + resumed

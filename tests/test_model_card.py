@@ -1,15 +1,20 @@
 """The model card: every statement comes from the run's files, and what users wrote stays."""
 
+import itertools
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from hub_server import check_card
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 from PIL import Image
 
+from rnn_hf import RnnConfig, RnnForSequenceClassification, RnnForTokenClassification
 from rnn_hf.export import export
 from rnn_hf.model_card import MARK, with_model_id, write_model_card
 from rnn_hf.prediction import load, predict
@@ -159,7 +164,8 @@ class TestText:
         for one in predict(model, tokenizer, [example["text"] for example in examples]):
             assert f"| {one['label']} ({one['score']:.3f}) |" in section(classifier, "How to use")
 
-    def test_its_code_runs(self, classifier, capsys):
+    def test_its_code_runs(self, classifier, capsys, monkeypatch):
+        monkeypatch.chdir(classifier.parent)
         blocks = re.findall(r"```python\n(.*?)```", section(classifier, "How to use"), re.DOTALL)
         assert len(blocks) == 2
         for block in blocks:
@@ -247,21 +253,231 @@ class TestOtherRuns:
         assert "None" not in text
         assert check_card(text) == []
 
-    def test_options_from_a_file_are_shown_and_tokens_are_not(self, folder, monkeypatch, tmp_path):
-        from rnn_hf.run_record import _command
-
-        (tmp_path / "options.yaml").write_text("pooling: mean\n", encoding="utf-8")
-        command = [
-            "scripts/train_classifier.py",
-            "--config",
-            str(tmp_path / "options.yaml"),
-            "--hub_token",
-            "hf_secret",
-        ]
-        record = _command([*command, "--hub_token=hf_secret"])
-        assert "hf_secret" not in record["command"]
-        (folder / "run.json").write_text(json.dumps(read(folder, "run.json") | record))
+    def test_options_from_a_file_are_shown(self, folder):
+        update(folder, "run.json", options="pooling: mean\n")
         assert "```yaml\npooling: mean\n```" in write_model_card(folder).read_text(encoding="utf-8")
+
+
+def update(folder: Path, name: str, **changes) -> None:
+    """Change keys of a JSON file, which is made where it is missing."""
+    content = read(folder, name) if (folder / name).exists() else {}
+    (folder / name).write_text(json.dumps(content | changes, ensure_ascii=False), encoding="utf-8")
+
+
+@pytest.fixture
+def bare(tmp_path) -> Path:
+    """A tiny model without a record of its run."""
+    folder = tmp_path / "bare"
+    RnnForTokenClassification(RnnConfig(vocab_size=9, hidden_size=4, num_labels=2)).save_pretrained(folder)
+    return folder
+
+
+class TestSecrets:
+    """Records of runs may be old, and hold what is masked now."""
+
+    TOKEN = "hf_" + "AbCdEf0123456789AbCd"
+
+    @pytest.mark.parametrize(
+        "record",
+        [
+            {"command": f"python train.py --hub_token {TOKEN}"},
+            {"command": f"python train.py --hub-token={TOKEN} --seed 1"},
+            {"command": "python train.py --hub_tok=sesame-1234 --hub_token sesame-1234"},
+            {"command": 'python train.py --dataset_kwargs \'{"token": "sesame-1234"}\''},
+            {"command": "python train.py --hub_token 'sesame-1234 unfinished"},
+            {"options": "hub_token: sesame-1234\nseed: 1\n"},
+            {"options": "storage_options: {key: sesame-1234, secret: sesame-1234}\n"},
+            {"options": f"seed: 1 # {TOKEN}\n"},
+            {"options": "- not a mapping\n- token: sesame-1234\n"},
+            {"options": "broken: [\nhub_token: sesame-1234\n"},
+            {"options": {"hub_token": "sesame-1234"}},
+            {"data": {"train": "a.csv", "test": f"https://al:sesame-1234@host/b.csv?token={TOKEN}"}},
+            {"base_model": f"https://al:{TOKEN}@hub/x"},
+        ],
+    )
+    def test_are_masked_wherever_they_stand(self, bare, record):
+        (bare / "run.json").write_text(json.dumps(RUN | record))
+        text = write_model_card(bare).read_text(encoding="utf-8")
+        assert self.TOKEN not in text
+        assert "sesame-1234" not in text
+
+    def test_of_the_environment_are_masked(self, bare, monkeypatch):
+        monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
+        (bare / "run.json").write_text(json.dumps(RUN | {"command": "python train.py --run_name 0123456789abcdef"}))
+        text = write_model_card(bare).read_text(encoding="utf-8")
+        assert "0123456789abcdef" not in text
+        assert "python train.py --run_name '…'" in text
+
+    def test_of_training_args_are_masked(self, bare):
+        (bare / "training_args.json").write_text(json.dumps({"hub_token": "sesame-1234", "seed": 1}))
+        (bare / "run.json").write_text(json.dumps(RUN | {"command": "python train.py sesame-1234"}))
+        assert "sesame-1234" not in write_model_card(bare).read_text(encoding="utf-8")
+
+    def test_what_is_none_stays(self, bare):
+        command = "python scripts/train_tagger.py --max_tokens_per_batch 4096 --train_file a.csv"
+        (bare / "run.json").write_text(json.dumps(RUN | {"command": command}))
+        assert f"```text\n{command}\n```" in write_model_card(bare).read_text(encoding="utf-8")
+
+
+RUN = {
+    "num_rows": {"train": 10}, "data": {"train": "a.csv"}, "device": "A CPU, 2 cores", "num_threads": 2,
+    "num_processes": 1, "versions": {"python": "3.11"}, "date": "2024-05-01", "examples": [],
+}  # fmt: skip
+
+
+class TestLocalPaths:
+    def test_are_nowhere_in_the_card(self, bare, monkeypatch):
+        command = ["python", "/home/al/code/train.py", "--train_file", "/home/al/my data/a.csv", "--seed", "1"]
+        command += ["--vectors=/home/al/glove.txt", "--dataset_kwargs", '{"data_dir": "/home/al/d"}', "--x", "~/y"]
+        options = {"train_file": "/home/al/a.csv", "files": ["/home/al/b.csv", "c/d.csv"], "windows": r"C:\al\e.csv"}
+        record = {"command": shlex.join(command), "options": yaml.safe_dump(options), "base_model": "/home/al/base"}
+        record["data"] = {"train": "/home/al/my data/a.csv", "folder": "/home/al/corpus/"}
+        (bare / "run.json").write_text(json.dumps(RUN | record))
+        text = write_model_card(bare.absolute()).read_text(encoding="utf-8")
+        assert not re.search(r"/home|/tmp|al/|~/|C:", text)
+        assert str(bare.parent) not in text
+        assert 'model="bare"' in text
+        assert "--train_file a.csv --seed 1 --vectors=glove.txt" in text
+        assert "- b.csv\n- c/d.csv\n" in text
+        assert "| Fine-tuned from | `base` |" in text
+        assert "train: `a.csv`, folder: `corpus`" in text
+        assert ModelCard.load(bare / "README.md").data.base_model is None
+
+    def test_relative_ones_stay(self, bare, monkeypatch):
+        monkeypatch.chdir(bare.parent)
+        (bare / "run.json").write_text(json.dumps(RUN | {"command": "python scripts/x.py --train_file data/a.csv"}))
+        text = write_model_card("bare").read_text(encoding="utf-8")
+        assert "python scripts/x.py --train_file data/a.csv" in text
+        assert 'model="bare"' in text
+
+
+HOSTILE_LABELS = [
+    "<script>alert(1)</script>", "a|b", "`", "``x", "**bold**", "[x](http://y)", "line\nbreak", "tab\there", "\x1b[2J",
+    "$x^2$", "\u202eevil", "# title", "---", "```", "key: value", "'", '"', "{{ 7 * 7 }}", "{% raw %}", "\x00", "é東京",
+    "x" * 20_000, "&lt;", "| --- |", "\ud800",
+]  # fmt: skip
+
+
+class TestTextOfStrangers:
+    @pytest.fixture
+    def card(self, tmp_path):
+        labels = dict(enumerate(HOSTILE_LABELS))
+        folder = tmp_path / "hostile"
+        RnnForSequenceClassification(RnnConfig(vocab_size=9, hidden_size=4, id2label=labels)).save_pretrained(folder)
+        nasty = "a|b <img src=x> **c**\n## Heading\n```\n{{ 1 }}"
+        run = RUN | {
+            "command": f"python train.py --x '{nasty}' '```' '~~~'",
+            "options": yaml.safe_dump({"note": nasty, "fence": "`````"}),
+            "data": {"train": nasty, "a|b\n": "x`y"},
+            "num_rows": {"train": 1, "te|st": 2},
+            "device": nasty,
+            "versions": {"py|thon": "<3>"},
+            "date": "<b>today</b>",
+            "base_model": nasty,
+            "examples": [{"text": label, "label": label, "score": 0.5} for label in HOSTILE_LABELS],
+            "confusion_matrix": {"split": "te|st", "counts": [[1] * len(labels)] * len(labels)},
+            "onnx": {"onnx/`|.onnx": {"bytes": 1, "words_per_second": 2}},
+        }
+        (folder / "run.json").write_text(json.dumps(run))
+        (folder / "training_args.json").write_text(json.dumps({"language": ["<i>", "a|b"]}))
+        write_model_card(folder, dataset_pretty_name=nasty, license="mit\n---\n# evil")
+        return folder
+
+    def test_is_shown_as_text(self, card):
+        tokens = MarkdownIt("commonmark").enable("table").parse(ModelCard.load(card / "README.md").text)
+        headings = [after.content for one, after in itertools.pairwise(tokens) if one.type == "heading_open"]
+        assert headings == [
+            "hostile", "Results", "How to use", "Labels", "Model", "Training", "ONNX", "Intended use and limits",
+        ]  # fmt: skip
+        inline = [child for token in tokens if token.type == "inline" for child in token.children]
+        html = {child.content for child in inline if child.type == "html_inline"}
+        assert html <= {"<code>", "</code>"}
+        assert all(token.content.startswith("<!-- ") for token in tokens if token.type == "html_block")
+        assert not [child for child in inline if child.type in ("link_open", "strong_open", "em_open")]
+        assert [child.attrs["src"] for child in inline if child.type == "image"] == ["confusion_matrix.png"]
+
+    def test_breaks_no_table(self, card):
+        tokens = MarkdownIt("commonmark").enable("table").parse(ModelCard.load(card / "README.md").text)
+        rows = "".join(
+            {"tr_open": "\n", "td_open": "c", "th_open": "c"}.get(token.type, "") for token in tokens
+        ).split()
+        assert len(rows) > len(HOSTILE_LABELS)
+        assert set(rows) <= {"cc", "ccc"}
+
+    def test_is_whole_though_shortened(self, card):
+        text = section(card, "Labels")
+        assert text.startswith(f"\n{MARK}\n\n{len(HOSTILE_LABELS)}, in the order of their ids: `<script>alert(1)")
+        assert "<code>a&#124;b</code>" in text
+        assert "x" * 99 + "…" in text
+        assert len(text_of(card)) < 20_000
+
+    def test_is_no_metadata(self, card):
+        data = ModelCard.load(card / "README.md").data
+        assert data.license == "mit\n---\n# evil"
+        assert data.pipeline_tag == "text-classification"
+        assert len(data.widget) == len([label for label in HOSTILE_LABELS if label.split()])
+
+    def test_is_drawn_as_text(self, card):
+        with Image.open(card / "confusion_matrix.png") as image:
+            assert max(image.size) < 4000
+
+    def test_is_left_alone_when_the_card_is_written_anew(self, card):
+        before = section(card, "Training")
+        write_model_card(card)
+        assert section(card, "Training") == before
+
+    def test_in_the_code_is_a_literal(self, bare):
+        text = 'say "hi" \\ ``` {{ 1 }} \u2028'
+        (bare / "run.json").write_text(json.dumps(RUN | {"examples": [{"tokens": text.split(), "tags": text.split()}]}))
+        card = write_model_card(bare).read_text(encoding="utf-8")
+        assert f"print(pipe({json.dumps(' '.join(text.split()))}))" in card
+
+
+class TestFilesThatAreDamaged:
+    @pytest.mark.parametrize("name", ["all_results.json", "run.json", "trainer_state.json", "training_args.json"])
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ("", "is empty"),
+            ('{"a": ', "is no JSON, it is damaged or was cut off"),
+            ("[1]", r"must hold a JSON object, \{…\}, but holds a list"),
+            ("null", "must hold a JSON object, .*null"),
+            ("version https://git-lfs.github.com/spec/v1\n", "is only a pointer"),
+        ],
+    )
+    def test_are_named(self, bare, name, content, message):
+        (bare / name).write_text(content)
+        with pytest.raises(ValueError, match=rf"{name} {message}"):
+            write_model_card(bare)
+        assert not (bare / "README.md").exists()
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("run.json", {"data": 3}),
+            ("run.json", {"examples": "none"}),
+            ("run.json", {"examples": [{}]}),
+            ("run.json", RUN | {"num_rows": []}),
+            ("run.json", RUN | {"confusion_matrix": {"counts": "x"}}),
+            ("run.json", RUN | {"speed": {"split": "test"}}),
+            ("run.json", RUN | {"onnx": {"onnx/model.onnx": {}}}),
+            ("all_results.json", {"eval_loss": "low"}),
+            ("all_results.json", {"num_parameters": "many"}),
+            ("trainer_state.json", {"log_history": 3}),
+            ("trainer_state.json", {"epoch": "x"}),
+            ("training_args.json", {"learning_rate": "x"}),
+            ("training_args.json", {"hub_model_id": 3}),
+        ],
+    )
+    def test_are_named_where_they_hold_something_else(self, bare, name, content):
+        (bare / name).write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=rf"card of .* cannot be written.*{name}.*copy it again from the run"):
+            write_model_card(bare)
+        assert not (bare / "README.md").exists()
+
+    def test_no_folder_is_named(self, tmp_path):
+        with pytest.raises(ValueError, match=r"There is no folder .*nowhere"):
+            write_model_card(tmp_path / "nowhere")
 
 
 class TestRewriting:
