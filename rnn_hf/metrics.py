@@ -4,6 +4,7 @@ Each is an `evaluate.Metric`: `compute` at once, or `add_batch` and `compute` bi
 them together.
 """
 
+import warnings
 from typing import Any
 
 import datasets
@@ -114,6 +115,8 @@ class TokenAccuracy(evaluate.Metric):
 class SpanF1(evaluate.Metric):
     """F1, precision and recall of labelled spans in IOB2 or IOBES, as CoNLL's `conlleval` counts them.
 
+    A reference without a prefix (`LOC`) is a span of one word.
+
     Source: seqeval (https://github.com/chakki-works/seqeval).
 
     Example:
@@ -133,7 +136,10 @@ class SpanF1(evaluate.Metric):
         scores = {"f1": f1_score, "precision": precision_score, "recall": recall_score}
         if not references:
             return dict.fromkeys(scores, 0.0)
-        return {name: float(score(references, predictions, zero_division=0)) for name, score in scores.items()}
+        with warnings.catch_warnings():
+            # References may hold labels that the model does not know, which may be of another kind.
+            warnings.filterwarnings("ignore", message=".* seems not to be NE tag", category=UserWarning)
+            return {name: float(score(references, predictions, zero_division=0)) for name, score in scores.items()}
 
 
 class SquaredError(evaluate.Metric):

@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from .messages import shown
+
 TokenizerKind = Literal["word", "wordpiece", "bpe", "unigram"]
 
 # What a tokenizer says that cuts nothing; transformers writes it so too.
@@ -169,6 +171,10 @@ def encode_texts(
     Returns:
         `list[list[int]]`: ids of each text's tokens.
 
+    Raises:
+        TypeError: A single text in place of a list.
+        ValueError: A length below 1, or the tokenizer has no token to stand for an empty text.
+
     Example:
     ```python
     >>> from rnn_hf.tokenization import encode_texts, train_tokenizer
@@ -177,6 +183,10 @@ def encode_texts(
 
     ```
     """
+    if isinstance(texts, str):
+        raise TypeError(f"encode_texts takes a list of texts, got a single one: {shown(texts)}.")
+    if max_length is not None and max_length < 1:
+        raise ValueError(f"max_length must be at least 1, got {max_length}.")
     if not texts:
         return []
     encoding = tokenizer(texts, truncation=max_length is not None, max_length=max_length, verbose=False)
@@ -258,15 +268,26 @@ def _checked(
     Special tokens in it are left out: the tokenizer cuts them off before its model sees the text around them.
     """
     empty = True
+    if isinstance(corpus, str):
+        raise TypeError(f"The corpus must be a list of texts, got a single one: {shown(corpus)}.")
     for place, text in enumerate(corpus):
         words: list[str] = list(text) if is_split_into_words and not isinstance(text, str) else [text]  # type: ignore[list-item]
         if isinstance(text, str) == is_split_into_words or not all(isinstance(word, str) for word in words):
             wanted = "a list of words" if is_split_into_words else "a text"
-            raise TypeError(f"Element {place} of the corpus must be {wanted}, got {text!r}.")
+            raise TypeError(f"Element {place} of the corpus must be {wanted}, got {shown(text)}.")
+        _check_unicode(words, f"Element {place} of the corpus")
         empty = empty and not any(word.strip() for word in words)
         yield [part for word in words for part in separator.split(word)]
     if empty:
         raise ValueError("The corpus holds no text to train a tokenizer on.")
+
+
+def _check_unicode(words: list[str], what: str) -> None:
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{what} holds a lone surrogate, which is no character: {shown(word)}.") from error
 
 
 def _special_tokens() -> list[AddedToken]:
@@ -364,6 +385,10 @@ def _train_wordpiece(tokenizer: Tokenizer, trainer: Any, corpus: Iterator[list[s
 
 def _with_words(tokenizer: Tokenizer, words: Iterable[str]) -> Tokenizer:
     """Append words to a vocabulary of words."""
+    words = [words] if isinstance(words, str) else list(words)
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError(f"additional_words must be texts, got {shown(words)}.")
+    _check_unicode(words, "additional_words")
     words = [word for word in words if word and not any(map(str.isspace, word))]
     if not words:
         return tokenizer

@@ -325,3 +325,35 @@ class TestEveryMetric:
         combined = evaluate.combine([TokenAccuracy(), SpanF1()])
         result = combined.compute(predictions=[["B-A", "I-A", "O"]], references=[["B-A", "O", "O"]])
         assert result == pytest.approx({"accuracy": 2 / 3, "f1": 0.0, "precision": 0.0, "recall": 0.0})
+
+
+class TestUnseenReferences:
+    """Labels that a model does not know are in references only, with ids behind its own; each is an error."""
+
+    def test_of_classes(self):
+        predictions, references = [0, 1, 1, 0], [0, 1, 3, 2]
+        assert Accuracy().compute(predictions=predictions, references=references) == {"accuracy": 0.5}
+        scores = F1().compute(predictions=predictions, references=references)
+        # Two of the four classes are never found, and each of the other two once too often.
+        assert scores["f1"] == pytest.approx((2 / 3 + 2 / 3) / 4)
+        assert scores["recall"] == pytest.approx(2 / 4)
+
+    def test_of_words(self):
+        tags = {"predictions": [["X", "Y"], ["Y"]], "references": [["X", "NEW"], ["OTHER"]]}
+        assert TokenAccuracy().compute(**tags) == {"accuracy": pytest.approx(1 / 3)}
+
+    @pytest.mark.filterwarnings("error")
+    @pytest.mark.parametrize(
+        ("references", "precision", "recall"),
+        [
+            (["B-LOC", "O", "B-NEW", "I-NEW"], 1 / 1, 1 / 2),
+            (["B-LOC", "O", "S-NEW", "S-NEW"], 1 / 1, 1 / 3),
+            (["B-LOC", "I-NEW", "O", "O"], 1 / 1, 1 / 2),
+            (["B-LOC", "NEW", "O", "O"], 1 / 1, 1 / 2),
+            (["B-NEW", "O", "O", "O"], 0, 0),
+            (["B-LOC", "O", "O", "x-LOC"], 1 / 1, 1 / 2),
+        ],
+    )
+    def test_of_spans(self, references, precision, recall):
+        scores = SpanF1().compute(predictions=[["B-LOC", "O", "O", "O"]], references=[references])
+        assert (scores["precision"], scores["recall"]) == (pytest.approx(precision), pytest.approx(recall))

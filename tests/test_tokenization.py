@@ -320,7 +320,7 @@ class TestMistakesInTraining:
             train_tokenizer(["a"], kind, min_frequency=min_frequency)
 
     def test_no_word_is_frequent_enough(self):
-        with pytest.raises(ValueError, match="No word of the corpus occurs 3 times.*lower --min_frequency"):
+        with pytest.raises(ValueError, match=r"No word of the corpus occurs 3 times.*lower --min_frequency"):
             train_tokenizer(["a b c", "a b <unk> <unk> <unk>"], "word", min_frequency=3)
         assert train_tokenizer(["a"], "word", min_frequency=3, additional_words=["b"]).tokenize("b") == ["b"]
 
@@ -357,6 +357,27 @@ class TestMistakesInTraining:
         assert repr(element) in str(error.value)
 
     @every_kind
+    def test_text_that_is_no_unicode(self, kind):
+        with pytest.raises(ValueError, match=r"Element 1 of the corpus holds a lone surrogate.*'a\\ud800'"):
+            train_tokenizer(["a", "a\ud800"], kind)
+
+    @every_kind
+    def test_single_text_in_place_of_a_corpus(self, kind):
+        with pytest.raises(TypeError, match=r"The corpus must be a list of texts, got a single one: 'to be'\."):
+            train_tokenizer("to be", kind)
+
+    @pytest.mark.parametrize("words", [[3], [None], ["a", ["b"]]])
+    def test_additional_words_that_are_no_words(self, words):
+        with pytest.raises(TypeError, match=r"additional_words must be texts, got"):
+            train_tokenizer(["a"], "word", min_frequency=1, additional_words=words)
+
+    def test_long_elements_are_shortened(self):
+        with pytest.raises(TypeError) as error:
+            train_tokenizer([["\x1b" * 100_000]], "word")
+        assert len(str(error.value)) < 300
+        assert "\x1b" not in str(error.value)
+
+    @every_kind
     def test_error_in_the_corpus_comes_through(self, kind):
         def generate():
             yield "a text"
@@ -380,6 +401,15 @@ class TestEncodeTexts:
         encoded = encode_texts(tokenizer, texts)
         assert encoded == [tokenizer(text)["input_ids"] for text in texts]
         assert min(map(len, encoded)) > 100
+
+    @pytest.mark.parametrize("max_length", [0, -1])
+    def test_length_out_of_range(self, trained, max_length):
+        with pytest.raises(ValueError, match=rf"max_length must be at least 1, got {max_length}\."):
+            encode_texts(trained("word"), ["a"], max_length)
+
+    def test_single_text_in_place_of_a_list(self, trained):
+        with pytest.raises(TypeError, match=r"takes a list of texts, got a single one: 'to be'\."):
+            encode_texts(trained("word"), "to be")
 
     def test_no_texts(self, trained):
         assert encode_texts(trained("word"), []) == []
