@@ -4,17 +4,21 @@ All recursions run step by step over all sequences of a batch at once, in log sp
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .losses_rnn import at_least_float32
 from .packing_rnn import Packing
 
 # What a forbidden transition costs: more than any path can make good.
 _FORBIDDEN = 1e4
+# How many steps are taken apart, and joined, at once.
+_CHUNK = 1024
 
 
 def tagging_scheme(label_names: Sequence[str]) -> Literal["iob2", "iobes"] | None:
@@ -66,24 +70,20 @@ def allowed_transitions(label_names: Sequence[str]) -> tuple[Tensor, Tensor, Ten
     scheme = tagging_scheme(label_names)
     if scheme is None:
         size = len(label_names)
-        return torch.ones(size).bool(), torch.ones(size, size).bool(), torch.ones(size).bool()
-
-    def opens(label: str) -> bool:
-        # Where a kind of span has no B- label (IOB1), its I- label begins it too.
-        return label[0] in "OBS" or (label[0] == "I" and f"B{label[1:]}" not in label_names)
-
-    def closed(label: str) -> bool:
-        return scheme == "iob2" or label[0] in "OES"
-
-    def follows(before: str, label: str) -> bool:
-        continues = label[0] in "IE" and before[0] in "BI" and before[1:] == label[1:]
-        return continues or (opens(label) and closed(before))
-
-    return (
-        torch.tensor([opens(label) for label in label_names]),
-        torch.tensor([[follows(before, label) for label in label_names] for before in label_names]),
-        torch.tensor([closed(label) for label in label_names]),
+        one, two = (torch.ones(shape, dtype=torch.bool) for shape in ([size], [size, size]))
+        return one, two, one
+    marks = [name[0] for name in label_names]
+    names = set(label_names)
+    # Where a kind of span has no B- label (IOB1), its I- label begins it too.
+    begins = torch.tensor(
+        [name[0] in "OBS" or (name[0] == "I" and f"B{name[1:]}" not in names) for name in label_names]
     )
+    ends = torch.tensor([scheme == "iob2" or mark in "OES" for mark in marks])
+    kinds: dict[str, int] = {}
+    kind = torch.tensor([kinds.setdefault(name[1:], len(kinds)) for name in label_names])
+    is_open, goes_on = (torch.tensor([mark in group for mark in marks]) for group in ("BI", "IE"))
+    continues = is_open.unsqueeze(1) & goes_on & (kind.unsqueeze(1) == kind)
+    return begins, continues | (ends.unsqueeze(1) & begins), ends
 
 
 class ConditionalRandomField(nn.Module):
@@ -112,6 +112,8 @@ class ConditionalRandomField(nn.Module):
         super().__init__()
         size = len(label_names)
         self.label_names = list(label_names)
+        # Found out when first needed: within `from_pretrained`, tensors made here would be on the meta device.
+        self._allowed: tuple[Tensor, Tensor, Tensor] | None = None
         self.start_transitions = nn.Parameter(torch.zeros(size))
         self.transitions = nn.Parameter(torch.zeros(size, size))  # [from, to]
         self.end_transitions = nn.Parameter(torch.zeros(size))
@@ -129,8 +131,8 @@ class ConditionalRandomField(nn.Module):
             over a sequence is that of the whole sequence.
         """
         if len(emissions) == 0:
-            return emissions.float().sum(dim=1)
-        emissions = emissions.float()
+            return at_least_float32(emissions).sum(dim=1)
+        emissions = at_least_float32(emissions)
         sizes = packing.step_sizes
         # For each label of a step, the log of the summed scores of all ways from there to the end.
         steps = emissions.split(sizes)
@@ -165,9 +167,8 @@ class ConditionalRandomField(nn.Module):
             `torch.FloatTensor` of shape `[num_tokens, num_labels]`, up to a constant for each token.
         """
         if len(emissions) == 0:
-            return emissions.float()
-        forward, backward, pointers = self._both_ways(emissions.float(), packing, _max)
-        scores = forward + backward
+            return at_least_float32(emissions)
+        scores, pointers = self._both_ways(at_least_float32(emissions), packing, torch.max)
         path = self._trace(scores, pointers, packing)
         best = scores.amax(dim=1, keepdim=True)
         return scores.scatter(1, path.unsqueeze(1), best.nextafter(torch.full_like(best, torch.inf)))
@@ -183,46 +184,81 @@ class ConditionalRandomField(nn.Module):
             `torch.FloatTensor` of shape `[num_tokens, num_labels]`.
         """
         if len(emissions) == 0:
-            return emissions.float()
-        forward, backward, _ = self._both_ways(emissions.float(), packing, _log_sum)
-        return (forward + backward).log_softmax(dim=1)
+            return at_least_float32(emissions)
+        return self._both_ways(at_least_float32(emissions), packing, _log_sum)[0].log_softmax(dim=1)
 
-    def _both_ways(self, emissions: Tensor, packing: Packing, reduce: Any) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Run the recursion from the first step and from the last; scores are shifted at each step to stay small."""
+    def _both_ways(self, emissions: Tensor, packing: Packing, reduce: Any) -> tuple[Tensor, Tensor]:
+        """Run the recursion from the first step and from the last; scores are shifted at each step to stay small.
+
+        Returns:
+            The sum of both, and what label each one's best predecessor has: `[num_tokens, num_labels]` each.
+        """
+        if self._allowed is None:
+            self._allowed = allowed_transitions(self.label_names)
         begins, follows, ends = (
-            part.to(emissions.device).logical_not() * -_FORBIDDEN for part in allowed_transitions(self.label_names)
+            part.to(emissions.device).logical_not().to(emissions.dtype) * -_FORBIDDEN for part in self._allowed
         )
         start, transitions, end = (
             self.start_transitions + begins,
             self.transitions + follows,
             self.end_transitions + ends,
         )
-        steps = emissions.split(packing.step_sizes)
-        score = start + steps[0]
-        forward, pointers = [score], []
-        for step in steps[1:]:
-            reached, pointer = reduce(score[: len(step)].unsqueeze(2) + transitions, 1)
-            score = _shifted(reached + step)
-            forward.append(score)
-            pointers.append(pointer)
-        score = end.expand(len(steps[-1]), -1)
-        backward = [score]
-        for step, before in zip(reversed(steps[1:]), reversed(steps[:-1]), strict=True):
-            reached = reduce((score + step).unsqueeze(1) + transitions, 2)[0]
-            score = torch.cat([_shifted(reached), end.expand(len(before) - len(step), -1)])
-            backward.append(score)
-        return torch.cat(forward), torch.cat(backward[::-1]), pointers
+        sizes = packing.step_sizes
 
-    def _trace(self, scores: Tensor, pointers: list[Tensor], packing: Packing) -> Tensor:
+        def forwards() -> Iterator[tuple[Tensor, Tensor]]:
+            steps = _steps(emissions, sizes)
+            score = start + next(steps)
+            yield score, torch.zeros_like(score, dtype=torch.long)
+            for step in steps:
+                reached, pointer = reduce(score[: len(step)].unsqueeze(2) + transitions, 1)
+                score = _shifted(reached + step)
+                yield score, pointer
+
+        def backwards() -> Iterator[tuple[Tensor]]:
+            score = end.expand(sizes[-1], -1)
+            yield (score,)
+            for later, size in zip(_steps(emissions, sizes, reverse=True), sizes[-2::-1], strict=False):
+                reached = reduce((score + later).unsqueeze(1) + transitions, 2)[0]
+                score = torch.cat([_shifted(reached), end.expand(size - len(later), -1)])
+                yield (score,)
+
+        scores, pointers = _joined(forwards())
+        return scores + _joined(backwards(), reverse=True)[0], pointers
+
+    def _trace(self, scores: Tensor, pointers: Tensor, packing: Packing) -> Tensor:
         """Follow the pointers back from the best label of each sequence's last step."""
-        steps = scores.split(packing.step_sizes)
-        label = steps[-1].argmax(dim=1)
-        path = [label]
-        for step, pointer in zip(reversed(steps[:-1]), reversed(pointers), strict=True):
-            label = pointer.gather(1, label.unsqueeze(1)).squeeze(1)
-            label = torch.cat([label, step[len(label) :].argmax(dim=1)])
-            path.append(label)
-        return torch.cat(path[::-1])
+        sizes = packing.step_sizes
+
+        def labels() -> Iterator[tuple[Tensor]]:
+            label = pointers.new_zeros(0)
+            pointer = None
+            for step, before in zip(
+                _steps(scores, sizes, reverse=True), _steps(pointers, sizes, reverse=True), strict=True
+            ):
+                if pointer is not None:
+                    label = pointer.gather(1, label.unsqueeze(1)).squeeze(1)
+                label = torch.cat([label, step[len(label) :].argmax(dim=1)])
+                yield (label,)
+                pointer = before
+
+        return _joined(labels(), reverse=True)[0]
+
+
+def _steps(packed: Tensor, sizes: list[int], reverse: bool = False) -> Iterator[Tensor]:
+    """View packed values step by step, from the first or from the last; not all views are there at once."""
+    groups = [sizes[first : first + _CHUNK] for first in range(0, len(sizes), _CHUNK)]
+    order = -1 if reverse else 1
+    for block, group in list(zip(packed.split([sum(group) for group in groups]), groups, strict=True))[::order]:
+        yield from block.split(group)[::order]
+
+
+def _joined(steps: Iterator[tuple[Tensor, ...]], reverse: bool = False) -> list[Tensor]:
+    """Join what comes step by step, from the first or from the last, some at a time: many small tensors take memory."""
+    order = -1 if reverse else 1
+    parts = []
+    while chunk := list(islice(steps, _CHUNK)):
+        parts.append([torch.cat(column[::order]) for column in zip(*chunk, strict=True)])
+    return [torch.cat(column[::order]) for column in zip(*parts, strict=True)]
 
 
 class _LogSumExp(torch.autograd.Function):
@@ -240,11 +276,6 @@ class _LogSumExp(torch.autograd.Function):
         scores, transitions, out = ctx.saved_tensors
         shares = (scores.unsqueeze(1) + transitions - out.unsqueeze(2)).exp_().mul_(gradient.unsqueeze(2))
         return shares.sum(dim=1), shares.sum(dim=0)
-
-
-def _max(scores: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    values, places = scores.max(dim=dim)
-    return values, places
 
 
 def _log_sum(scores: Tensor, dim: int) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ what they have in common, and gives rare words a good vector. Spellings stand in
 ids stay its only input.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +15,17 @@ from .configuration_rnn import RnnConfig
 # Codes of characters: those of `config.characters` come after these.
 PADDING, UNKNOWN, BEGINNING, CONTINUATION, END = range(5)
 
-# Most spellings that are read at once in evaluation.
+# Most spellings that are read at once in evaluation, and most tokens that are embedded at once without gradients.
 _CHUNK = 4096
+_MOST_TOKENS = 65536
 
 
 class RnnEmbeddings(nn.Module):
     """Turn token ids into vectors, joined of up to three parts.
 
     In training, spellings are read for the distinct ids of a batch. In evaluation, without gradients, each entry's is
-    read when it first occurs and looked up from then on; all are read anew after a change of the weights (in place or
-    by loading, but not through `.data`).
+    read when it first occurs and looked up from then on. With each look-up the weights, and the spellings of the
+    entries, are compared with those that were read: after any change of the weights, all are read anew.
 
     Args:
         config ([`RnnConfig`]): The architecture. With `characters`, spellings are read.
@@ -49,7 +50,7 @@ class RnnEmbeddings(nn.Module):
         self.word_embeddings = nn.Embedding(config.num_word_embeddings or config.vocab_size, config.embedding_size)
         self.static_embeddings = StaticEmbeddings(config) if config.static_embedding_size > 0 else None
         self.spelling = SpellingEncoder(config) if config.characters is not None else None
-        self._folded: tuple[Any, Tensor, Tensor] | None = None
+        self._folded: _FoldedSpellings | None = None
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Look up, or compute, vectors.
@@ -60,6 +61,19 @@ class RnnEmbeddings(nn.Module):
         Returns:
             `torch.FloatTensor` of shape `[num_tokens, config.input_size]`.
         """
+        if torch.is_grad_enabled() or len(input_ids) <= _MOST_TOKENS:
+            return self._embed(input_ids)
+        # The parts of all tokens together would take the memory of the whole once more.
+        joined: Tensor | None = None
+        for first in range(0, len(input_ids), _MOST_TOKENS):
+            embeds = self._embed(input_ids[first : first + _MOST_TOKENS])
+            if joined is None:
+                joined = embeds.new_empty(len(input_ids), embeds.shape[1])
+            joined[first : first + _MOST_TOKENS] = embeds
+        assert joined is not None
+        return joined
+
+    def _embed(self, input_ids: Tensor) -> Tensor:
         parts = [self._own(input_ids)]
         if self.static_embeddings is not None:
             parts.append(self.static_embeddings(input_ids))
@@ -74,28 +88,24 @@ class RnnEmbeddings(nn.Module):
     def folded_spelling(self, input_ids: Tensor) -> Tensor:
         """Look up what is read off the spellings of entries, `[num_tokens, spelling_size]`; read those that are new."""
         assert self.spelling is not None
-        weights = [*self.spelling.parameters(), *self.spelling.buffers()]
-        state = [
-            (weight.data_ptr(), weight.dtype, 0 if weight.is_inference() else weight._version) for weight in weights
-        ]
-        # Tensors made in inference mode could not be written to outside of it.
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast(input_ids.device.type, enabled=False):
-            if self._folded is None or self._folded[0] != state:
-                # Rows take up memory once they are written to.
-                table = weights[0].new_empty(self.num_entries, self.spelling.size)
-                self._folded = state, table, torch.zeros(self.num_entries, dtype=torch.bool, device=table.device)
-            _, table, is_read = self._folded
-            if not is_read[input_ids].all():
-                new = input_ids[~is_read[input_ids]].unique()
-                for chunk in new.split(_CHUNK):
+        weights, spellings = list(self.spelling.parameters()), self.spelling.spellings
+        if self._folded is None or not self._folded.is_of(weights, spellings):
+            # Tensors made in inference mode could not be written to outside of it.
+            with torch.inference_mode(False):
+                self._folded = _FoldedSpellings.empty(weights, self.spelling)
+        table, read = self._folded.table, self._folded.read
+        rows = spellings.index_select(0, input_ids) + 1
+        if not torch.equal(read.index_select(0, input_ids), rows):
+            new = input_ids[(read[input_ids] != rows).any(dim=1)].unique()
+            with torch.inference_mode(False), torch.no_grad(), torch.autocast(new.device.type, enabled=False):
+                for chunk in new.clone().split(_CHUNK):
                     table[chunk] = self.spelling(chunk)
-                is_read[new] = True
+                    read[chunk] = spellings[chunk] + 1
         return nn.functional.embedding(input_ids, table)
 
     def resize(self, num_entries: int) -> None:
         """Let the tables beside the own vectors have a row for each entry again; new rows are empty."""
         self.num_entries = num_entries
-        self._folded = None
         if self.static_embeddings is not None:
             self.static_embeddings.places = resized(self.static_embeddings.places, num_entries, 0)
         if self.spelling is not None:
@@ -118,6 +128,39 @@ class RnnEmbeddings(nn.Module):
         if self.training and self.word_dropout > 0:
             own = own * (torch.rand(len(input_ids), 1, device=own.device) >= self.word_dropout).to(own.dtype)
         return own
+
+
+class _FoldedSpellings(NamedTuple):
+    """What was read off spellings, and of what.
+
+    Args:
+        weights (`list[torch.Tensor]`): Copies of the network's weights.
+        table (`torch.FloatTensor` of shape `[num_entries, size]`): What was read.
+        read (`torch.IntTensor` of shape `[num_entries, max_spelling_length]`): The spellings it was read off, with
+            codes from 1; 0 where none was read.
+    """
+
+    weights: list[Tensor]
+    table: Tensor
+    read: Tensor
+
+    @classmethod
+    def empty(cls, weights: list[nn.Parameter], spelling: "SpellingEncoder") -> "_FoldedSpellings":
+        # Rows take up memory once they are written to.
+        table = weights[0].new_empty(len(spelling.spellings), spelling.size)
+        return cls([weight.detach().clone() for weight in weights], table, torch.zeros_like(spelling.spellings))
+
+    def is_of(self, weights: list[nn.Parameter], spellings: Tensor) -> bool:
+        """Tell whether it was read by the same weights: whichever way they change, they are compared by value."""
+        return (
+            len(self.weights) == len(weights)
+            and (self.read.shape, self.read.dtype, self.read.device)
+            == (spellings.shape, spellings.dtype, spellings.device)
+            and all(
+                ours.dtype == theirs.dtype and ours.device == theirs.device and torch.equal(ours, theirs)
+                for ours, theirs in zip(self.weights, weights, strict=True)
+            )
+        )
 
 
 class StaticEmbeddings(nn.Module):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_rnn import RnnConfig
+from .losses_rnn import at_least_float32
 from .packing_rnn import Packing
 
 # Entries, beside those of the batch, that the right one has to be told from.
@@ -67,7 +68,7 @@ class LanguageModelHead(nn.Module):
         directions = states.chunk(len(self.projections), dim=1)
         for index, (seen, wanted) in enumerate([(befores, afters), (afters, befores)][: len(directions)]):
             logits = self.projections[index](directions[index][seen]) @ scored.T
-            losses.append(nn.functional.cross_entropy(logits.float(), places[wanted], reduction="sum"))
+            losses.append(nn.functional.cross_entropy(at_least_float32(logits), places[wanted], reduction="sum"))
         return torch.stack(losses).mean()
 
 

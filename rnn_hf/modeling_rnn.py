@@ -23,15 +23,24 @@ from .crf_rnn import ConditionalRandomField, tagging_scheme
 from .embeddings_rnn import RnnEmbeddings, SpellingEncoder, StaticEmbeddings, resized
 from .inputs_rnn import read_input, repeat_batch
 from .language_model_rnn import LanguageModelHead
-from .losses_rnn import LOSSES, cross_entropy, divergence, infer_problem_type, mean
+from .losses_rnn import (
+    LOSSES,
+    check_class_ids,
+    check_labels,
+    cross_entropy,
+    divergence,
+    infer_problem_type,
+    mean,
+)
 from .packing_rnn import Packing
-from .recurrence_rnn import LockedDropout, RecurrentOutput, run_recurrence
+from .pooling_rnn import attention_pool, max_pool, mean_pool
+from .recurrence_rnn import LockedDropout, PackedGRU, PackedLSTM, PackedRNN, RecurrentOutput
 
 _RECURRENT_MODULES: dict[str, tuple[Callable[..., nn.RNNBase], dict[str, str]]] = {
-    "lstm": (nn.LSTM, {}),
-    "gru": (nn.GRU, {}),
-    "rnn_tanh": (nn.RNN, {"nonlinearity": "tanh"}),
-    "rnn_relu": (nn.RNN, {"nonlinearity": "relu"}),
+    "lstm": (PackedLSTM, {}),
+    "gru": (PackedGRU, {}),
+    "rnn_tanh": (PackedRNN, {"nonlinearity": "tanh"}),
+    "rnn_relu": (PackedRNN, {"nonlinearity": "relu"}),
 }
 
 # What each Auto class loads from a saved folder's own code.
@@ -69,13 +78,13 @@ class Encoded(NamedTuple):
 
     Args:
         input_ids (`torch.LongTensor` of shape `[num_tokens]`, or `None`): Token ids, where ids were given.
-        embeds (`torch.FloatTensor` of shape `[num_tokens, input_size]`): Their vectors.
+        embeds (`torch.FloatTensor` of shape `[num_tokens, input_size]`, or `None`): Their vectors, if wanted.
         packing ([`Packing`]): The layout.
-        output ([`RecurrentOutput`]): States of all layers, and the final ones.
+        output ([`RecurrentOutput`]): States of all layers, or of the last one, and the final ones.
     """
 
     input_ids: Tensor | None
-    embeds: Tensor
+    embeds: Tensor | None
     packing: Packing
     output: RecurrentOutput
 
@@ -135,6 +144,12 @@ class RnnPreTrainedModel(PreTrainedModel):
             if module.bias is not None:
                 init.zeros_(module.bias)
 
+    def post_init(self) -> None:
+        """Initialise, and let distributed training leave the tables alone: no step changes them."""
+        super().post_init()
+        # Else each step would broadcast them from one process to the others.
+        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
+
     def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Embedding:
         """Change the number of vocabulary entries, of all tables that have a row for each.
 
@@ -146,19 +161,21 @@ class RnnPreTrainedModel(PreTrainedModel):
             `nn.Embedding`: the module of the entries' own vectors.
 
         Raises:
-            ValueError: Some entries have no vector of their own.
+            ValueError: Some entries have no vector of their own, or a special token would be cut off.
         """
         if new_num_tokens is None and kwargs.get("pad_to_multiple_of") is None and not args:
             return self.get_input_embeddings()  # type: ignore[return-value]
         if self.config.num_word_embeddings is not None:
             raise ValueError("A vocabulary with words that only have vectors from outside cannot be resized.")
-        word_embeddings = super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
-        for module in self.modules():
-            if isinstance(module, RnnEmbeddings):
-                module.resize(word_embeddings.num_embeddings)
-            elif isinstance(module, RnnForTokenClassification):
-                module.word_starts = resized(module.word_starts, word_embeddings.num_embeddings, True)
-        return word_embeddings
+        if new_num_tokens is not None:
+            self._check_vocab_size(new_num_tokens)
+        return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
+
+    def _check_vocab_size(self, num_entries: int) -> None:
+        for name in ("pad_token_id", "unk_token_id", "bos_token_id", "eos_token_id", "sep_token_id"):
+            index = getattr(self.config, name)
+            if index is not None and index >= num_entries:
+                raise ValueError(f"{name}={index} is outside a vocabulary of {num_entries} entries.")
 
 
 class RnnModel(RnnPreTrainedModel):
@@ -200,8 +217,28 @@ class RnnModel(RnnPreTrainedModel):
         return self.embeddings.word_embeddings
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the module of the entries' own vectors."""
-        assert isinstance(value, nn.Embedding)
+        """Replace the module of the entries' own vectors; with another number of rows, the vocabulary has as many.
+
+        Args:
+            value (`nn.Embedding`): Vectors of `config.embedding_size`.
+
+        Raises:
+            ValueError: Vectors of another size, or a number of them that does not fit the vocabulary.
+        """
+        if not isinstance(value, nn.Embedding):
+            raise ValueError(f"Input embeddings must be an nn.Embedding, got {type(value).__name__}.")
+        num_entries, size = value.weight.shape
+        if size != self.config.embedding_size:
+            raise ValueError(f"Input embeddings must have embedding_size={self.config.embedding_size}, got {size}.")
+        if self.config.num_word_embeddings is None:
+            self._check_vocab_size(num_entries)
+            self.config.vocab_size = num_entries
+            self.embeddings.resize(num_entries)
+        elif num_entries != self.config.num_word_embeddings:
+            raise ValueError(
+                f"Input embeddings must have num_word_embeddings={self.config.num_word_embeddings} rows, got "
+                f"{num_entries}: the other entries only have vectors from outside."
+            )
         self.embeddings.word_embeddings = value
 
     def forward(
@@ -216,7 +253,9 @@ class RnnModel(RnnPreTrainedModel):
         c_0: Tensor | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-    ) -> RnnModelOutput | tuple:
+        return_packed: bool = False,
+        num_readings: int = 1,
+    ) -> RnnModelOutput | Encoded | tuple:
         """Encode a batch of sequences.
 
         The same sequences give the same result in every form of input.
@@ -228,8 +267,8 @@ class RnnModel(RnnPreTrainedModel):
             attention_mask (`torch.Tensor` of shape `[batch_size, sequence_length]`, *optional*):
                 Nonzero for tokens, 0 for padding, which may be anywhere; without it every id is a token.
             inputs_embeds (`torch.FloatTensor`, *optional*):
-                Vectors in place of `input_ids`: `[batch_size, sequence_length, input_size]`, or packed
-                `[num_tokens, input_size]`.
+                Vectors in place of those of `input_ids`: `[batch_size, sequence_length, input_size]`, or packed
+                `[num_tokens, input_size]`. Where both are given, ids only say which tokens begin a word.
             batch_sizes (`torch.LongTensor` of shape `[max_length]`, *optional*):
                 Marks the input as packed: number of sequences longer than each step.
             sorted_indices (`torch.LongTensor` of shape `[batch_size]`, *optional*):
@@ -244,6 +283,10 @@ class RnnModel(RnnPreTrainedModel):
                 Whether to return the states of every layer.
             return_dict (`bool`, *optional*):
                 Whether to return a [`RnnModelOutput`] rather than a tuple.
+            return_packed (`bool`):
+                Whether to leave the batch packed: see [`~RnnModel.encode`], through which the heads call.
+            num_readings (`int`):
+                How often to read the batch, each time with dropout of its own, where it stays packed.
 
         Returns:
             [`RnnModelOutput`]
@@ -251,9 +294,11 @@ class RnnModel(RnnPreTrainedModel):
         Raises:
             ValueError: Contradicting or missing inputs, ids outside the vocabulary, states of the wrong shape.
         """
-        encoded = self.encode(
-            input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices, h_0, c_0
-        )
+        inputs = (input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices, h_0, c_0)
+        wanted = _wants_hidden_states(self.config, output_hidden_states)
+        encoded = self._encode(*inputs, num_readings=num_readings if return_packed else 1, all_layers=wanted)
+        if return_packed:
+            return encoded
         result = RnnModelOutput(
             last_hidden_state=encoded.packing.pad(encoded.output.states[-1]),
             h_n=encoded.output.h_n,
@@ -262,48 +307,62 @@ class RnnModel(RnnPreTrainedModel):
         )
         return result if _wants_dict(self.config, return_dict) else result.to_tuple()
 
-    def encode(
-        self,
-        input_ids: Tensor | PackedSequence | None = None,
-        attention_mask: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        batch_sizes: Tensor | None = None,
-        sorted_indices: Tensor | None = None,
-        unsorted_indices: Tensor | None = None,
-        h_0: Tensor | None = None,
-        c_0: Tensor | None = None,
-        num_readings: int = 1,
-    ) -> Encoded:
+    def encode(self, *args: Any, num_readings: int = 1, output_hidden_states: bool = True, **kwargs: Any) -> Encoded:
         """Encode a batch and leave it packed; the other arguments are those of [`~RnnModel.forward`].
 
         Args:
             num_readings (`int`): How often to read the batch, each time with dropout of its own.
+            output_hidden_states (`bool`): Whether to return the embeddings and the states of all layers, which take
+                memory, rather than the states of the last one only.
 
         Returns:
             [`Encoded`], with `num_readings * batch_size` rows: all of the batch, and all again.
         """
-        tokens, packing = read_input(
+        # By way of `forward`, so that its hooks run.
+        return self(
+            *args, return_packed=True, num_readings=num_readings, output_hidden_states=output_hidden_states, **kwargs
+        )
+
+    def _encode(
+        self,
+        input_ids: Tensor | PackedSequence | None,
+        attention_mask: Tensor | None,
+        inputs_embeds: Tensor | None,
+        batch_sizes: Tensor | None,
+        sorted_indices: Tensor | None,
+        unsorted_indices: Tensor | None,
+        h_0: Tensor | None,
+        c_0: Tensor | None,
+        num_readings: int,
+        all_layers: bool,
+    ) -> Encoded:
+        ids, embeds, packing = read_input(
             input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices
         )
         if num_readings > 1:
-            tokens, packing = repeat_batch(tokens, packing, num_readings)
+            (ids, embeds), packing = repeat_batch([ids, embeds], packing, num_readings)
             h_0, c_0 = (None if state is None else state.repeat(1, num_readings, 1) for state in (h_0, c_0))
-        if tokens.is_floating_point():
-            embeds = tokens
-            if embeds.shape[-1] != self.config.input_size:
-                raise ValueError(
-                    f"inputs_embeds must have input_size={self.config.input_size} features, got {embeds.shape[-1]}."
-                )
-        else:
+        if ids is not None:
+            self._check_ids(ids)
+        if embeds is None:
+            assert ids is not None
             if attention_mask is None and batch_sizes is None and isinstance(input_ids, Tensor) and input_ids.numel():
                 self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
-            self._check_ids(tokens)
-            embeds = self.embeddings(tokens)  # [num_tokens, input_size]
-        dropped = self.embedding_dropout(embeds, packing)
-        output = run_recurrence(
-            self.rnn, dropped, packing, h_0, c_0, self.hidden_dropout, float(self.config.weight_dropout)
+            embeds = self.embeddings(ids)  # [num_tokens, input_size]
+        elif embeds.shape[-1] != self.config.input_size:
+            raise ValueError(
+                f"inputs_embeds must have input_size={self.config.input_size} features, got {embeds.shape[-1]}."
+            )
+        output = self.rnn(
+            self.embedding_dropout(embeds, packing),
+            packing=packing,
+            h_0=h_0,
+            c_0=c_0,
+            dropout=self.hidden_dropout,
+            weight_dropout=float(self.config.weight_dropout),
+            all_layers=all_layers,
         )
-        return Encoded(None if tokens.is_floating_point() else tokens, embeds, packing, output)
+        return Encoded(ids, embeds if all_layers else None, packing, output)
 
     def _check_ids(self, tokens: Tensor) -> None:
         # Elsewhere than on the CPU, looking at the ids would wait for the device.
@@ -373,16 +432,21 @@ class RnnForSequenceClassification(RnnPreTrainedModel):
 
         Returns:
             `SequenceClassifierOutput` with `logits` of shape `[batch_size, num_labels]`.
+
+        Raises:
+            ValueError: Labels of another shape or type than the problem's, or ids that are no class.
         """
         inputs = (input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices, h_0, c_0)
         num_readings = _num_readings(self, labels)
-        encoded = self.model.encode(*inputs, num_readings)
+        all_layers = _wants_hidden_states(self.config, output_hidden_states)
+        encoded = self.model.encode(*inputs, num_readings=num_readings, output_hidden_states=all_layers)
         logits = self._classify(encoded)
         num_rows = len(logits) // num_readings
         loss = None
         if labels is not None:
-            if self.config.problem_type is None:
-                self.config.problem_type = infer_problem_type(logits.shape[-1], labels)
+            problem_type = self.config.problem_type or infer_problem_type(logits.shape[-1], labels)
+            labels = check_labels(labels, logits[:num_rows], problem_type)
+            self.config.problem_type = problem_type
             labels = labels.repeat(num_readings, *[1] * (labels.dim() - 1))
             num_items = None if num_items_in_batch is None else num_items_in_batch * num_readings
             loss = LOSSES[self.config.problem_type](logits, labels, num_items, self.config.class_weights)
@@ -404,17 +468,11 @@ class RnnForSequenceClassification(RnnPreTrainedModel):
         if self.config.pooling == "last":
             return torch.cat(list(output.h_n[-self.config.num_directions :]), dim=-1)
         states = output.states[-1]
-        lengths = packing.lengths.unsqueeze(1)  # [batch_size, 1]
         if self.config.pooling == "mean":
-            return packing.pad(states).sum(dim=1) / lengths.clamp(min=1)
-        if packing.sequence_length == 0:
-            return states.new_zeros(packing.batch_size, states.shape[1])
+            return mean_pool(states, packing)
         if self.config.pooling == "max":
-            pooled = packing.pad(states, value=torch.finfo(states.dtype).min).amax(dim=1)
-            return torch.where(lengths > 0, pooled, 0.0)
-        scores = self.attention(states)
-        weights = packing.pad(scores, value=torch.finfo(scores.dtype).min).softmax(dim=1)  # [B, L, 1]
-        return (weights.transpose(1, 2) @ packing.pad(states).to(weights.dtype)).squeeze(1)
+            return max_pool(states, packing)
+        return attention_pool(states, self.attention(states), packing)
 
 
 class RnnForTokenClassification(RnnPreTrainedModel):
@@ -422,7 +480,7 @@ class RnnForTokenClassification(RnnPreTrainedModel):
 
     A bidirectional one reads a word of several tokens whole: the forward state at its last token, joined with the
     backward state at its first. `word_starts` says which vocabulary entries begin a word; without
-    [`~spelling.set_vocabulary`] all do.
+    [`~spelling.set_vocabulary`] all do. Where some do not, `inputs_embeds` need `input_ids` beside them.
 
     With `config.use_crf`, whole sequences of labels are scored by a conditional random field. It runs over the tokens
     that begin a word (`word_starts`), each word's first; in evaluation its logits are max-marginals, whose best labels
@@ -459,6 +517,7 @@ class RnnForTokenClassification(RnnPreTrainedModel):
             size = config.num_directions * config.hidden_size
             self.auxiliary_classifier = nn.Linear(size, config.num_auxiliary_tags)
         self.register_buffer("word_starts", torch.ones(config.vocab_size, dtype=torch.bool))
+        self.register_state_dict_pre_hook(_match_vocabulary_first)
         self.post_init()
 
     def forward(
@@ -492,22 +551,21 @@ class RnnForTokenClassification(RnnPreTrainedModel):
             `TokenClassifierOutput` with `logits` of shape `[batch_size, sequence_length, num_labels]`, 0 on padding.
 
         Raises:
-            ValueError: Labels of another shape than the padded batch.
+            ValueError: Labels of another shape than the padded batch, or ids that are no class; `inputs_embeds` without
+                `input_ids`, where it takes ids to know which tokens begin a word.
         """
         inputs = (input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices, h_0, c_0)
         num_readings = _num_readings(self, labels)
-        encoded = self.model.encode(*inputs, num_readings)
+        # The losses beside that of the labels are those of the first layer's states.
+        all_layers = self.training or _wants_hidden_states(self.config, output_hidden_states)
+        encoded = self._encode(*inputs, num_readings=num_readings, output_hidden_states=all_layers)
         packing = encoded.packing
         num_rows = packing.batch_size // num_readings
         packed_logits = self._classify(encoded)
         loss = None
         if labels is not None:
-            if labels.shape != (num_rows, packing.sequence_length):
-                raise ValueError(
-                    f"labels must have the shape [batch_size, sequence_length] = "
-                    f"{[num_rows, packing.sequence_length]}, got {list(labels.shape)}."
-                )
-            labels = labels.repeat(num_readings, 1)
+            shape = (num_rows, packing.sequence_length)
+            labels = check_class_ids("labels", labels, shape, packed_logits.shape[1]).repeat(num_readings, 1)
             packed_labels = packing.pack(labels)
             num_items = None if num_items_in_batch is None else num_items_in_batch * num_readings
             loss = self._loss(packed_logits, packed_labels, packing, num_items)
@@ -518,7 +576,9 @@ class RnnForTokenClassification(RnnPreTrainedModel):
             if self.training and self.language_model is not None and encoded.input_ids is not None:
                 loss = loss + self._language_model_loss(encoded, packed_labels, num_items)
             if self.training and self.auxiliary_classifier is not None and auxiliary_tags is not None:
-                tags = packing.pack(auxiliary_tags.repeat(num_readings, 1))
+                num_tags = self.auxiliary_classifier.out_features
+                tags = check_class_ids("auxiliary_tags", auxiliary_tags, shape, num_tags)
+                tags = packing.pack(tags.repeat(num_readings, 1))
                 loss = loss + self._auxiliary_loss(encoded, tags, num_items)
         if self.crf is None or self.training:
             logits = packing.pad(packed_logits)
@@ -550,7 +610,7 @@ class RnnForTokenClassification(RnnPreTrainedModel):
 
         ```
         """
-        encoded = self.model.encode(*args, **kwargs)
+        encoded = self._encode(*args, **({"output_hidden_states": False} | kwargs))
         packed_logits = self._classify(encoded)
         if self.crf is None:
             return encoded.packing.pad(packed_logits).softmax(dim=-1)
@@ -559,6 +619,42 @@ class RnnForTokenClassification(RnnPreTrainedModel):
     def _classify(self, encoded: Encoded) -> Tensor:
         states = self._read_words(encoded, encoded.output.states[-1])
         return self.classifier(self.dropout(states, encoded.packing))  # [num_tokens, num_labels]
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Embedding:
+        """Change the number of vocabulary entries: see [`RnnPreTrainedModel.resize_token_embeddings`]."""
+        word_embeddings = super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
+        self.match_vocabulary()
+        return word_embeddings
+
+    def _encode(self, *args: Any, **kwargs: Any) -> Encoded:
+        self.match_vocabulary()
+        encoded = self.model.encode(*args, **kwargs)
+        needs_ids = self.config.bidirectional or self.crf is not None
+        if encoded.input_ids is None and needs_ids and not self.word_starts.all():
+            raise ValueError(
+                "This tagger's vocabulary has entries that continue a word: give input_ids beside inputs_embeds, so "
+                "that it is known which tokens begin a word."
+            )
+        return encoded
+
+    def match_vocabulary(self) -> None:
+        """Let `word_starts` have a row for each entry again, after the vocabulary was resized; new ones begin a word.
+
+        It happens before each use and before the weights are saved.
+
+        Example:
+        ```python
+        >>> from rnn_hf import RnnConfig, RnnForTokenClassification
+        >>> model = RnnForTokenClassification(RnnConfig(vocab_size=100))
+        >>> _ = model.model.resize_token_embeddings(110)
+        >>> model.match_vocabulary()
+        >>> model.word_starts.shape
+        torch.Size([110])
+
+        ```
+        """
+        if len(self.word_starts) != self.model.embeddings.num_entries:
+            self.word_starts = resized(self.word_starts, self.model.embeddings.num_entries, True)
 
     def _read_words(self, encoded: Encoded, states: Tensor) -> Tensor:
         """Read a word to its last token forwards, and to its first one backwards: the shape stays."""
@@ -628,13 +724,23 @@ def _num_readings(model: RnnPreTrainedModel, labels: Tensor | None) -> int:
     return 2 if model.training and labels is not None and model.config.rdrop_loss_weight > 0 else 1
 
 
+def _match_vocabulary_first(model: RnnForTokenClassification, prefix: str, keep_vars: bool) -> None:
+    """Run before the weights are collected for saving."""
+    model.match_vocabulary()
+
+
 def _hidden_states(
     config: RnnConfig, encoded: Encoded, wanted: bool | None, num_readings: int = 1
 ) -> tuple[Tensor, ...] | None:
-    if not (config.output_hidden_states if wanted is None else wanted):
+    if not _wants_hidden_states(config, wanted):
         return None
+    assert encoded.embeds is not None
     packing, num_rows = encoded.packing, encoded.packing.batch_size // num_readings
     return tuple(packing.pad(states)[:num_rows] for states in (encoded.embeds, *encoded.output.states))
+
+
+def _wants_hidden_states(config: RnnConfig, wanted: bool | None) -> bool:
+    return bool(config.output_hidden_states if wanted is None else wanted)
 
 
 def _wants_dict(config: RnnConfig, return_dict: bool | None) -> bool:

@@ -14,6 +14,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
 # What running one more segment costs beside its tokens, counted in tokens, and how many places to cut are tried.
 # Measured with `scripts/benchmark.py layer`. Longer segments than of so many tokens take memory and save no time.
 SEGMENT_COST = 64
@@ -106,15 +108,50 @@ class Packing:
                 Rows from the longest to the shortest; without it the batch is in that order already.
             unsorted_indices (`torch.LongTensor` of shape `[batch_size]`, *optional*): Its inverse.
             device (`torch.device`, *optional*): Where the tokens are.
+
+        Raises:
+            ValueError: Fields that no `PackedSequence` has: `batch_sizes` that increase or are not positive,
+                `sorted_indices` that are no permutation of the batch, `unsorted_indices` that are not their inverse.
         """
-        batch_sizes = batch_sizes.cpu()
+        batch_sizes = _indices("batch_sizes", batch_sizes).cpu()
+        if len(batch_sizes) and (int(batch_sizes[-1]) < 1 or bool((batch_sizes[1:] > batch_sizes[:-1]).any())):
+            raise ValueError(
+                "batch_sizes must be at least 1 and never increase, since a sequence that ended does not go on; got "
+                f"{_shown(batch_sizes)}."
+            )
+        num_sequences = int(batch_sizes[0]) if len(batch_sizes) else 0
         if sorted_indices is None:
-            sorted_indices = torch.arange(int(batch_sizes[0]) if len(batch_sizes) else 0)
-        sorted_indices = sorted_indices.to(device)
+            sorted_indices = torch.arange(num_sequences)
+        sorted_indices = _indices("sorted_indices", sorted_indices).to(device)
+        if len(sorted_indices) < num_sequences:
+            raise ValueError(
+                f"sorted_indices must hold each row of the batch, which has {num_sequences} by batch_sizes; got "
+                f"{len(sorted_indices)}."
+            )
+        values, inverse = sorted_indices.sort()
+        are_wrong = values != torch.arange(len(values), device=values.device)
+        if unsorted_indices is not None:
+            unsorted_indices = _indices("unsorted_indices", unsorted_indices).to(device)
+            if len(unsorted_indices) != len(inverse):
+                raise ValueError(
+                    f"unsorted_indices must hold as many rows as sorted_indices, {len(inverse)}; got "
+                    f"{len(unsorted_indices)}."
+                )
+            are_wrong = torch.stack([are_wrong, unsorted_indices != inverse])
+        if are_wrong.any():
+            if not torch.equal(values, torch.arange(len(values), device=values.device)):
+                raise ValueError(
+                    f"sorted_indices must hold each row from 0 to {len(values) - 1} once; got {_shown(sorted_indices)}."
+                )
+            assert unsorted_indices is not None
+            raise ValueError(
+                f"unsorted_indices must be the inverse of sorted_indices, {_shown(inverse)}; got "
+                f"{_shown(unsorted_indices)}."
+            )
         return cls(
             batch_sizes=batch_sizes,
             sorted_indices=sorted_indices,
-            unsorted_indices=sorted_indices.argsort() if unsorted_indices is None else unsorted_indices.to(device),
+            unsorted_indices=inverse,
             sequence_length=len(batch_sizes),
         )
 
@@ -142,6 +179,15 @@ class Packing:
     def is_full(self) -> bool:
         """`bool`: whether all sequences with a token are equally long."""
         return self.max_length == 0 or int(self.batch_sizes[-1]) == self.num_sequences
+
+    @cached_property
+    def runs(self) -> list[tuple[int, int]]:
+        """`list[tuple[int, int]]`: parts of the time axis without a sequence's end, as (number of steps, of sequences).
+
+        The packed tokens of each are a whole `[num_steps, num_sequences, ...]`.
+        """
+        sizes, counts = self.batch_sizes.unique_consecutive(return_counts=True)
+        return list(zip(counts.tolist(), sizes.tolist(), strict=True))
 
     @cached_property
     def step_sizes(self) -> list[int]:
@@ -306,4 +352,20 @@ class Packing:
         return padded.index_copy_(0, self.positions, packed).view(self.batch_size, self.sequence_length, *rest)
 
 
-__all__ = ["SEGMENT_COST", "Packing"]
+def _indices(name: str, values: Tensor) -> Tensor:
+    """Check that a field is one list of integers."""
+    if values.dim() != 1 or values.dtype not in INTEGERS:
+        raise ValueError(
+            f"{name} must be a tensor of integers of one dimension; got the shape {list(values.shape)} of "
+            f"{values.dtype}."
+        )
+    return values.long()
+
+
+def _shown(values: Tensor) -> str:
+    """Write a tensor of integers in short."""
+    listed = values[:10].tolist()
+    return f"[{', '.join(map(str, listed))}{', …' if len(values) > 10 else ''}]"
+
+
+__all__ = ["INTEGERS", "SEGMENT_COST", "Packing"]

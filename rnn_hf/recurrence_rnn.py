@@ -34,6 +34,10 @@ _STEP_COST = 3
 _TRAINING_STEP_COST_TIMES_HIDDEN_SIZE = 900
 _TOKEN_COST = 1.1
 
+# Without gradients, more tokens than these run through torch's kernel for packed input piece by piece: it keeps the
+# gates of all tokens, and a tensor for each step.
+_MOST_TOKENS = 16384
+
 
 class LockedDropout(nn.Module):
     """Dropout with one mask per sequence, the same at every step (https://arxiv.org/abs/1512.05287).
@@ -71,7 +75,7 @@ class RecurrentOutput(NamedTuple):
 
     Args:
         states (`list[torch.Tensor]` of shape `[num_tokens, directions * hidden_size]`):
-            The packed states of each layer.
+            The packed states of each layer, or of the last one only.
         h_n (`torch.Tensor` of shape `[layers * directions, batch_size, hidden_size]`):
             Hidden states after the last step of each direction, in the batch's order.
         c_n (`torch.Tensor`, the shape of `h_n`, or `None`): The LSTM's cell states.
@@ -91,6 +95,7 @@ def run_recurrence(
     dropout: LockedDropout | None = None,
     weight_dropout: float = 0.0,
     path: str | None = None,
+    all_layers: bool = True,
 ) -> RecurrentOutput:
     """Run a stock recurrent module over packed sequences.
 
@@ -107,12 +112,14 @@ def run_recurrence(
             (https://arxiv.org/abs/1708.02182).
         path (`str`, *optional*):
             `"packed"`, `"stepwise"` or, of an LSTM, `"padded"`, to force a path; without it the fastest is taken.
+        all_layers (`bool`): Whether to return the states of every layer, rather than of the last one only.
 
     Returns:
         [`RecurrentOutput`]
 
     Raises:
-        ValueError: An initial state of the wrong shape, a cell state for a cell that has none, or an unknown path.
+        ValueError: An initial state of the wrong shape, type or device, a cell state for a cell that has none, or an
+            unknown path.
 
     Example:
     ```python
@@ -169,7 +176,7 @@ def run_recurrence(
                     torch.cat([part.to(first.dtype), first[:, packing.num_sequences :]], dim=1)
                     for part, first in zip(final, layer_state, strict=True)
                 )
-        layers.append(packed)
+        layers = [*layers, packed] if all_layers else [packed]
         finals.append(final)
     joined: tuple[Tensor, ...] = finals[0] if rnn.num_layers == 1 else tuple(map(torch.cat, zip(*finals, strict=True)))
     if packing.batch_size > 1:
@@ -204,6 +211,52 @@ def choose_path(rnn: nn.RNNBase, packed: Tensor, packing: Packing) -> str:
     return "padded" if packing.padded_cost < stepping_cost else stepping
 
 
+class _TakesPackedTokens:
+    """A stock recurrent module that also takes packed tokens, with the arguments of [`run_recurrence`]."""
+
+    def forward(
+        self, input: Any, hx: Any = None, *, packing: Packing | None = None, **options: Any
+    ) -> RecurrentOutput | Any:
+        """Run over packed tokens where their layout is given, and as the stock module where not.
+
+        Args:
+            input (`torch.Tensor` or `PackedSequence`): Packed tokens, or what the stock module takes.
+            hx (`torch.Tensor` or `tuple[torch.Tensor]`, *optional*): The stock module's initial states.
+            packing ([`Packing`], *optional*): The layout of packed tokens.
+            options: The other arguments of [`run_recurrence`].
+
+        Returns:
+            [`RecurrentOutput`] of packed tokens, else what the stock module returns.
+
+        Example:
+        ```python
+        >>> import torch
+        >>> from rnn_hf.packing_rnn import Packing
+        >>> from rnn_hf.recurrence_rnn import PackedGRU
+        >>> packing = Packing.from_mask(torch.tensor([[1, 1, 0], [1, 1, 1]]))
+        >>> PackedGRU(4, 8)(torch.randn(5, 4), packing=packing).states[-1].shape
+        torch.Size([5, 8])
+
+        ```
+        """
+        if packing is None:
+            return super().forward(input, hx)  # type: ignore[misc]
+        assert isinstance(self, nn.RNNBase)
+        return run_recurrence(self, input, packing, **options)
+
+
+class PackedLSTM(_TakesPackedTokens, nn.LSTM):  # type: ignore[misc]
+    """`nn.LSTM` that also takes packed tokens."""
+
+
+class PackedGRU(_TakesPackedTokens, nn.GRU):  # type: ignore[misc]
+    """`nn.GRU` that also takes packed tokens."""
+
+
+class PackedRNN(_TakesPackedTokens, nn.RNN):  # type: ignore[misc]
+    """`nn.RNN` that also takes packed tokens."""
+
+
 def _initial_state(
     name: str, given: Tensor | None, shape: tuple[int, int, int], packed: Tensor, packing: Packing
 ) -> Tensor:
@@ -214,24 +267,63 @@ def _initial_state(
             f"{name} must have the shape [layers * directions, batch_size, hidden_size] = {list(shape)}, "
             f"got {list(given.shape)}."
         )
+    # Autocast computes in a type of its own, and returns states of it.
+    of_right_type = given.dtype == packed.dtype or torch.is_autocast_enabled(packed.device.type)
+    if given.device != packed.device or not given.is_floating_point() or not of_right_type:
+        raise ValueError(
+            f"{name} must be of {packed.dtype} on {packed.device}, as the vectors of the tokens; got {given.dtype} on "
+            f"{given.device}."
+        )
     return given[:, packing.sorted_indices]
 
 
 def _packed_layer(
     rnn: nn.RNNBase, weights: Sequence[Tensor], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    if len(packed) > _MOST_TOKENS and packed.device.type == "cpu" and not torch.is_grad_enabled():
+        return _in_pieces(rnn, weights, packed, packing, state)
+    return _packed_kernel(rnn, weights, packed, packing.batch_sizes, state)
+
+
+def _packed_kernel(
+    rnn: nn.RNNBase, weights: Sequence[Tensor], packed: Tensor, batch_sizes: Tensor, state: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Call torch's kernel for one layer on packed tokens, with as many directions as there are states."""
+    bidirectional = state[0].shape[0] == 2
+    initial = state if len(state) == 2 else state[0]
     states, *final = _CELLS[rnn.mode](
-        packed,
-        packing.batch_sizes,
-        state if len(state) == 2 else state[0],
-        weights,
-        rnn.bias,
-        1,
-        0.0,
-        rnn.training,
-        rnn.bidirectional,
+        packed, batch_sizes, initial, weights, rnn.bias, 1, 0.0, rnn.training, bidirectional
     )
     return states, tuple(final)
+
+
+def _in_pieces(
+    rnn: nn.RNNBase, weights: Sequence[Tensor], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run each direction piece by piece of the time axis, the backward one over reversed sequences."""
+    states, finals = None, []
+    num_weights = len(weights) // len(state[0])
+    for direction in range(len(state[0])):
+        of_direction = weights[direction * num_weights : (direction + 1) * num_weights]
+        columns = slice(direction * rnn.hidden_size, (direction + 1) * rnn.hidden_size)
+        carried = tuple(part[direction : direction + 1] for part in state)
+        ended: list[tuple[Tensor, ...]] = []
+        first = 0
+        for batch_sizes in packing.batch_sizes.split(max(1, _MOST_TOKENS // packing.num_sequences)):
+            num_rows, num_tokens = int(batch_sizes[0]), int(batch_sizes.sum())
+            ended.append(tuple(part[:, num_rows:] for part in carried))
+            carried = tuple(part[:, :num_rows].contiguous() for part in carried)
+            places: Any = slice(first, first + num_tokens)
+            if direction == 1:
+                places = packing.reversal[places]
+            found, carried = _packed_kernel(rnn, of_direction, packed[places], batch_sizes, carried)
+            if states is None:
+                states = found.new_empty(len(packed), len(state[0]) * rnn.hidden_size)
+            states[places, columns] = found
+            first += num_tokens
+        finals.append(tuple(torch.cat(parts, dim=1) for parts in zip(carried, *reversed(ended), strict=True)))
+    assert states is not None
+    return states, tuple(torch.cat(parts) for parts in zip(*finals, strict=True))
 
 
 def _stepwise_layer(
@@ -271,4 +363,13 @@ def _by_direction(
 _RUN_LAYER = {"packed": _packed_layer, "stepwise": _stepwise_layer, "padded": _padded_layer}
 
 
-__all__ = ["PATHS", "LockedDropout", "RecurrentOutput", "choose_path", "run_recurrence"]
+__all__ = [
+    "PATHS",
+    "LockedDropout",
+    "PackedGRU",
+    "PackedLSTM",
+    "PackedRNN",
+    "RecurrentOutput",
+    "choose_path",
+    "run_recurrence",
+]

@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from .embeddings_rnn import BEGINNING, CONTINUATION, END, UNKNOWN
-from .modeling_rnn import RnnPreTrainedModel
+from .modeling_rnn import RnnForTokenClassification, RnnPreTrainedModel
 
 
 class Spelling(NamedTuple):
@@ -93,6 +93,9 @@ def set_vocabulary(model: RnnPreTrainedModel, tokenizer: PreTrainedTokenizerBase
         model ([`RnnPreTrainedModel`]): A model, whose `config.characters` and `config.use_crf` say what it needs.
         tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
 
+    Raises:
+        ValueError: The tokenizer has more entries than the model.
+
     Example:
     ```python
     >>> from rnn_hf import RnnConfig, RnnModel, train_tokenizer
@@ -106,11 +109,18 @@ def set_vocabulary(model: RnnPreTrainedModel, tokenizer: PreTrainedTokenizerBase
 
     ```
     """
+    if isinstance(model, RnnForTokenClassification):
+        model.match_vocabulary()
     tables = dict(model.named_buffers())
     wanted = {name.rpartition(".")[2]: table for name, table in tables.items()}
     if not wanted.keys() & {"spellings", "word_starts"}:
         return
     spellings = spell_vocabulary(tokenizer)
+    if len(spellings) > model.config.vocab_size:
+        raise ValueError(
+            f"The tokenizer has {len(spellings)} entries, the model {model.config.vocab_size}: resize the model first, "
+            f"with model.resize_token_embeddings({len(spellings)})."
+        )
     if "spellings" in wanted:
         length = model.config.max_spelling_length
         codes = {character: code for code, character in enumerate(model.config.characters or "", start=END + 1)}

@@ -24,7 +24,7 @@ from strategies import (
     some_lengths,
 )
 from torch import nn
-from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -903,6 +903,55 @@ def test_input_embeddings_can_be_replaced(model_class):
     assert_same(dict(by_ids), dict(by_vectors), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("new_size", [VOCAB_SIZE + 3, 10])
+@pytest.mark.parametrize("resize", ["model", "encoder", "table of the model", "table of the encoder"])
+@pytest.mark.parametrize("model_class", MODELS)
+def test_however_the_vocabulary_is_resized_all_tables_fit_and_survive_saving(model_class, resize, new_size, tmp_path):
+    options = {"characters": "ab", "max_spelling_length": 4, "char_num_filters": 2}
+    model = make(model_class, static_embedding_size=2, static_vocab_size=3, **options).eval()
+    model.base_model.embeddings.spelling.spellings[:] = 5
+    model.base_model.embeddings.static_embeddings.places[:] = 1
+    if model_class is RnnForTokenClassification:
+        model.word_starts[[1, 8]] = False
+    ids = torch.tensor([[3, 8, 9]])
+    before = model(input_ids=ids)[0]
+    resized = model if resize.endswith("the model") or resize == "model" else model.base_model
+    if "table" in resize:
+        table = nn.Embedding(new_size, 5)
+        table.weight.data[:10] = model.get_input_embeddings().weight.data[:10]
+        resized.set_input_embeddings(table)
+    else:
+        resized.resize_token_embeddings(new_size)
+    model.save_pretrained(tmp_path)
+    loaded = model_class.from_pretrained(tmp_path)
+    for one in (model, loaded):
+        assert one.config.vocab_size == new_size
+        torch.testing.assert_close(one(input_ids=ids)[0], before)
+        assert one(input_ids=torch.tensor([[new_size - 1]]))[0].isfinite().all()
+        with pytest.raises(ValueError, match=f"below the vocabulary's size, {new_size}"):
+            one(input_ids=torch.tensor([[new_size]]))
+        assert {len(table) for table in one.buffers()} == {new_size}
+    if model_class is RnnForTokenClassification:
+        assert (~loaded.word_starts).nonzero().flatten().tolist() == [1, 8]
+
+
+@pytest.mark.parametrize("model_class", MODELS)
+def test_tables_that_do_not_fit_are_refused(model_class):
+    model = make(model_class, pad_token_id=0, eos_token_id=9)
+    with pytest.raises(ValueError, match="embedding_size=5, got 6"):
+        model.set_input_embeddings(nn.Embedding(VOCAB_SIZE, 6))
+    with pytest.raises(ValueError, match=r"must be an nn.Embedding, got Linear"):
+        model.set_input_embeddings(nn.Linear(5, VOCAB_SIZE))
+    for cut in (lambda: model.set_input_embeddings(nn.Embedding(9, 5)), lambda: model.resize_token_embeddings(9)):
+        with pytest.raises(ValueError, match="eos_token_id=9 is outside a vocabulary of 9 entries"):
+            cut()
+    assert model.config.vocab_size == VOCAB_SIZE
+    mixed = make(model_class, num_word_embeddings=20)
+    mixed.set_input_embeddings(nn.Embedding(20, 5))
+    with pytest.raises(ValueError, match="num_word_embeddings=20 rows, got 30"):
+        mixed.set_input_embeddings(nn.Embedding(30, 5))
+
+
 @pytest.mark.parametrize("cell_type", CELLS)
 def test_models_load_in_bfloat16(cell_type, tmp_path):
     model = make(RnnForSequenceClassification, cell_type=cell_type).float().eval()
@@ -1021,8 +1070,11 @@ PACKED = {"input_ids": torch.arange(5), "batch_sizes": torch.tensor([2, 2, 1])}
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "exactly one of input_ids and inputs_embeds"),
-        ({"input_ids": torch.ones(1, 2).long(), "inputs_embeds": torch.ones(1, 2, 5)}, "exactly one of input_ids"),
+        ({}, "Give input_ids or inputs_embeds"),
+        ({"input_ids": torch.ones(1, 2).long(), "inputs_embeds": torch.ones(1, 3, 5)}, "must have the same"),
+        ({"input_ids": torch.ones(1, 2)}, "input_ids must be integers, the ids of tokens; got torch.float32"),
+        ({"input_ids": torch.ones(1, 2).bool()}, "input_ids must be integers"),
+        ({"inputs_embeds": torch.ones(1, 2, 5).long()}, "inputs_embeds must be floating point numbers"),
         ({**PACKED, "attention_mask": torch.ones(2, 3)}, "batch_sizes or attention_mask, not both"),
         (
             {"input_ids": pack_sequence([torch.arange(3)]), "attention_mask": torch.ones(1, 3)},
@@ -1038,7 +1090,16 @@ PACKED = {"input_ids": torch.arange(5), "batch_sizes": torch.tensor([2, 2, 1])}
             {"input_ids": torch.ones(2, 3).long(), "attention_mask": torch.ones(2, 4)},
             r"attention_mask must have the shape .* = \[2, 3\], got \[2, 4\]",
         ),
+        (
+            {"input_ids": torch.ones(2, 3).long(), "attention_mask": torch.tensor([[1.0, torch.nan, 0]] * 2)},
+            "attention_mask must be 0 for padding .* NaN",
+        ),
         ({"input_ids": torch.ones(2, 3).long(), "h_0": torch.zeros(1, 2, 4)}, r"h_0 must have .* = \[2, 2, 4\]"),
+        *(
+            ({"input_ids": torch.ones(2, 3).long(), name: torch.zeros(2, 2, 4).to(wrong)}, f"{name} must be of")
+            for name in ("h_0", "c_0")
+            for wrong in (torch.float64, torch.long, torch.float16, "meta")
+        ),
     ],
 )
 def test_contradicting_input_is_refused(model_class, arguments, message):
@@ -1053,9 +1114,253 @@ def test_ids_outside_the_vocabulary_are_refused(model_class, outside):
         make(model_class)(input_ids=torch.tensor([[1, outside]]))
 
 
-def test_tags_of_another_shape_than_the_batch_are_refused():
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"batch_sizes": torch.tensor([2, 2, 1, 0])}, "batch_sizes must be at least 1 and never increase"),
+        ({"batch_sizes": torch.tensor([2, 1, 2])}, "batch_sizes must be at least 1 and never increase"),
+        ({"batch_sizes": torch.tensor([3, 3, -1])}, "batch_sizes must be at least 1 and never increase"),
+        ({"batch_sizes": torch.tensor([2.0, 2.0, 1.0])}, "batch_sizes must be a tensor of integers of one dimension"),
+        ({"batch_sizes": torch.tensor([[2, 2, 1]])}, "batch_sizes must be a tensor of integers of one dimension"),
+        ({"batch_sizes": torch.tensor([2, 2, 2])}, "as many tokens as batch_sizes sums to, 6"),
+        ({"sorted_indices": torch.tensor([0, 0])}, r"sorted_indices must hold each row from 0 to 1 once; got \[0, 0\]"),
+        ({"sorted_indices": torch.tensor([1, 2])}, "sorted_indices must hold each row from 0 to 1 once"),
+        ({"sorted_indices": torch.tensor([-1, 0])}, "sorted_indices must hold each row from 0 to 1 once"),
+        ({"sorted_indices": torch.tensor([0, 10**15])}, "sorted_indices must hold each row from 0 to 1 once"),
+        ({"sorted_indices": torch.tensor([0])}, "sorted_indices must hold each row of the batch, which has 2"),
+        ({"sorted_indices": torch.tensor([1.0, 0.0])}, "sorted_indices must be a tensor of integers"),
+        ({"unsorted_indices": torch.tensor([1, 0])}, r"the inverse of sorted_indices, \[0, 1\]; got \[1, 0\]"),
+        ({"unsorted_indices": torch.tensor([0, 5])}, "must be the inverse of sorted_indices"),
+        ({"unsorted_indices": torch.tensor([0, 1, 2])}, "as many rows as sorted_indices, 2; got 3"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("model_class", MODELS)
+def test_a_layout_that_no_packed_sequence_has_is_refused(model_class, fields, message):
+    model = make(model_class).train()
+    whole = {**PACKED, "sorted_indices": torch.tensor([0, 1]), "unsorted_indices": torch.tensor([0, 1]), **fields}
+    with pytest.raises(ValueError, match=message):
+        model(**whole)
+    layout = (whole[name] for name in ("batch_sizes", "sorted_indices", "unsorted_indices"))
+    with pytest.raises(ValueError, match=message):
+        model(input_ids=PackedSequence(whole["input_ids"], *layout))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_integers_of_any_size_do_as_ids_and_layout(dtype):
     model = make(RnnForTokenClassification)
-    with pytest.raises(ValueError, match=r"labels must have .* = \[3, 5\], got \[3, 4\]"):
-        model(**example_batch(), labels=torch.zeros(3, 4).long())
-    with pytest.raises(ValueError, match=r"labels must have .* = \[2, 3\], got \[5\]"):
-        model(**PACKED, labels=torch.zeros(5).long())
+    small = {name: value.to(dtype) for name, value in PACKED.items()}
+    labels = torch.tensor([[0, 1, 0], [1, 0, -100]])
+    expected = model(**PACKED, labels=labels)
+    assert_same(dict(model(**small, labels=labels.to(torch.int16))), dict(expected))
+
+
+class TestLabelsAreRefused:
+    @pytest.mark.parametrize(
+        ("labels", "message"),
+        [
+            (torch.zeros(3, 4).long(), r"labels must have the shape \[3, 5\], got \[3, 4\]"),
+            (torch.zeros(15).long(), r"labels must have the shape \[3, 5\], got \[15\]"),
+            (torch.zeros(3, 5), "labels must be integers, the ids of classes; got torch.float32"),
+            (torch.full((3, 5), 2), "labels must be from 0 to 1, or -100 where there is none; got 2"),
+            (torch.full((3, 5), -1), "labels must be from 0 to 1, or -100 where there is none; got -1"),
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("use_crf", [False, True])
+    def test_by_the_tagger(self, use_crf, labels, message):
+        with pytest.raises(ValueError, match=message):
+            make(RnnForTokenClassification, use_crf=use_crf)(**example_batch(), labels=labels)
+
+    @pytest.mark.parametrize("tags", [torch.full((3, 5), 4), torch.zeros(3, 4).long(), torch.zeros(3, 5)], ids=str)
+    def test_by_the_tagger_for_tags_of_a_second_kind(self, tags):
+        model = make(RnnForTokenClassification, num_auxiliary_tags=4)
+        with pytest.raises(ValueError, match="auxiliary_tags must"):
+            model(**example_batch(), labels=torch.zeros(3, 5).long(), auxiliary_tags=tags)
+
+    @pytest.mark.parametrize(
+        ("problem_type", "num_labels", "labels", "message"),
+        [
+            ("single_label_classification", 3, torch.zeros(3, 3), "one class id for each sequence, .* Several labels"),
+            ("single_label_classification", 3, torch.zeros(3), "labels must be integers"),
+            ("single_label_classification", 3, torch.zeros(2).long(), r"the shape \[3\], got \[2\]"),
+            ("single_label_classification", 3, torch.tensor([0, 1, 3]), "labels must be from 0 to 2.* got 3"),
+            ("single_label_classification", 3, torch.tensor([0, 1, -7]), "labels must be from 0 to 2.* got -7"),
+            (None, 3, torch.tensor([0, 1, 3]), "labels must be from 0 to 2"),
+            (None, 3, torch.ones(3, 3).long(), "one class id for each sequence"),
+            (None, 3, torch.ones(3), r"\[batch_size, num_labels\] = \[3, 3\], 0 or 1 for each label; got \[3\]"),
+            ("multi_label_classification", 3, torch.ones(3, 2), r"= \[3, 3\], 0 or 1 for each label; got \[3, 2\]"),
+            ("multi_label_classification", 3, torch.ones(3).long(), r"= \[3, 3\], 0 or 1 for each label; got \[3\]"),
+            ("multi_label_classification", 3, torch.ones(9), r"= \[3, 3\], 0 or 1 for each label; got \[9\]"),
+            ("regression", 1, torch.ones(2), r"= \[3, 1\], a value for each label; got \[2\]"),
+            ("regression", 1, torch.ones(1, 3), r"= \[3, 1\], a value for each label; got \[1, 3\]"),
+            ("regression", 3, torch.ones(3), r"= \[3, 3\], a value for each label; got \[3\]"),
+            ("regression", 2, torch.ones(2, 3), r"= \[3, 2\], a value for each label; got \[2, 3\]"),
+        ],
+        ids=str,
+    )
+    def test_by_the_classifier_which_then_still_takes_right_ones(self, problem_type, num_labels, labels, message):
+        model = make(RnnForSequenceClassification, num_labels=num_labels, problem_type=problem_type)
+        with pytest.raises(ValueError, match=message):
+            model(**example_batch(), labels=labels)
+        assert model.config.problem_type == problem_type
+
+
+# Vectors beside ids.
+
+
+@pytest.mark.parametrize("model_class", MODELS)
+def test_vectors_beside_ids_take_their_place_in_every_form_of_input(model_class):
+    model = make(model_class).eval()
+    if model_class is RnnForTokenClassification:
+        model.word_starts[::2] = False
+    sequences = random_ids([4, 1, 6], 0)
+    embedded = [model.get_input_embeddings()(sequence) for sequence in sequences]
+    by_ids = forms(model, sequences, 2, 0)
+    padded = by_ids["holes, 0 on padding"][0]
+    packed = by_ids["collated"][0]
+    expected = dict(model(**packed))
+    vectors = by_ids["packed embeddings"][0]["inputs_embeds"]
+    assert_same(dict(model(**packed, inputs_embeds=vectors)), expected)
+    assert_same(dict(model(**by_ids["packed sequence"][0], inputs_embeds=vectors)), expected)
+    whole = pack_sequence(embedded, enforce_sorted=False)
+    assert_same(dict(model(**by_ids["packed sequence"][0], inputs_embeds=whole)), expected)
+    in_holes = dict(model(**padded, inputs_embeds=by_ids["holes, embeddings"][0]["inputs_embeds"]))
+    assert_same(in_holes, dict(model(**padded)))
+    other = dict(model(**packed, inputs_embeds=-vectors))
+    assert not torch.equal(next(iter(other.values())), next(iter(expected.values())))
+
+
+@pytest.mark.parametrize(("bidirectional", "use_crf"), [(True, False), (False, True), (True, True)])
+def test_vectors_alone_do_not_tell_which_tokens_begin_a_word(bidirectional, use_crf):
+    model = make(RnnForTokenClassification, bidirectional=bidirectional, use_crf=use_crf).eval()
+    ids = torch.tensor([[3, 4, 5]])
+    vectors = model.get_input_embeddings()(ids)
+    expected = model(input_ids=ids)
+    torch.testing.assert_close(model(inputs_embeds=vectors).logits, expected.logits)
+    model.word_starts[4] = False
+    for call in (model, model.marginals):
+        with pytest.raises(ValueError, match="give input_ids beside inputs_embeds"):
+            call(inputs_embeds=vectors)
+    torch.testing.assert_close(model(input_ids=ids, inputs_embeds=vectors).logits, model(input_ids=ids).logits)
+
+
+def test_a_tagger_that_reads_each_token_by_itself_takes_vectors_alone():
+    model = make(RnnForTokenClassification, bidirectional=False).eval()
+    model.word_starts[4] = False
+    ids = torch.tensor([[3, 4, 5]])
+    vectors = model.get_input_embeddings()(ids)
+    torch.testing.assert_close(model(inputs_embeds=vectors).logits, model(input_ids=ids).logits)
+
+
+def test_ids_outside_the_vocabulary_are_refused_beside_vectors_too():
+    with pytest.raises(ValueError, match="vocabulary"):
+        make(RnnForTokenClassification)(input_ids=torch.tensor([[1, VOCAB_SIZE]]), inputs_embeds=torch.ones(1, 2, 5))
+
+
+# Hooks and modes.
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("cell_type", CELLS)
+@pytest.mark.parametrize("model_class", MODELS)
+def test_hooks_of_the_encoder_and_of_its_recurrence_run(model_class, cell_type, training):
+    model = make(model_class, cell_type=cell_type, rdrop_loss_weight=0.5).train(training)
+    encoder = getattr(model, "model", model)
+    seen = []
+    for name, module in (("encoder", encoder), ("rnn", encoder.rnn)):
+        module.register_forward_pre_hook(lambda *_, name=name: seen.append(f"before {name}"))
+        module.register_forward_hook(lambda *_, name=name: seen.append(f"after {name}"))
+    labels = {RnnForSequenceClassification: torch.ones(3).long(), RnnForTokenClassification: torch.ones(3, 5).long()}
+    model(**example_batch(), **({"labels": labels[model_class]} if model_class in labels else {}))
+    once = ["before encoder", "before rnn", "after rnn", "after encoder"]
+    assert seen == once
+    if model_class is RnnForTokenClassification:
+        model.marginals(**example_batch())
+        assert seen == once * 2
+
+
+def test_a_hook_may_replace_what_the_recurrence_returns():
+    model = make(RnnForTokenClassification).eval()
+    model.model.rnn.register_forward_hook(lambda _, __, out: out._replace(states=[0 * states for states in out.states]))
+    assert torch.equal(model(**example_batch()).logits[0, 0], model.classifier.bias)
+
+
+@pytest.mark.parametrize("cell_type", CELLS)
+def test_the_recurrence_still_is_the_stock_module(cell_type):
+    rnn = make(RnnModel, cell_type=cell_type).rnn
+    stock = {"lstm": nn.LSTM, "gru": nn.GRU}.get(cell_type, nn.RNN)
+    assert isinstance(rnn, stock)
+    for sequence in (
+        torch.randn(3, 2, 5, dtype=rnn.weight_hh_l0.dtype),
+        pack_sequence([torch.randn(3, 5).to(rnn.weight_hh_l0)]),
+    ):
+        states, final = rnn(sequence)
+        expected, of_stock = stock.forward(rnn, sequence)
+        assert torch.equal(getattr(states, "data", states), getattr(expected, "data", expected))
+        torch.testing.assert_close(final, of_stock)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("use_crf", [False, True])
+def test_marginals_leave_the_mode_of_every_module_as_it_is(use_crf, training):
+    model = make(RnnForTokenClassification, use_crf=use_crf).train(training)
+    model.dropout.train(not training)
+    before = [module.training for module in model.modules()]
+    model.marginals(**example_batch())
+    assert [module.training for module in model.modules()] == before
+
+
+# Double precision.
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("task", TASKS)
+def test_classifiers_work_in_double_precision(task, pooling):
+    num_labels, labels, _ = TASKS[task]
+    weights = {} if num_labels == 1 else {"class_weights": [1.0, 2.0, 0.5]}
+    model = task_model(task, pooling=pooling, rdrop_loss_weight=0.5, **weights).double()
+    output = model(**example_batch(), labels=labels)
+    assert output.loss.dtype == output.logits.dtype == torch.float64
+    output.loss.backward()
+    single = model.float()(**example_batch(), labels=labels)
+    torch.testing.assert_close(single.loss.double(), output.loss, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("use_crf", [False, True])
+def test_gradients_of_taggers_in_double_precision_are_those_of_differences(use_crf):
+    options = {
+        "lm_loss_weight": 0.5,
+        "num_auxiliary_tags": 3,
+        "rdrop_loss_weight": 0.5,
+        "class_weights": [1.0, 2.0, 0.5],
+    }
+    model = make(RnnForTokenClassification, num_labels=3, use_crf=use_crf, hidden_size=2, **options).double().train()
+    ids = torch.tensor([[3, 4, 5], [6, 7, 0]])
+    batch = {"input_ids": ids, "labels": ids % 3, "auxiliary_tags": ids % 3}
+
+    def loss(_):
+        torch.manual_seed(0)  # which entries the language model tells from the right ones
+        found = model(**batch).loss
+        assert found.dtype == torch.float64
+        return found
+
+    for weights in (model.model.rnn.weight_hh_l0, model.classifier.bias, model.auxiliary_classifier.bias):
+        assert torch.autograd.gradcheck(loss, weights)
+    assert model.eval()(**batch).logits.dtype == torch.float64
+    assert model.marginals(input_ids=ids).dtype == torch.float64
+
+
+# Memory.
+
+
+@pytest.mark.parametrize("model_class", HEADS)
+def test_only_states_that_are_asked_for_are_kept(model_class):
+    model = make(model_class, num_hidden_layers=3).eval()
+    kept = []
+    model.model.register_forward_hook(lambda _, __, encoded: kept.append(encoded))
+    model(**example_batch())
+    model(**example_batch(), output_hidden_states=True)
+    assert [len(encoded.output.states) for encoded in kept] == [1, 3]
+    assert kept[0].embeds is None
+    assert torch.equal(kept[0].output.states[-1], kept[1].output.states[-1])
