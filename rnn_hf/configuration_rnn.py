@@ -1,6 +1,7 @@
 """Configuration of the recurrent classifiers and taggers."""
 
 import difflib
+import math
 import warnings
 from dataclasses import fields
 from typing import Any, ClassVar, Literal
@@ -8,23 +9,64 @@ from typing import Any, ClassVar, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-# Keywords that transformers itself hands to every configuration beside the declared fields.
+# Keywords that transformers itself, and its models' configurations, have beside the declared fields. They have no
+# effect here.
 _COMMON_KEYWORDS = frozenset(
     {
-        "_name_or_path",
+        "_attn_implementation",
         "_commit_hash",
+        "_name_or_path",
+        "add_cross_attention",
         "attn_implementation",
         "auto_map",
+        "bad_words_ids",
+        "begin_suppress_tokens",
+        "cls_token_id",
+        "cross_attention_hidden_size",
+        "custom_pipelines",
+        "decoder_start_token_id",
         "experts_implementation",
+        "finetuning_task",
+        "gradient_checkpointing",
+        "is_decoder",
+        "mask_token_id",
         "model_type",
         "name_or_path",
         "num_labels",
         "output_attentions",
+        "output_scores",
+        "prefix",
+        "pruned_heads",
         "quantization_config",
+        "suppress_tokens",
+        "task_specific_params",
+        "tf_legacy_loss",
+        "tie_encoder_decoder",
+        "tie_word_embeddings",
+        "tokenizer_class",
         "torch_dtype",
+        "torchscript",
+        "use_bfloat16",
         "use_cache",
     }
 )
+
+# More than any model has: numbers above these are mistakes, and would end in an allocator's error or in none at all.
+_HIGHEST = {
+    "vocab_size": 10**8,
+    "static_vocab_size": 10**8,
+    "embedding_size": 10**5,
+    "static_embedding_size": 10**5,
+    "hidden_size": 10**5,
+    "num_hidden_layers": 1000,
+    "max_spelling_length": 1000,
+    "char_embedding_size": 10**5,
+    "char_num_filters": 10**5,
+    "num_auxiliary_tags": 10**6,
+}
+_HIGHEST_KERNEL_SIZE = 1000
+_MOST_LABELS = 10**6
+_MOST_PARAMETERS = 10**11
 
 
 @strict
@@ -113,13 +155,16 @@ class RnnConfig(PreTrainedConfig):
     The other fields of `PreTrainedConfig` go with these.
 
     Raises:
-        TypeError: A keyword that is no field but nearly has the name of one (`hiden_size`).
+        TypeError: A keyword that is no field but nearly has the name of one (`hiden_size`). In a `config.json`, it is
+            kept with a warning.
         StrictDataclassFieldValidationError: A value of the wrong type.
-        StrictDataclassClassValidationError: Values out of range.
+        StrictDataclassClassValidationError: Values out of range: dropouts and loss weights that are no finite numbers,
+            sizes above 100,000 (of vocabularies 100 million), more than 1,000 layers, a million labels, or 100 billion
+            parameters.
         ValueError: `id2label` and `label2id` contradict each other.
 
     A keyword that resembles no field is kept as an attribute, with a warning: tools write keys of their own
-    into `config.json`.
+    into `config.json`. Where another number of labels is assigned, `class_weights` are dropped, with a warning.
 
     Example:
     ```python
@@ -177,15 +222,59 @@ class RnnConfig(PreTrainedConfig):
     label2id: dict[str, int] | dict[str, str] | None = None
     problem_type: Literal["regression", "single_label_classification", "multi_label_classification"] | None = None
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Make a configuration of what a `config.json` holds: see `PreTrainedConfig.from_dict`.
+
+        Args:
+            config_dict (`dict[str, Any]`): What it holds. Keys that are no field are kept as attributes.
+            kwargs: Values that replace those; other labels than those of the file drop its `class_weights`.
+
+        Returns:
+            [`RnnConfig`], and what of `kwargs` was not used where `return_unused_kwargs` is among them.
+
+        Example:
+        ```python
+        >>> from rnn_hf import RnnConfig
+        >>> RnnConfig.from_dict({"hidden_size": 8, "num_hidden_layers": 2}, hidden_size=16).hidden_size
+        16
+
+        ```
+        """
+        config_dict = dict(config_dict)
+        unknown = {name: config_dict.pop(name) for name in list(config_dict) if not cls._is_known(name)}
+        for name in unknown:
+            cls._warn_of_unknown(name, stacklevel=4)
+        names: list[str] = [name for name in ("id2label", "label2id") if name in kwargs]
+        labels = {name: kwargs.pop(name) for name in names}
+        if labels:
+            config_dict = {name: value for name, value in config_dict.items() if name not in ("id2label", "label2id")}
+            config_dict |= labels
+        if "class_weights" in kwargs:
+            config_dict["class_weights"] = kwargs.pop("class_weights")
+        elif config_dict.get("class_weights") is not None:
+            given = next((value for value in labels.values() if value is not None), config_dict.get("id2label") or {})
+            num_labels = kwargs.get("num_labels") or len(given)
+            if num_labels != len(config_dict["class_weights"]):
+                _warn_of_dropped_weights(len(config_dict["class_weights"]), num_labels)
+                config_dict["class_weights"] = None
+        result = super().from_dict(config_dict, **kwargs)
+        config = result[0] if isinstance(result, tuple) else result
+        for name, value in unknown.items():
+            setattr(config, name, value)
+        return result
+
     def __post_init__(self, **kwargs: Any) -> None:
         self._refuse_misspelt(kwargs)
         if self.label2id is not None:
             inverse = {int(index): str(label) for label, index in self.label2id.items()}
             if len(inverse) < len(self.label2id):
-                raise ValueError(f"label2id gives two labels the same id: {self.label2id}.")
+                raise ValueError(f"label2id gives two labels the same id: {_short(self.label2id)}.")
             given = {int(index): str(label) for index, label in (self.id2label or inverse).items()}
             if given != inverse:
-                raise ValueError(f"id2label and label2id contradict each other: {self.id2label}, {self.label2id}.")
+                raise ValueError(
+                    f"id2label and label2id contradict each other: {_short(self.id2label)}, {_short(self.label2id)}."
+                )
             self.id2label = inverse
         super().__post_init__(**kwargs)
         self.id2label = dict(self.id2label or {})
@@ -200,6 +289,9 @@ class RnnConfig(PreTrainedConfig):
             elif name == "label2id":
                 super().__setattr__("label2id", {label: int(index) for label, index in value.items()})
                 super().__setattr__("id2label", {int(index): label for label, index in value.items()})
+            if name in ("id2label", "label2id") and len(self.class_weights or value) != len(value):
+                _warn_of_dropped_weights(len(self.class_weights or []), len(value))
+                self.class_weights = None
 
     @property
     def num_directions(self) -> int:
@@ -220,39 +312,89 @@ class RnnConfig(PreTrainedConfig):
 
     @classmethod
     def _refuse_misspelt(cls, keywords: dict[str, Any]) -> None:
-        names = {field.name for field in fields(cls)}
-        for keyword in keywords.keys() - names - _COMMON_KEYWORDS:
-            meant = difflib.get_close_matches(keyword, sorted(names | {"num_labels"}), n=1, cutoff=0.75)
+        for keyword in keywords:
+            if cls._is_known(keyword):
+                continue
+            meant = cls._resembles(keyword)
             if meant:
-                raise TypeError(f"{cls.__name__} has no field {keyword!r}. Did you mean {meant[0]!r}?")
-            warnings.warn(
-                f"{cls.__name__} has no field {keyword!r}; it is kept as an attribute without effect on the model.",
-                stacklevel=4,
-            )
+                raise TypeError(f"{cls.__name__} has no field {_short(keyword)}. Did you mean {meant!r}?")
+            cls._warn_of_unknown(keyword, stacklevel=5)
+
+    @classmethod
+    def _warn_of_unknown(cls, keyword: str, stacklevel: int) -> None:
+        meant = cls._resembles(keyword)
+        asked = f" Did you mean {meant!r}?" if meant else ""
+        warnings.warn(
+            f"{cls.__name__} has no field {_short(keyword)}; it is kept as an attribute without effect on the model."
+            f"{asked}",
+            stacklevel=stacklevel,
+        )
+
+    @classmethod
+    def _is_known(cls, keyword: str) -> bool:
+        return keyword in _COMMON_KEYWORDS or any(field.name == keyword for field in fields(cls))
+
+    @classmethod
+    def _resembles(cls, keyword: str) -> str | None:
+        names = sorted({field.name for field in fields(cls)} | {"num_labels"})
+        meant = difflib.get_close_matches(keyword, names, n=1, cutoff=0.75)
+        return meant[0] if meant else None
 
     def validate_sizes(self) -> None:
-        """Check that all sizes are positive."""
-        names = ["vocab_size", "embedding_size", "hidden_size", "num_hidden_layers"]
-        names += ["max_spelling_length", "char_embedding_size", "char_num_filters"]
-        for name in names:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("static_embedding_size", "static_vocab_size", "num_auxiliary_tags"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        """Check that all sizes are positive, and none is larger than a model can be."""
+        for name, highest in _HIGHEST.items():
+            lowest = 0 if name in ("static_embedding_size", "static_vocab_size", "num_auxiliary_tags") else 1
+            size = getattr(self, name)
+            if size < lowest:
+                least = "not be negative" if lowest == 0 else "be at least 1"
+                raise ValueError(f"{name} must {least}, got {size}.")
+            if size > highest:
+                raise ValueError(f"{name} must be at most {highest:,}, got {size:,}.")
         if self.num_word_embeddings is not None and not 1 <= self.num_word_embeddings <= self.vocab_size:
             raise ValueError(f"num_word_embeddings={self.num_word_embeddings} is not within 1 and {self.vocab_size}.")
-        if not self.char_kernel_sizes or min(self.char_kernel_sizes) < 1:
-            raise ValueError(f"char_kernel_sizes must hold sizes of at least 1, got {list(self.char_kernel_sizes)}.")
+        sizes = list(self.char_kernel_sizes)
+        if not sizes or min(sizes) < 1:
+            raise ValueError(f"char_kernel_sizes must hold sizes of at least 1, got {sizes}.")
+        if len(sizes) > _HIGHEST_KERNEL_SIZE or max(sizes) > _HIGHEST_KERNEL_SIZE:
+            raise ValueError(f"char_kernel_sizes must hold at most {_HIGHEST_KERNEL_SIZE} sizes, none above that.")
+        if len(self.id2label or {}) > _MOST_LABELS:
+            raise ValueError(f"There may be {_MOST_LABELS:,} labels at most, got {len(self.id2label or {}):,}.")
+        if self._num_parameters() > _MOST_PARAMETERS:
+            raise ValueError(
+                f"These sizes make a model of {self._num_parameters():,} parameters, more than "
+                f"{_MOST_PARAMETERS:,}: vocab_size={self.vocab_size}, embedding_size={self.embedding_size}, "
+                f"static_embedding_size={self.static_embedding_size}, hidden_size={self.hidden_size}, "
+                f"num_hidden_layers={self.num_hidden_layers}, {len(self.id2label or {})} labels."
+            )
+
+    def _num_parameters(self) -> int:
+        """Count the weights of the largest tables."""
+        own = (self.num_word_embeddings or self.vocab_size) * self.embedding_size
+        static = self.static_vocab_size * self.static_embedding_size
+        spelling = 0
+        if self.characters is not None:
+            filters = sum(self.char_kernel_sizes) * self.char_num_filters
+            spelling = self.char_embedding_size * (filters + len(self.characters))
+            spelling += self.vocab_size * self.max_spelling_length
+        gates = {"lstm": 4, "gru": 3}.get(self.cell_type, 1) * self.num_directions * self.hidden_size
+        inputs = self.input_size + (self.num_hidden_layers - 1) * self.num_directions * self.hidden_size
+        recurrent = gates * (inputs + self.num_hidden_layers * self.hidden_size)
+        num_labels = len(self.id2label or {})
+        head = num_labels * self.num_directions * self.hidden_size + (num_labels**2 if self.use_crf else 0)
+        return own + static + spelling + recurrent + head
 
     def validate_dropouts(self) -> None:
-        """Check that dropouts are probabilities below 1, and that deviation and weight are not negative."""
+        """Check that dropouts are probabilities below 1, and that deviation and weights are finite, not negative."""
         for name in ("word_dropout", "embedding_dropout", "hidden_dropout", "weight_dropout", "classifier_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}.")
         for name in ("initializer_range", "lm_loss_weight", "auxiliary_loss_weight", "rdrop_loss_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+            value = getattr(self, name)
+            if not math.isfinite(value) or value < 0:
+                raise ValueError(f"{name} must not be negative, and finite; got {value}.")
+        for index, weight in enumerate(self.class_weights or []):
+            if not math.isfinite(weight) or weight < 0:
+                raise ValueError(f"class_weights must not be negative, and finite; that of label {index} is {weight}.")
 
     def validate_special_token_ids(self) -> None:
         """Check that special token ids lie within the vocabulary."""
@@ -272,9 +414,23 @@ class RnnConfig(PreTrainedConfig):
                 "other labels than a checkpoint's, give class_weights=None."
             )
         if ids != list(range(len(ids))):
-            raise ValueError(f"The keys of id2label must be 0, 1, … {len(ids) - 1}, got {ids}.")
-        if len(set((self.id2label or {}).values())) != len(ids):
-            raise ValueError(f"id2label names a label twice: {list((self.id2label or {}).values())}.")
+            raise ValueError(f"The keys of id2label must be 0, 1, … {len(ids) - 1}, got {_short(ids)}.")
+        first: dict[str, Any] = {}
+        for index, label in (self.id2label or {}).items():
+            if first.setdefault(label, index) != index:
+                raise ValueError(f"id2label names a label twice: {_short(label)} has the ids {first[label]}, {index}.")
+
+
+def _short(value: Any) -> str:
+    """Write a value for a message, the beginning of a long one."""
+    shown = repr(value)
+    return shown if len(shown) <= 200 else f"{shown[:200]}…"
+
+
+def _warn_of_dropped_weights(num_weights: int, num_labels: int) -> None:
+    warnings.warn(
+        f"class_weights of {num_weights} labels are dropped: there are {num_labels} labels now.", stacklevel=3
+    )
 
 
 __all__ = ["RnnConfig"]
