@@ -79,7 +79,8 @@ class SplitCheck:
         self.unseen_labels = unseen_labels
         self.unseen: dict[str, int] = {}
         self.from_feature: list[str] | None = None
-        self.smallest, self.largest = math.inf, -math.inf
+        self.smallest, self.largest = math.inf, -math.inf  # numbers of a regression
+        self.fewest = math.inf  # labels of a row
 
     def read(self, split: Split) -> int:
         """Check all rows and return their number.
@@ -170,6 +171,7 @@ class SplitCheck:
             self._check_name(row, label, feature)
             return
         names = [self._check_name(row, one, feature) for one in label]
+        self.fewest = min(self.fewest, len(names))
         for place, name in enumerate(names):
             if name in names[:place]:
                 self._refuse(
@@ -305,6 +307,11 @@ class SplitCheck:
             logger.warning(
                 f"{self.origin}: column {self.label_column!r} holds one tag only, {listed(self.label_names())}: "
                 "there is nothing to learn."
+            )
+        if self.problem_type == "multi_label_classification" and self.fewest == len(self.first_rows) > 0:
+            logger.warning(
+                f"{self.origin}: all rows have all labels in column {self.label_column!r}, "
+                f"{listed(list(self.first_rows))}: there is nothing to learn. A 0 or 1 for each label is not read."
             )
         self._warn_of_twins()
 

@@ -150,6 +150,8 @@ def _load_file(split_name: str, file: str, arguments: DataArguments, options: di
         # On a file without rows each builder fails in words of its own.
         if paths and (all(map(_is_blank, paths)) or _is_empty(load)):
             raise ValueError(f"{shown_file} has no rows.") from error
+        if not paths and (isinstance(error, StopIteration) or "Please pass `features`" in first_line(error)):
+            raise ValueError(f"{shown_file} has no rows, or could not be reached. Check the address.") from error
         fault = _json_fault(paths) if name == "json" and "field" not in options else None
         fault = fault or first_line(error, options)
         with_options = f" with --dataset_kwargs {_masked(options)}" if options else ""

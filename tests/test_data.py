@@ -1047,6 +1047,10 @@ class TestWarnings:
             (list(range(30)), "holds 30 different labels in 30 rows. Is it the right column? For a regression say"),
             (["a", "b", "a "], "the labels 'a' (row 1) and 'a ' (row 3) in column 'label' look the same, but are two."),
             (["caf\u00e9", "b", "cafe\u0301"], "look the same, but are two."),
+            (
+                [[0, 1], [1, 0]],
+                "all rows have all labels in column 'label', '0', '1': there is nothing to learn. A 0 or",
+            ),
         ],
     )
     def test_labels(self, tmp_path, messages, labels, said, streaming):

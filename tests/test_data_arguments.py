@@ -151,6 +151,12 @@ class TestSecrets:
         assert "hush" not in message
 
 
+@pytest.mark.parametrize("streaming", [False, True], ids=["whole", "streamed"])
+def test_address_that_cannot_be_reached(streaming):
+    message = refusal(train_file="http://127.0.0.1:1/a.csv?token=hush", streaming=streaming)
+    assert message == "http://127.0.0.1:1/a.csv?token=… has no rows, or could not be reached. Check the address."
+
+
 class TestFileNames:
     @pytest.mark.parametrize("name", ["a" * 5000 + ".csv", "\0.csv", "~/nowhere.csv", "nowhere/*.csv", "[.csv"])
     def test_no_such_file(self, name):
