@@ -281,13 +281,10 @@ def _check_task(arguments: DataArguments, task: Task) -> None:
     for name, reason in of_the_other[task].items():
         if getattr(arguments, name) != defaults[name]:
             raise ValueError(f"--{name} is {reason}. Leave it out.")
-    used: dict[str, str] = {}
-    for option, column in [
-        *columns(arguments, task).items(),
-        ("auxiliary_tags_column", arguments.auxiliary_tags_column),
-    ]:
-        if column is not None and used.setdefault(column, option) != option:
-            raise ValueError(f"--{used[column]} and --{option} both name the column {shown(column)}: they must differ.")
+    (input_option, input_column), *others = columns(arguments, task).items()
+    for option, column in [*others, ("auxiliary_tags_column", arguments.auxiliary_tags_column)]:
+        if column == input_column:
+            raise ValueError(f"--{input_option} and --{option} both name the column {shown(column)}: they must differ.")
 
 
 def _check_additional_labels(names: list[str]) -> None:

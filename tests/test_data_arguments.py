@@ -87,7 +87,6 @@ def test_refused_for_classifiers(arguments, message):
         ({"label_column": "x"}, "--label_column is for classifiers; name the column of a tagger's tags with"),
         ({"tags_column": "tokens"}, "--tokens_column and --tags_column both name the column 'tokens'"),
         ({"tokens_column": "a", "auxiliary_tags_column": "a"}, "--tokens_column and --auxiliary_tags_column both name"),
-        ({"tags_column": "a", "auxiliary_tags_column": "a"}, "--tags_column and --auxiliary_tags_column both name"),
     ],
 )
 def test_refused_for_taggers(arguments, message):
