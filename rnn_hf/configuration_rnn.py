@@ -47,6 +47,11 @@ _COMMON_KEYWORDS = frozenset(
         "torch_dtype",
         "torchscript",
         "use_bfloat16",
+        *("do_sample", "diversity_penalty", "early_stopping", "encoder_no_repeat_ngram_size"),
+        *("exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id", "length_penalty"),
+        *("max_length", "min_length", "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences"),
+        *("remove_invalid_values", "repetition_penalty", "return_dict_in_generate", "temperature", "top_k", "top_p"),
+        "typical_p",
         "use_cache",
     }
 )
@@ -277,21 +282,20 @@ class RnnConfig(PreTrainedConfig):
                 )
             self.id2label = inverse
         super().__post_init__(**kwargs)
-        self.id2label = dict(self.id2label or {})
+        self._set_labels(dict(self.id2label or {}))
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Whichever map is assigned, the other follows: `from_pretrained(id2label=...)` assigns it alone.
         super().__setattr__(name, value)
-        if value is not None and "_post_init_done" in self.__dict__:
-            if name == "id2label":
-                super().__setattr__("id2label", {int(index): label for index, label in value.items()})
-                super().__setattr__("label2id", {label: int(index) for index, label in value.items()})
-            elif name == "label2id":
-                super().__setattr__("label2id", {label: int(index) for label, index in value.items()})
-                super().__setattr__("id2label", {int(index): label for label, index in value.items()})
-            if name in ("id2label", "label2id") and len(self.class_weights or value) != len(value):
+        if name in ("id2label", "label2id") and value is not None and "_post_init_done" in self.__dict__:
+            self._set_labels(value if name == "id2label" else {index: label for label, index in value.items()})
+            if len(self.class_weights or value) != len(value):
                 _warn_of_dropped_weights(len(self.class_weights or []), len(value))
                 self.class_weights = None
+
+    def _set_labels(self, id2label: dict[Any, str]) -> None:
+        super().__setattr__("id2label", {int(index): label for index, label in id2label.items()})
+        super().__setattr__("label2id", {label: int(index) for index, label in id2label.items()})
 
     @property
     def num_directions(self) -> int:

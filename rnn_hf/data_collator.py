@@ -31,14 +31,15 @@ class DataCollatorWithPacking:
     A batch has the entries
 
     - `labels`, where the examples have `labels` or `label`: `[batch_size]` for one class or value a sequence,
-      `[batch_size, num_labels]` for lists of floats, `[batch_size, max_length]` for lists of integers (tags);
+      `[batch_size, num_labels]` for lists of which one holds a float, `[batch_size, max_length]` for lists of integers
+      (tags);
     - `auxiliary_tags`, where the examples of a tagger have them: `[batch_size, max_length]`;
     - `sorted_indices`, `unsorted_indices` `[batch_size]`, `input_ids` `[num_tokens]` and `batch_sizes`
       `[max_length]`, or with `padding=True`: `input_ids` and `attention_mask` `[batch_size, max_length]`.
 
     Raises:
-        ValueError: Examples without `input_ids`, a sequence of length 0, some examples without labels, or
-            a number of tags other than the number of tokens.
+        ValueError: Examples without `input_ids`, a sequence of length 0, some examples without labels, labels that are
+            no numbers or of different shapes, or a number of tags other than the number of tokens.
 
     Example:
     ```python
@@ -94,23 +95,42 @@ class DataCollatorWithPacking:
             return {}
         if missing:
             raise ValueError(f"Example {missing[0]} of the batch has no label, others have.")
-        tensors = [torch.as_tensor(label) for label in labels]
+        tensors = _numbers("labels", labels)
         if tensors[0].dim() == 0 or tensors[0].is_floating_point():
+            for place, tensor in enumerate(tensors):
+                if tensor.shape != tensors[0].shape:
+                    raise ValueError(
+                        f"Example {place} of the batch has labels of the shape {list(tensor.shape)}, example 0 of "
+                        f"{list(tensors[0].shape)}: each sequence needs as many."
+                    )
             return {"labels": torch.stack(tensors)}
         batch = {"labels": self._tags(tensors, sequences)}
         if "auxiliary_tags" in features[0]:
-            tensors = [torch.as_tensor(feature["auxiliary_tags"]) for feature in features]
+            tensors = _numbers("auxiliary_tags", [feature.get("auxiliary_tags") for feature in features])
             batch["auxiliary_tags"] = self._tags(tensors, sequences)
         return batch
 
     def _tags(self, tensors: list[Tensor], sequences: list[Tensor]) -> Tensor:
         for place, (tags, sequence) in enumerate(zip(tensors, sequences, strict=True)):
-            if len(tags) != len(sequence):
+            if tags.shape != sequence.shape:
+                shape = " x ".join(map(str, tags.shape)) or "1"
                 raise ValueError(
-                    f"Example {place} of the batch has {len(tags)} tags for {len(sequence)} tokens. A tagger needs "
+                    f"Example {place} of the batch has {shape} tags for {len(sequence)} tokens. A tagger needs "
                     "one tag a token (-100 for none); several labels of a whole sequence must be floats."
                 )
         return pad_sequence(tensors, batch_first=True, padding_value=self.label_pad_token_id)
+
+
+def _numbers(name: str, values: Sequence[Any]) -> list[Tensor]:
+    """Make a tensor of each value; where one holds a float, all do."""
+    tensors = []
+    for place, value in enumerate(values):
+        try:
+            tensors.append(torch.as_tensor(value))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"Example {place} of the batch has {name} that are no numbers: {error}") from error
+    floats = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
+    return [tensor.to(floats[0]) for tensor in tensors] if floats else tensors
 
 
 def _ids(feature: dict[str, Any]) -> Any:

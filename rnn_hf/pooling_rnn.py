@@ -60,9 +60,9 @@ def mean_pool(states: Tensor, packing: Packing) -> Tensor:
     >>> from rnn_hf.pooling_rnn import mean_pool
     >>> packing = Packing.from_mask(torch.tensor([[1, 0], [1, 1], [0, 0]]))
     >>> mean_pool(torch.tensor([[-3.0], [-1.0], [-2.0]]), packing)
-    tensor([[-1.],
-            [-2.],
-            [ 0.]])
+    tensor([[-1.0000],
+            [-2.5000],
+            [ 0.0000]])
 
     ```
     """
@@ -90,9 +90,9 @@ def attention_pool(states: Tensor, scores: Tensor, packing: Packing) -> Tensor:
     >>> from rnn_hf.pooling_rnn import attention_pool
     >>> packing = Packing.from_mask(torch.tensor([[1, 0], [1, 1], [0, 0]]))
     >>> attention_pool(torch.tensor([[-3.0], [-1.0], [-2.0]]), torch.tensor([[0.0], [5.0], [0.0]]), packing)
-    tensor([[-1.],
-            [-2.],
-            [ 0.]])
+    tensor([[-1.0000],
+            [-2.5000],
+            [ 0.0000]])
 
     ```
     """

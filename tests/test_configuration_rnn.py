@@ -1,6 +1,7 @@
 """The configuration: labels, refusals, round trips."""
 
 import json
+import time
 import warnings
 
 import pytest
@@ -8,7 +9,7 @@ from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDa
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import CELLS, DIRECTIONS, POOLINGS, few
-from transformers import AutoConfig
+from transformers import AutoConfig, BertConfig, DistilBertConfig, GPT2Config, T5Config
 
 from rnn_hf import RnnConfig
 
@@ -118,6 +119,48 @@ def test_a_misspelt_keyword_is_refused_with_the_right_one(misspelt, meant):
         RnnConfig(**{misspelt: 3})
 
 
+@pytest.mark.parametrize(
+    "keyword",
+    ["tie_word_embeddings", "mask_token_id", "cls_token_id", "is_decoder", "use_cache", "tokenizer_class", "prefix",
+     "torchscript", "pruned_heads", "gradient_checkpointing", "decoder_start_token_id", "max_length", "top_k"],
+)  # fmt: skip
+def test_keywords_that_configurations_of_transformers_have_are_taken_quietly(keyword, saved):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        RnnConfig(**{keyword: False})
+        written = json.loads((saved / "config.json").read_text(encoding="utf-8")) | {keyword: None}
+        (saved / "config.json").write_text(json.dumps(written), encoding="utf-8")
+        RnnConfig.from_pretrained(saved)
+
+
+def test_no_keyword_of_a_configuration_of_transformers_is_taken_for_a_misspelt_one():
+    for other in (BertConfig, DistilBertConfig, GPT2Config, T5Config):
+        for keyword in ("pad_token_id", "tie_word_embeddings", "torch_dtype", "use_cache"):
+            RnnConfig(**{keyword: other().to_dict().get(keyword)})
+
+
+@pytest.mark.parametrize("load", [RnnConfig.from_pretrained, AutoConfig.from_pretrained], ids=["own", "auto"])
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("transformers_weights", "transformers_version"), ("hiden_size", "hidden_size"), ("corpus", None)],
+)
+def test_an_unknown_key_of_a_file_is_kept_with_a_warning(load, key, meant, saved):
+    written = json.loads((saved / "config.json").read_text(encoding="utf-8")) | {key: "x"}
+    (saved / "config.json").write_text(json.dumps(written), encoding="utf-8")
+    asked = f" Did you mean '{meant}'\\?" if meant else "$"
+    with pytest.warns(UserWarning, match=f"no field '{key}'; it is kept as an attribute .*{asked}"):
+        config = load(saved)
+    assert getattr(config, key) == "x"
+    assert config.hidden_size == RnnConfig().hidden_size
+    assert config.to_dict()[key] == "x"
+
+
+def test_from_dict_gives_back_what_it_did_not_use(saved):
+    with pytest.warns(UserWarning, match="no field 'corpus'"):
+        config, unused = RnnConfig.from_dict({"corpus": "news"}, hidden_size=3, other=1, return_unused_kwargs=True)
+    assert (config.corpus, config.hidden_size, unused) == ("news", 3, {"other": 1})
+
+
 def test_an_unknown_keyword_is_kept_with_a_warning(tmp_path):
     with pytest.warns(UserWarning, match="RnnConfig has no field 'corpus'; it is kept as an attribute"):
         config = RnnConfig(corpus="news")
@@ -166,6 +209,118 @@ def test_sizes_are_at_least_1(field, value):
 def test_dropouts_are_probabilities_below_1(field, value):
     with pytest.raises(StrictDataclassClassValidationError, match=f"{field} must be at least 0 and below 1"):
         RnnConfig(**{field: value})
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    "field", ["initializer_range", "lm_loss_weight", "auxiliary_loss_weight", "rdrop_loss_weight", "class_weights"]
+)
+def test_weights_are_finite_and_not_negative(field, value):
+    given = [1.0, value] if field == "class_weights" else value
+    with pytest.raises(StrictDataclassClassValidationError, match=f"{field} must not be negative, and finite"):
+        RnnConfig(**{field: given})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        *(
+            ({field: 99999999999}, f"{field} must be at most 1.*, got 99,999,999,999")
+            for field in (
+                "vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "static_vocab_size",
+                "static_embedding_size", "max_spelling_length", "char_embedding_size", "char_num_filters",
+                "num_auxiliary_tags",
+            )
+        ),
+        ({"num_hidden_layers": 1000000000}, "num_hidden_layers must be at most 1,000, got 1,000,000,000"),
+        ({"char_kernel_sizes": [3, 10**9]}, "char_kernel_sizes must hold at most 1000 sizes, none above that"),
+        ({"char_kernel_sizes": [3] * 2000}, "char_kernel_sizes must hold at most 1000 sizes"),
+        ({"vocab_size": 10**8, "embedding_size": 10**5}, "These sizes make a model of .* parameters, more than"),
+        ({"hidden_size": 10**5, "num_hidden_layers": 2}, "These sizes make a model of .* parameters, more than"),
+        ({"num_labels": 400_000, "use_crf": True}, "make a model of .* parameters, .* 400000 labels"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_sizes_that_no_model_has_are_refused_at_once(fields, message, saved):
+    with pytest.raises(StrictDataclassClassValidationError, match=message):
+        RnnConfig(**fields)
+    with pytest.raises(StrictDataclassClassValidationError, match=message):
+        RnnConfig.from_dict(fields)
+
+
+def test_large_sizes_that_models_have_are_taken():
+    RnnConfig(vocab_size=3_000_000, static_vocab_size=3_000_000, static_embedding_size=300, num_word_embeddings=30_000)
+    RnnConfig(hidden_size=4096, num_hidden_layers=8, embedding_size=4096)
+
+
+class TestClassWeights:
+    @pytest.mark.parametrize(
+        ("attribute", "value"),
+        [("num_labels", 5), ("id2label", dict(enumerate("abcde"))), ("label2id", {"a": 0, "b": 1})],
+    )
+    def test_are_dropped_where_another_number_of_labels_is_assigned(self, attribute, value, tmp_path):
+        config = RnnConfig(id2label=NAMES, class_weights=[1.0, 2.0, 3.0])
+        with pytest.warns(UserWarning, match="class_weights of 3 labels are dropped: there are . labels now"):
+            setattr(config, attribute, value)
+        assert config.class_weights is None
+        config.save_pretrained(tmp_path)
+        assert RnnConfig.from_pretrained(tmp_path).num_labels == config.num_labels
+
+    @pytest.mark.parametrize("labels", [{"num_labels": 5}, {"id2label": dict(enumerate("abcde"))}], ids=str)
+    def test_of_a_file_are_dropped_where_other_labels_are_given(self, labels, tmp_path):
+        RnnConfig(id2label=NAMES, class_weights=[1.0, 2.0, 3.0]).save_pretrained(tmp_path)
+        for load in (RnnConfig.from_pretrained, AutoConfig.from_pretrained):
+            with pytest.warns(UserWarning, match="class_weights of 3 labels are dropped: there are 5 labels now"):
+                config = load(tmp_path, **labels)
+            assert (config.num_labels, config.class_weights) == (5, None)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                assert load(tmp_path, **labels, class_weights=[1.0] * 5).class_weights == [1.0] * 5
+                assert load(tmp_path, **labels, class_weights=None).class_weights is None
+
+    def test_stay_where_labels_are_renamed(self, tmp_path):
+        config = RnnConfig(id2label=NAMES, class_weights=[1.0, 2.0, 3.0])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            config.id2label = dict(enumerate("abc"))
+            config.num_labels = 3
+        assert config.class_weights == [1.0, 2.0, 3.0]
+
+    def test_of_another_number_are_refused_where_both_are_given(self):
+        with pytest.raises(StrictDataclassClassValidationError, match="one number for each of 5 labels, got 3"):
+            RnnConfig(num_labels=5, class_weights=[1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"id2label": dict(enumerate(f"label {index}" for index in range(20_000)))},
+        {"id2label": {0: "x" * 60_000, 1: "y" * 60_000}},
+        {"characters": "".join(map(chr, range(20_000)))},
+    ],
+    ids=["labels", "long labels", "characters"],
+)
+def test_many_labels_and_characters_are_checked_fast(fields):
+    start = time.process_time()
+    RnnConfig(**fields)
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"id2label": {0: "x" * 60_000, 1: "x" * 60_000}},
+        {"id2label": {0: "x" * 60_000, 1: "y"}, "label2id": {"x": 0, "y": 1}},
+        {"id2label": {2 * index: str(index) for index in range(9000)}},
+        {"x" * 60_000 + "hidden_size": 1, "hidden_sizes": 1},
+    ],
+    ids=["twice", "contradiction", "gaps", "keyword"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_messages_about_long_values_are_short(fields):
+    with pytest.raises((ValueError, TypeError, StrictDataclassClassValidationError)) as error:
+        RnnConfig(**fields)
+    assert len(str(error.value)) < 1000
 
 
 def test_the_initializer_range_is_not_negative():

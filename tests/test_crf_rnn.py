@@ -203,6 +203,36 @@ def test_nothing_scores_nothing(method):
     assert crf(torch.empty(0, 3), torch.empty(0, dtype=torch.long), packing).shape == (0,)
 
 
+@pytest.mark.parametrize("method", ["max_marginals", "log_marginals"])
+@given(short_lengths, seeds)
+@few(15)
+def test_steps_joined_some_at_a_time_give_what_all_at_once_do(method, lengths, seed):
+    crf, packing = random_crf(IOB2, seed), packing_of(lengths)
+    emissions = pack(random_emissions(lengths, 5, seed), packing).requires_grad_()
+    found = []
+    for chunk in (1000, 1, 2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("rnn_hf.crf_rnn._CHUNK", chunk)
+            scores = getattr(crf, method)(emissions, packing)
+        found.append({"scores": scores, "gradient": torch.autograd.grad(scores.sum(), emissions)[0]})
+    assert_same(found[1], found[0])
+    assert_same(found[2], found[0])
+
+
+@pytest.mark.parametrize("method", ["max_marginals", "log_marginals"])
+def test_double_precision_stays(method):
+    crf, packing = random_crf(IOB2, 0), packing_of([4, 2])
+    emissions = pack(random_emissions([4, 2], 5, 0), packing)
+    expected = getattr(crf, method)(emissions, packing)
+    found = getattr(crf.double(), method)(emissions.double(), packing)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found.float(), expected, rtol=1e-4, atol=1e-4)
+    labels = torch.tensor([0, 1, 2, 0, 1, 3])
+    assert torch.autograd.gradcheck(
+        lambda e, *_: crf(e, labels, packing), (emissions.double().requires_grad_(), *crf.parameters())
+    )
+
+
 class TestScheme:
     @pytest.mark.parametrize(
         ("label_names", "scheme"),
@@ -223,6 +253,27 @@ class TestScheme:
         crf = ConditionalRandomField(["O", "B-ORG", "I-ORG", "I-PER"])
         emissions = torch.tensor([[0.0, 0, 0, 20], [0, 0, 0, 20], [0, 0, 20, 0]])
         assert crf.max_marginals(emissions, packing_of([3])).argmax(-1).tolist()[:2] == [3, 3]
+
+    def test_of_thousands_of_labels_is_read_at_once(self):
+        label_names = ["O", *(f"{mark}-{kind}" for kind in range(1000) for mark in "BI")]
+        _, follows, _ = allowed_transitions(label_names)
+        assert int(follows.sum()) == 2001 * 1001 + 2 * 1000
+        assert follows[[1, 2], [2, 2]].all()
+        assert not follows[1, 4]
+
+    @given(st.lists(st.sampled_from([*IOBES, "B-Y", "I-Y", "E-Y", "S-Y"]), unique=True, min_size=1))
+    @few(30)
+    def test_lets_labels_follow_by_their_marks_and_kinds(self, label_names):
+        scheme = tagging_scheme(label_names)
+        starts, follows, ends = allowed_transitions(label_names)
+        for after, label in enumerate(label_names):
+            opens = label[0] in "OBS" or (label[0] == "I" and f"B{label[1:]}" not in label_names)
+            assert bool(starts[after]) == (scheme is None or opens)
+            for before, earlier in enumerate(label_names):
+                closed = scheme == "iob2" or earlier[0] in "OES"
+                assert bool(ends[before]) == (scheme is None or closed)
+                continues = label[0] in "IE" and earlier[0] in "BI" and earlier[1:] == label[1:]
+                assert bool(follows[before, after]) == (scheme is None or continues or (opens and closed))
 
     @pytest.mark.parametrize("label_names", [IOB2, IOBES, PLAIN])
     def test_allows_what_the_rules_allow(self, label_names):

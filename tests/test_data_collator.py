@@ -106,6 +106,26 @@ def test_several_labels_and_values_stay_floats():
     assert values.is_floating_point()
 
 
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([[1, 0], [0.5, 1]], [[1.0, 0.0], [0.5, 1.0]]),
+        ([[0.5, 1], [1, 0]], [[0.5, 1.0], [1.0, 0.0]]),
+        ([[1, 0], [1.0, 0.0]], [[1.0, 0.0], [1.0, 0.0]]),
+        ([1, 0.5], [1.0, 0.5]),
+        ([0.5, 1], [0.5, 1.0]),
+        ([np.array([1, 0]), np.array([0.5, 1], dtype=np.float32)], [[1.0, 0.0], [0.5, 1.0]]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("padding", [False, True])
+def test_one_float_makes_all_labels_floats_wherever_it_stands(labels, expected, padding):
+    # Of two tokens each, so that integers would be taken for tags.
+    found = collate(examples_of([[3, 4], [5, 6]], labels), padding=padding)["labels"]
+    assert found.is_floating_point()
+    assert found.tolist() == expected
+
+
 @given(batches_of_sequences, st.integers(-200, -100), st.booleans())
 @few(50)
 def test_tags_are_padded_in_the_order_of_the_examples(all_ids, label_pad_token_id, padding):
@@ -161,6 +181,19 @@ def test_without_labels_examples_are_counted_as_well(padding):
         ([{"input_ids": [3], "label": 1}, {"input_ids": [4], "label": None}], "Example 1 of the batch has no label"),
         (examples_of([[3], [4, 5]], [[1], [1]]), "Example 1 of the batch has 1 tags for 2 tokens"),
         (examples_of([[3, 4]], [[1, 0, 1]]), "several labels of a whole sequence must be floats"),
+        (
+            examples_of([[3], [4]], [[0.5, 1.0], [1.0]]),
+            r"Example 1 of the batch has labels of the shape \[1\], example 0",
+        ),
+        (examples_of([[3], [4]], [0.5, [1.0]]), r"Example 1 of the batch has labels of the shape \[1\], example 0 of"),
+        (examples_of([[3], [4, 5]], [[1], 1]), "Example 1 of the batch has 1 tags for 2 tokens"),
+        (examples_of([[3], [4, 5]], [[1], [[1, 2]]]), "Example 1 of the batch has 1 x 2 tags for 2 tokens"),
+        (examples_of([[3], [4]], [1, "B-PER"]), "Example 1 of the batch has labels that are no numbers"),
+        (examples_of([[3], [4, 5]], [[1], [1, None]]), "Example 1 of the batch has labels that are no numbers"),
+        (
+            [{"input_ids": [3], "labels": [1], "auxiliary_tags": [1]}, {"input_ids": [4], "labels": [1]}],
+            "Example 1 of the batch has auxiliary_tags that are no numbers",
+        ),
         (
             [{"input_ids": [3, 0], "attention_mask": [1, 0], "labels": [1, -100]}],
             "padded already; give the collator sequences without padding",

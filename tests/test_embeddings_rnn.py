@@ -105,21 +105,78 @@ class TestParts:
             torch.testing.assert_close(model(input_ids=ids).logits, before, rtol=1e-5, atol=1e-6)
 
 
-def test_folded_spellings_follow_every_change_of_the_weights():
+def other_weights(seed=3) -> dict[str, torch.Tensor]:
+    return make(seed=seed, **WITH_SPELLING).state_dict()
+
+
+def averaged(embeddings) -> None:
+    """Average weights as exponential moving averages do."""
+    for parameter, other in zip(embeddings.parameters(), make(seed=5, **WITH_SPELLING).parameters(), strict=True):
+        parameter.data = (parameter.data + other.data) / 2
+
+
+def swap(module, name) -> None:
+    setattr(module, name, nn.Parameter(getattr(module, name).detach() * 3))
+
+
+CHANGES = {
+    "nothing": lambda e: None,
+    "a kernel, in place": lambda e: e.spelling.convolutions[0].weight.mul_(2),
+    "a kernel, through data": lambda e: e.spelling.convolutions[1].weight.data.mul_(2),
+    "a bias, through data": lambda e: e.spelling.convolutions[1].bias.data.add_(1),
+    "one number, through data": lambda e: e.spelling.char_embeddings.weight.data[6, 1].add_(1),
+    "data, replaced": averaged,
+    "weights, loaded": lambda e: e.load_state_dict(other_weights()),
+    "weights, loaded and assigned": lambda e: e.load_state_dict(other_weights(4), assign=True),
+    "a kernel, swapped": lambda e: swap(e.spelling.convolutions[0], "weight"),
+    "vectors of characters, swapped": lambda e: swap(e.spelling.char_embeddings, "weight"),
+    "one spelling, in place": lambda e: e.spelling.spellings[4].copy_(e.spelling.spellings[5].clone()),
+    "one spelling, through data": lambda e: e.spelling.spellings.data[4, 1].add_(1),
+    "all spellings": lambda e: random_spellings(e.spelling.spellings, 9),
+    "spellings, replaced": lambda e: setattr(e.spelling, "spellings", e.spelling.spellings.flip(0)),
+    "the type": lambda e: e.to(torch.bfloat16),
+}
+
+
+def as_read_anew(embeddings, ids):
+    fresh = copy.deepcopy(embeddings)
+    fresh._folded = None
+    return fresh(ids)
+
+
+@pytest.mark.parametrize("no_gradients", [torch.no_grad, torch.inference_mode])
+def test_folded_spellings_follow_every_change_of_the_weights_and_of_the_spellings(no_gradients):
     embeddings, ids = make(**WITH_SPELLING).eval(), torch.arange(30)
+    before = None
+    for name, change in CHANGES.items():
+        with torch.no_grad():
+            change(embeddings)
+        with no_gradients():
+            found = embeddings(ids)
+            assert torch.equal(found, as_read_anew(embeddings, ids)), name
+            assert torch.equal(copy.deepcopy(embeddings)(ids), found), name
+            assert name == "nothing" or not torch.equal(found.float(), before), name
+        before = found.float()
+
+
+def test_only_entries_whose_spelling_changed_are_read_anew():
+    embeddings, read = make(**WITH_SPELLING).eval(), []
+    embeddings.spelling.register_forward_hook(lambda _, ids, __: read.extend(ids[0].tolist()))
     with torch.no_grad():
-        for change in (
-            lambda: None,
-            lambda: embeddings.spelling.convolutions[0].weight.mul_(2),
-            lambda: embeddings.spelling.spellings[4].copy_(embeddings.spelling.spellings[5].clone()),
-            lambda: embeddings.load_state_dict(make(seed=3, **WITH_SPELLING).state_dict()),
-            lambda: embeddings.double(),
-        ):
-            change()
-            # A copy has folded nothing yet.
-            fresh = copy.deepcopy(embeddings)
-            fresh._folded = None
-            assert torch.equal(embeddings(ids), fresh(ids))
+        embeddings(torch.arange(30))
+        embeddings.spelling.spellings[4] += 1
+        del read[:]
+        embeddings(torch.arange(30))
+    assert read == [4]
+
+
+def test_many_tokens_are_embedded_some_at_a_time(monkeypatch):
+    embeddings = make(**WITH_SPELLING, **WITH_VECTORS).eval()
+    ids = torch.randint(30, (23,), generator=generator(0))
+    with torch.no_grad():
+        expected = embeddings(ids)
+        monkeypatch.setattr("rnn_hf.embeddings_rnn._MOST_TOKENS", 5)
+        torch.testing.assert_close(embeddings(ids), expected, rtol=0, atol=0)
 
 
 def test_spellings_are_read_once_each_in_evaluation():

@@ -2,6 +2,7 @@
 
 from itertools import combinations, pairwise
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -172,6 +173,27 @@ def test_last_places_are_those_of_the_last_tokens_longest_sequence_first(lengths
     last_steps = packing.steps[packing.last_places]
     assert last_steps.tolist() == sorted((length - 1 for length in lengths), reverse=True)
     assert packing.sorted_rows[packing.last_places].tolist() == list(range(len(lengths)))
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=9))
+@few(50)
+def test_runs_are_whole_blocks_of_steps_without_a_sequence_s_end(lengths):
+    runs = packing_of(lengths).runs
+    assert [rows for steps, rows in runs for _ in range(steps)] == packing_of(lengths).batch_sizes.tolist()
+    assert len(runs) == len(set(lengths) - {0})
+
+
+@given(some_lengths, seeds)
+@few(50)
+def test_indices_are_refused_where_any_of_them_is_another(lengths, seed):
+    packed = pack_sequence(random_vectors(lengths, 1, seed), enforce_sorted=False)
+    _, batch_sizes, *indices = packed
+    Packing.from_batch_sizes(batch_sizes, *indices)
+    for place in (0, 1):
+        changed = [field.clone() for field in indices]
+        changed[place][seed % len(lengths)] += 1
+        with pytest.raises(ValueError, match=f"^{('sorted', 'unsorted')[place]}_indices must"):
+            Packing.from_batch_sizes(batch_sizes, *changed)
 
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=60))

@@ -326,6 +326,52 @@ def test_an_lstm_takes_either_initial_state_alone():
             torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("wrong", [torch.float64, torch.bfloat16, torch.long, torch.bool, "meta"], ids=str)
+@pytest.mark.parametrize("cell", CELLS)
+def test_initial_states_of_the_wrong_type_or_device_are_refused(cell, wrong):
+    rnn, packing = stock(cell), packing_of([2])
+    with pytest.raises(
+        ValueError, match=f"h_0 must be of torch.float32 on cpu, .* got {str(wrong).replace('meta', '')}"
+    ):
+        run_recurrence(rnn, torch.randn(2, INPUT_SIZE), packing, torch.zeros(1, 1, HIDDEN_SIZE).to(wrong))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_states_that_autocast_returned_may_be_given_to_it(cell):
+    rnn, packing = stock(cell, bidirectional=True), packing_of([2, 3])
+    with torch.autocast("cpu", torch.bfloat16):
+        first = run_recurrence(rnn, torch.randn(5, INPUT_SIZE), packing)
+        states = [first.h_n] if first.c_n is None else [first.h_n, first.c_n]
+        assert run_recurrence(rnn, torch.randn(5, INPUT_SIZE), packing, *states).h_n.isfinite().all()
+
+
+@pytest.mark.parametrize("bidirectional", DIRECTIONS)
+@pytest.mark.parametrize("cell", CELLS)
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=12).filter(any), st.integers(1, 2), seeds)
+@few(8)
+def test_pieces_of_the_time_axis_give_what_one_go_does(cell, bidirectional, lengths, num_layers, seed):
+    rnn, packing = stock(cell, num_layers, bidirectional, seed % 100), packing_of(lengths)
+    data = torch.randn(packing.num_tokens, INPUT_SIZE, generator=generator(seed))
+    states = [state.detach() for state in random_states(rnn, len(lengths), seed)]
+    whole = run_recurrence(rnn, data, packing, *states, path="packed")
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr("rnn_hf.recurrence_rnn._MOST_TOKENS", 7)
+        pieces = run_recurrence(rnn, data, packing, *states, path="packed")
+    for one, other in zip([*whole.states, *whole[1:]], [*pieces.states, *pieces[1:]], strict=True):
+        if other is not None:
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_states_of_the_last_layer_alone_are_those_of_the_last_layer(cell):
+    rnn, packing = stock(cell, 3), packing_of([4, 2])
+    data = torch.randn(6, INPUT_SIZE)
+    whole, last = (run_recurrence(rnn, data, packing, all_layers=all_layers) for all_layers in (True, False))
+    assert (len(whole.states), len(last.states)) == (3, 1)
+    assert torch.equal(whole.states[-1], last.states[0])
+    assert torch.equal(whole.h_n, last.h_n)
+
+
 @given(some_lengths, seeds)
 @few(30)
 def test_locked_dropout_drops_the_same_features_at_every_step_of_a_sequence(lengths, seed):

@@ -110,6 +110,16 @@ class TestTable:
             assert all(len(row) == length for row in found.values())
             assert model(input_ids=torch.tensor([[3, 4]])).logits.isfinite().all()
 
+    def test_of_an_encoder_that_was_resized_alone_is_written_whole(self):
+        _, model, tokenizer = self.table(["ab", "c"], 5)
+        tokenizer.add_tokens(["cc"])
+        with pytest.raises(ValueError, match=r"resize the model first, with model.resize_token_embeddings\(6\)"):
+            set_vocabulary(model, tokenizer)
+        model.model.resize_token_embeddings(len(tokenizer))
+        set_vocabulary(model, tokenizer)
+        assert len(model.word_starts) == len(tokenizer)
+        assert model.model.embeddings.spelling.spellings[tokenizer.convert_tokens_to_ids("cc")].tolist()[1:3] == [7, 7]
+
     def test_a_model_without_tables_needs_no_vocabulary(self):
         model = RnnModel(little_config())
         set_vocabulary(model, None)
