@@ -1,5 +1,8 @@
 """Recurrent text classifiers and taggers for the Hugging Face ecosystem."""
 
+from importlib import import_module
+from typing import Any
+
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from .configuration_rnn import RnnConfig
@@ -28,5 +31,16 @@ __all__ = [
     "RnnModel",
     "RnnModelOutput",
     "RnnPreTrainedModel",
+    "RnnTrainer",
+    "RnnTrainingArguments",
     "train_tokenizer",
 ]
+
+# Loaded when they are asked for: they need what only training does (pip install "rnn_hf[train]").
+_OF_TRAINING = {"RnnTrainer": "rnn_hf.trainer", "RnnTrainingArguments": "rnn_hf.training_args"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _OF_TRAINING:
+        return getattr(import_module(_OF_TRAINING[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

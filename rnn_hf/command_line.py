@@ -49,7 +49,12 @@ class CommandParser(ArgumentParser):
         kwargs.setdefault("formatter_class", HelpFormatter)
         kwargs["allow_abbrev"] = False
         super().__init__(*args, **kwargs)
-        self.add_argument("--debug", action="store_true", help=f"show where errors arise; or set {DEBUG_VARIABLE}=1")
+        self.add_argument(
+            "--debug",
+            action="store_true",
+            dest="show_traceback",
+            help=f"show where errors arise; {DEBUG_VARIABLE}=1 in the environment does so too",
+        )
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the arguments in one line, and exit."""

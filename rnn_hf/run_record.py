@@ -8,19 +8,23 @@ import shlex
 import statistics
 import sys
 import time
+from collections.abc import Collection
 from datetime import date
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
 import transformers
+import yaml
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_utils import PredictionOutput
 
 from .data import Corpus, DataArguments
 from .prediction import RnnModelWithHead, load, predict
+from .secrets import mask_command, mask_options, read_options_files
 from .tokenization import encode_texts, encode_words
 
 _NUM_TIMED_INPUTS = 256
@@ -38,6 +42,7 @@ def record_run(
     device: torch.device,
     num_processes: int,
     predictions: dict[str, PredictionOutput],
+    secrets: Collection[str] = (),
 ) -> dict[str, Any]:
     """Write `run.json` into the folder of a trained model, which is loaded and timed.
 
@@ -49,6 +54,7 @@ def record_run(
         device (`torch.device`): Where it was trained.
         num_processes (`int`): By how many processes.
         predictions (`dict[str, PredictionOutput]`): What the Trainer predicted for `validation` and `test`.
+        secrets (`Collection[str]`): Values that must not be written, as [`~secrets.find_secrets`] gives them.
 
     Returns:
         `dict`: the content. `speed` is that of [`measure_speed`], `confusion_matrix` has a row for each true label
@@ -60,10 +66,10 @@ def record_run(
     record: dict[str, Any] = {
         "task": corpus.task,
         "date": date.today().isoformat(),
-        **_command(sys.argv),
-        "data": _data(data_arguments),
+        **_command(sys.argv, secrets),
+        "data": mask_options(_data(data_arguments), secrets),
         "num_rows": corpus.num_rows,
-        "base_model": base_model,
+        "base_model": mask_options(base_model, secrets),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
         "num_processes": num_processes,
         "num_threads": torch.get_num_threads(),
@@ -148,7 +154,7 @@ def measure_speed(model: RnnModelWithHead, tokenizer: PreTrainedTokenizerBase, i
     return {
         "device": processor_name() if model.device.type == "cpu" else torch.cuda.get_device_name(model.device),
         "num_threads": torch.get_num_threads(),
-        "load_average": round(os.getloadavg()[0], 1),
+        "load_average": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,  # not on Windows
         "num_inputs": len(inputs),
         "num_words": sum(words),
         "words_per_second": round(passes * sum(words) / seconds),
@@ -168,16 +174,13 @@ def processor_name() -> str:
     return f"{' '.join(name.split())}, {os.cpu_count()} cores"
 
 
-def _command(arguments: list[str]) -> dict[str, str]:
-    """Write down the command, without tokens, and the options in the file that it names."""
-    shown = list(arguments)
-    for place, argument in enumerate(arguments):
-        if re.fullmatch(r"--\w*token", argument) and place + 1 < len(arguments):
-            shown[place + 1] = "…"
-        shown[place] = re.sub(r"^(--\w*token)=.*", r"\1=…", shown[place])
-    record = {"command": shlex.join(["python", *shown])}
-    if "--config" in arguments[:-1]:
-        record["options"] = Path(arguments[arguments.index("--config") + 1]).read_text(encoding="utf-8")
+def _command(arguments: list[str], secrets: Collection[str]) -> dict[str, str]:
+    """Write down the command, and the options in the file that it names, without secrets."""
+    record = {"command": shlex.join(["python", *mask_command(arguments, secrets)])}
+    options = read_options_files(arguments)
+    if isinstance(options, dict):
+        # Written anew: comments and spellings of the file itself could hold what the options do not.
+        record["options"] = yaml.safe_dump(mask_options(options, secrets), sort_keys=False, allow_unicode=True)
     return record
 
 
@@ -189,7 +192,11 @@ def _data(arguments: DataArguments) -> dict[str, str]:
             return {"folder": Path(arguments.dataset_name).name}
         return {key: value for key, value in named.items() if value is not None}
     files = {name: getattr(arguments, f"{name}_file") for name in ("train", "validation", "test")}
-    return {name: Path(file).name for name, file in files.items() if file is not None}
+    return {name: _file_name(file) for name, file in files.items() if file is not None}
+
+
+def _file_name(file: str) -> str:
+    return Path(urlsplit(file).path).name if "://" in file else Path(file).name
 
 
 def _shortened(one: Any) -> Any:
@@ -203,7 +210,8 @@ def _confusion_matrix(output: PredictionOutput, num_labels: int) -> np.ndarray:
     """Count the pairs of true and predicted labels: `[num_labels, num_labels]`."""
     matrix = np.zeros((num_labels, num_labels), dtype=int)
     true, predicted = np.asarray(output.label_ids), np.asarray(output.predictions)
-    np.add.at(matrix, (true[true >= 0], predicted[true >= 0]), 1)
+    known = (true >= 0) & (true < num_labels)
+    np.add.at(matrix, (true[known], predicted[known]), 1)
     return matrix
 
 

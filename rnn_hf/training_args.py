@@ -2,9 +2,10 @@
 
 import dataclasses
 import inspect
+import json
 import re
+import sys
 import typing
-from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
+from .command_line import CommandParser
 from .configuration_rnn import RnnConfig
 from .data import DataArguments, Task
 
@@ -33,6 +35,12 @@ _DERIVED = (
     "id2label",
     "label2id",
 )
+
+# Defaults that depend on the data.
+_DEFAULTS = {
+    "use_crf": "true where labels mark spans (B-LOC, I-LOC), else false",
+    "problem_type": "seen from the labels",
+}
 
 
 @dataclass
@@ -85,6 +93,7 @@ def _config_arguments() -> Any:
         if type(default) in plain:
             annotation = plain[type(default)]
         text = " ".join(helps[name].split()).replace("`", "").replace("%", "%%")
+        default = _DEFAULTS.get(name, default)
         metadata = {"help": f"{text} Without it {default}, or the checkpoint's."}
         arguments.append((name, annotation | None, field(default=None, metadata=metadata)))
     return dataclasses.make_dataclass("ConfigArguments", arguments)
@@ -112,6 +121,23 @@ class RnnTrainingArguments(TrainingArguments):
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep."})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best model on validation."})
     report_to: str = field(default="none", metadata={"help": "Where to report: none, tensorboard, wandb …"})
+    metric_for_best_model: str | None = field(
+        default=None,
+        metadata={
+            "help": "Score on validation that chooses the best model. Without it the accuracy; of taggers of spans and "
+            "of several labels a text the F1, of a regression the mse."
+        },
+    )
+    greater_is_better: bool | None = field(
+        default=None, metadata={"help": "Follows from --metric_for_best_model: only loss and mse are better if small."}
+    )
+    restore_callback_states_from_checkpoint: bool = field(
+        default=True, metadata={"help": "Count the patience of early stopping on when a run is resumed."}
+    )
+    keep_checkpoints: bool = field(
+        default=True,
+        metadata={"help": "Keep the checkpoints, several times the size of the model, when training has ended."},
+    )
     early_stopping_patience: int | None = field(
         default=3, metadata={"help": "Stop after so many evaluations without a better one; 0 never stops early."}
     )
@@ -144,6 +170,8 @@ class RnnTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         # TrainingArguments would choose the loss; which measure is best depends on the labels.
         is_open = self.metric_for_best_model is None
+        if self.greater_is_better is not None and is_open:
+            raise ValueError("--greater_is_better follows from --metric_for_best_model: name that.")
         # Without a GPU it is so anyway, and bf16 is refused unless it is said.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         if self.eval_strategy == "no":
@@ -153,8 +181,26 @@ class RnnTrainingArguments(TrainingArguments):
             self.metric_for_best_model = self.greater_is_better = None
 
 
-class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
-    """Keep the example commands of a script's description on their lines."""
+class DataclassParser(CommandParser, HfArgumentParser):
+    """A parser of the fields of dataclasses; `--debug` shows tracebacks, as in all commands.
+
+    Args:
+        dataclass_types: Dataclasses, whose fields become options.
+        options: See `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, dataclass_types: Any, **options: Any):
+        super().__init__(dataclass_types, conflict_handler="resolve", **options)
+        if any("debug" in one.__dataclass_fields__ for one in self.dataclass_types):
+            # A field of `TrainingArguments` of the same name, which finds faults of mixed precision and of TPUs.
+            self.set_defaults(debug="")
+
+    def parse_args_into_dataclasses(self, args: Any = None, *rest: Any, **options: Any) -> tuple[Any, ...]:
+        """Read a command line; see `HfArgumentParser`. Unknown options are named in one line."""
+        _, unknown = self.parse_known_args(args)
+        if unknown:
+            self.error(f"unknown options or values: {' '.join(unknown)}")
+        return super().parse_args_into_dataclasses(args, *rest, **options)
 
 
 def parse_arguments(
@@ -185,16 +231,17 @@ def parse_arguments(
     ```
     """
     dataclass_types: Any = (DataArguments, TokenizerArguments, ConfigArguments, RnnTrainingArguments)
-    parser = HfArgumentParser(dataclass_types, description=description, formatter_class=HelpFormatter)
+    parser = DataclassParser(dataclass_types, description=description)
     parser.add_argument(
         "--config",
-        help="YAML or JSON file of these options. The command line goes before it, and takes a file, column or "
-        "--vectors back with none.",
+        help="YAML or JSON file of these options. The command line overrides it; none unsets a file, a column or "
+        "--vectors that it names.",
     )
-    known, _ = parser.parse_known_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    known, _ = parser.parse_known_args(words)
     if known.config is not None:
-        parser.set_defaults(**_read_config(parser, Path(known.config)))
-    data, tokenizer, config, training, _ = parser.parse_args_into_dataclasses(args=argv)
+        words = [*_read_config(parser, Path(known.config)), *words]
+    data, tokenizer, config, training, *_ = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
     if training.output_dir is None or training.output_dir == "trainer_output":
         parser.error("say with --output_dir where the model shall be saved")
     for arguments in (data, tokenizer):
@@ -204,20 +251,32 @@ def parse_arguments(
     return data, tokenizer, config, training
 
 
-def _read_config(parser: HfArgumentParser, path: Path) -> dict[str, Any]:
+def _read_config(parser: DataclassParser, path: Path) -> list[str]:
+    """Read a file of options as words of a command line."""
     try:
         options = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         parser.error(f"--config {path} could not be read: {error}")
     if not isinstance(options, dict):
         parser.error(f"--config {path} must hold a mapping of options, got {options!r}")
-    for name, value in options.items():
-        if value is False and str(name).endswith("_strategy"):
-            options[name] = "no"  # as which YAML does not read a plain no
-    names = {action.dest for action in parser._actions} - {"help", "config"}
+    names = {action.dest for action in parser._actions} - {"help", "config", "show_traceback"}
     if unknown := sorted(str(name) for name in options if name not in names):
         parser.error(f"--config {path} has unknown options: {', '.join(unknown)}")
-    return options
+    words: list[str] = []
+    for name, value in options.items():
+        if value is False and str(name).endswith("_strategy"):
+            value = "no"  # as which YAML does not read a plain no
+        if isinstance(value, list):
+            words += [f"--{name}", *map(_word, value)] if value else []
+        elif value is not None:
+            words.append(f"--{name}={_word(value)}")
+    return words
 
 
-__all__ = ["ConfigArguments", "RnnTrainingArguments", "TokenizerArguments", "parse_arguments"]
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value) if isinstance(value, dict) else str(value)
+
+
+__all__ = ["ConfigArguments", "DataclassParser", "RnnTrainingArguments", "TokenizerArguments", "parse_arguments"]

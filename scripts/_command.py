@@ -1,15 +1,18 @@
 """What the training scripts share."""
 
-import sys
+from collections.abc import Callable
 
+from rnn_hf.command_line import command
 from rnn_hf.data import Task
 from rnn_hf.training import train
 from rnn_hf.training_args import parse_arguments
 
 
-def main(task: Task, description: str | None) -> None:
-    """Parse the command line and train; mistakes in the input end with their message alone."""
-    try:
-        train(task, *parse_arguments(task, description or ""))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+def training_command(task: Task, description: str | None) -> Callable[..., None]:
+    """Make the `main` of a training script: parse the command line and train."""
+
+    @command
+    def main(argv: list[str] | None = None) -> None:
+        train(task, *parse_arguments(task, description or "", argv))
+
+    return main

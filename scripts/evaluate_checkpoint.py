@@ -7,37 +7,32 @@
 The results are printed, and written as JSON into --output_dir.
 """
 
-import sys
-
-from transformers import HfArgumentParser
-
+from rnn_hf.command_line import command
 from rnn_hf.data import DataArguments
-from rnn_hf.training import evaluate_checkpoint
-from rnn_hf.training_args import HelpFormatter
+from rnn_hf.evaluation import evaluate_checkpoint
+from rnn_hf.training_args import DataclassParser
 
 
-def main() -> None:
+@command
+def main(argv: list[str] | None = None) -> None:
     """Parse the command line and evaluate."""
-    parser = HfArgumentParser(DataArguments, description=__doc__, formatter_class=HelpFormatter)  # type: ignore[arg-type]
+    parser = DataclassParser(DataArguments, description=__doc__)
     parser.add_argument("model", help="folder or hub id of a trained model")
     parser.add_argument("--revision", help="branch, tag or commit of a model on the hub")
     parser.add_argument("--split", choices=["train", "validation", "test"], default="test", help="what to score")
     parser.add_argument("--output_dir", default="outputs/evaluation", help="folder for {split}_results.json")
     parser.add_argument("--batch_size", type=int, default=128, help="examples in a batch")
     parser.add_argument("--onnx_file_name", help="an exported graph in the folder, to score it instead of the weights")
-    data_arguments, options = parser.parse_args_into_dataclasses()
-    try:
-        evaluate_checkpoint(
-            options.model,
-            data_arguments,
-            options.split,
-            options.output_dir,
-            options.batch_size,
-            options.revision,
-            options.onnx_file_name,
-        )
-    except (ImportError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    data_arguments, options = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+    evaluate_checkpoint(
+        options.model,
+        data_arguments,
+        options.split,
+        options.output_dir,
+        options.batch_size,
+        options.revision,
+        options.onnx_file_name,
+    )
 
 
 if __name__ == "__main__":

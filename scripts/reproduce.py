@@ -4,21 +4,22 @@
     python scripts/reproduce.py ud_english_ewt ~/corpora/UD_English-EWT --seeds 1 2 3 --output_dir outputs/ewt
 
 The options of each row stand in model_cards/ROW.yaml; others given here go before them, for every seed:
---spelling false. Seeds that are trained already are only read, so that a run that was stopped goes on.
+--spelling false. Seeds that are trained already are only read, and one that was stopped is resumed.
 """
 
 import json
 import statistics
 import subprocess
 import sys
-from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from rnn_hf.training_args import HelpFormatter
+from rnn_hf.checkpoints import RESULTS
+from rnn_hf.command_line import CommandParser, command
+from rnn_hf.secrets import find_secrets, mask_command
 
 MODEL_CARDS = Path(__file__).parents[1] / "model_cards"
 EWT = {
@@ -49,15 +50,23 @@ ROWS: dict[str, tuple[str, str, dict[str, str]]] = {
 def train(row: str, data_dir: Path, output_dir: Path, seed: int, options: list[str]) -> dict[str, Any]:
     """Train one seed, unless it is there already, and return its results."""
     script, _, names = ROWS[row]
-    results = output_dir / "all_results.json"
+    results = output_dir / RESULTS
     if not results.is_file():
         files = [part for option, name in names.items() for part in (f"--{option}", str(data_dir / name))]
-        command = [f"scripts/train_{script}.py", "--config", str(MODEL_CARDS / f"{row}.yaml"), *files]
-        command += ["--seed", str(seed), "--output_dir", str(output_dir), *options]
-        print("$ python", *command, flush=True)
-        if subprocess.run([sys.executable, *command], check=False, cwd=MODEL_CARDS.parent).returncode:  # noqa: S603
-            sys.exit(f"error: seed {seed} failed; what it said stands above")
-    return json.loads(results.read_text(encoding="utf-8"))
+        words = [f"scripts/train_{script}.py", "--config", str(MODEL_CARDS / f"{row}.yaml"), *files]
+        words += ["--seed", str(seed), "--output_dir", str(output_dir), *options]
+        if output_dir.exists():
+            words += ["--resume_from_checkpoint", "true"]
+        print("$ python", *mask_command(words, find_secrets(words)), flush=True)
+        if subprocess.run([sys.executable, *words], check=False, cwd=MODEL_CARDS.parent).returncode:  # noqa: S603
+            raise ValueError(f"Seed {seed} failed; what it said stands above.")
+    try:
+        found = json.loads(results.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{results} is damaged: remove {output_dir}, to train that seed anew.") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{results} holds no results: remove {output_dir}, to train that seed anew.")
+    return found
 
 
 def summarise(row: str, results: dict[int, dict[str, Any]]) -> dict[str, Any]:
@@ -86,16 +95,19 @@ def show(summary: dict[str, Any]) -> None:
     Console().print(table)
 
 
-def main() -> None:
+@command
+def main(argv: list[str] | None = None) -> None:
     """Parse the command line, train, and sum up."""
-    parser = ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("row", choices=sorted(ROWS), help="row of the table")
     parser.add_argument("data_dir", type=Path, help="folder of the corpus, with the files under their usual names")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="one run each")
     parser.add_argument("--output_dir", type=Path, help="folder of the runs; outputs/ROW without it")
-    known, options = parser.parse_known_args()
+    known, options = parser.parse_known_args(argv)
     if missing := [name for name in ROWS[known.row][2].values() if not (known.data_dir / name).is_file()]:
         parser.error(f"{known.data_dir} lacks {', '.join(missing)}")
+    if known.show_traceback:
+        options.append("--debug")
     output_dir = (known.output_dir or Path("outputs") / known.row).resolve()
     results = {
         seed: train(known.row, known.data_dir.resolve(), output_dir / f"seed-{seed}", seed, options)

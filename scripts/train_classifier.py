@@ -9,7 +9,9 @@ Without validation or test data a part of the training data is held out. Every o
 JSON file: --config options.yaml. Several processes: torchrun --nproc_per_node 2 scripts/train_classifier.py ...
 """
 
-from _command import main
+from _command import training_command
+
+main = training_command("text-classification", __doc__)
 
 if __name__ == "__main__":
-    main("text-classification", __doc__)
+    main()

@@ -1,0 +1,223 @@
+"""Refuse options that make no sense, before anything is read or written.
+
+Out of range, of the other task, or without effect beside another option: each is named with what would be right.
+"""
+
+import math
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from transformers.integrations import get_available_reporting_integrations
+from transformers.trainer_utils import SchedulerType
+
+from .command_line import describe
+from .configuration_rnn import RnnConfig
+from .data import DataArguments, Task
+from .training_args import RnnTrainingArguments, TokenizerArguments
+
+# The least value of each option, and whether it may be reached.
+_LEAST: dict[str, tuple[float, bool]] = {
+    "num_train_epochs": (0, False),
+    "per_device_train_batch_size": (1, True),
+    "per_device_eval_batch_size": (1, True),
+    "gradient_accumulation_steps": (1, True),
+    "max_tokens_per_batch": (1, True),
+    "save_total_limit": (1, True),
+    "eval_steps": (0, False),
+    "save_steps": (0, False),
+    "logging_steps": (0, False),
+    "learning_rate": (0, True),
+    "vectors_learning_rate": (0, True),
+    "warmup_steps": (0, True),
+    "weight_decay": (0, True),
+    "max_grad_norm": (0, True),
+    "adam_beta1": (0, True),
+    "adam_beta2": (0, True),
+    "adam_epsilon": (0, False),
+    "label_smoothing_factor": (0, True),
+    "early_stopping_patience": (0, True),
+    "dataloader_num_workers": (0, True),
+    "eval_delay": (0, True),
+    "seed": (0, True),
+    "data_seed": (0, True),
+    "vocab_size": (4, True),
+    "min_frequency": (1, True),
+    "vectors_vocab_size": (1, True),
+    "mimick_epochs": (0, True),
+}
+# Values that these must stay below.
+_BOUND: dict[str, float] = {
+    "label_smoothing_factor": 1,
+    "adam_beta1": 1,
+    "adam_beta2": 1,
+    "seed": 2**32,
+    "data_seed": 2**32,
+}
+# Options of one task, by the other's name.
+_OTHER_TASK: dict[Task, tuple[str, dict[str, str]]] = {
+    "text-classification": (
+        "taggers",
+        dict.fromkeys(("use_crf", "lm_loss_weight", "auxiliary_loss_weight"), "config")
+        | dict.fromkeys(("tokens_column", "tags_column", "auxiliary_tags_column"), "data"),
+    ),
+    "token-classification": (
+        "classifiers",
+        {"pooling": "config", "problem_type": "config"}
+        | dict.fromkeys(("text_column", "label_column", "max_seq_length"), "data"),
+    ),
+}
+_NEW_TOKENIZER = ("tokenizer_kind", "vocab_size", "min_frequency", "lowercase")
+
+
+def check_arguments(
+    task: Task,
+    data: DataArguments,
+    tokenizer: TokenizerArguments,
+    config: Any,
+    training: RnnTrainingArguments,
+) -> None:
+    """Check the options of a training run against each other.
+
+    Args:
+        task (`str`): `"text-classification"` or `"token-classification"`.
+        data ([`DataArguments`]): The corpus.
+        tokenizer ([`TokenizerArguments`]): The tokenizer, or a checkpoint to fine-tune.
+        config (`ConfigArguments`): Fields of the configuration to override.
+        training ([`RnnTrainingArguments`]): Everything else.
+
+    Raises:
+        ValueError: The first option that makes no sense.
+
+    Example:
+    ```python
+    >>> from rnn_hf.argument_checks import check_arguments
+    >>> from rnn_hf.data import DataArguments
+    >>> from rnn_hf.training_args import ConfigArguments, RnnTrainingArguments, TokenizerArguments
+    >>> tokenizer = TokenizerArguments(tokenizer_name="bert-base-uncased", vocab_size=500)
+    >>> check_arguments("text-classification", DataArguments(), tokenizer, ConfigArguments(), RnnTrainingArguments())
+    Traceback (most recent call last):
+    ...
+    ValueError: --vocab_size is for a new tokenizer, but --tokenizer_name gives one: leave one of them out.
+
+    ```
+    """
+    _check_ranges(tokenizer, training)
+    _check_task(task, data, config)
+    _check_config(task, config)
+    _check_tokenizer(data, tokenizer, config)
+    _check_schedule(data, training)
+    _check_losses(data, config, training)
+    _check_reports(training)
+
+
+def _check_ranges(*arguments: Any) -> None:
+    for one in arguments:
+        for name, (least, reachable) in _LEAST.items():
+            value = getattr(one, name, None)
+            if value is None or isinstance(value, str):
+                continue
+            if not math.isfinite(value) or value < least or (value == least and not reachable):
+                raise ValueError(f"--{name} must be {'at least' if reachable else 'above'} {least}, got {value}.")
+            if name in _BOUND and value >= _BOUND[name]:
+                raise ValueError(f"--{name} must be below {_BOUND[name]}, got {value}.")
+
+
+def _check_task(task: Task, data: DataArguments, config: Any) -> None:
+    of_whom, options = _OTHER_TASK[task]
+    for name, kind in options.items():
+        if _is_given(config if kind == "config" else data, name):
+            raise ValueError(f"--{name} is an option of {of_whom}: leave it out.")
+
+
+def _check_config(task: Task, config: Any) -> None:
+    given = {name: value for name, value in vars(config).items() if value is not None}
+    try:
+        RnnConfig(**given)
+    except (StrictDataclassError, TypeError, ValueError) as error:
+        message = describe(error)
+        raise ValueError(f"--{message}" if message.split(" ")[0].split("=")[0] in given else message) from error
+
+
+def _check_tokenizer(data: DataArguments, tokenizer: TokenizerArguments, config: Any) -> None:
+    base = next((name for name in ("tokenizer_name", "model_name_or_path") if _is_given(tokenizer, name)), None)
+    if base is not None:
+        for name in _NEW_TOKENIZER:
+            if _is_given(tokenizer, name):
+                raise ValueError(f"--{name} is for a new tokenizer, but --{base} gives one: leave one of them out.")
+    if _is_given(tokenizer, "model_name_or_path"):
+        for name in ("tokenizer_name", "spelling"):
+            if _is_given(tokenizer, name):
+                raise ValueError(f"--{name} is for new models: the checkpoint of --model_name_or_path has its own.")
+    if data.auxiliary_tags_column is None and getattr(config, "auxiliary_loss_weight", None) is not None:
+        raise ValueError("--auxiliary_loss_weight has no effect without --auxiliary_tags_column.")
+
+
+def _check_schedule(data: DataArguments, training: RnnTrainingArguments) -> None:
+    if training.max_steps > 0 and _is_given(training, "num_train_epochs"):
+        raise ValueError("--num_train_epochs has no effect beside --max_steps: leave one of them out.")
+    if training.max_steps == 0 or training.max_steps < -1:
+        raise ValueError(f"--max_steps must be at least 1, got {training.max_steps}.")
+    if str(getattr(training.eval_strategy, "value", training.eval_strategy)) == "no":
+        for name in ("metric_for_best_model", "early_stopping_patience"):
+            if _is_given(training, name) and getattr(training, name):
+                raise ValueError(f"--{name} needs evaluations on validation data: leave it or --eval_strategy no out.")
+    strategy = training.train_sampling_strategy
+    if training.max_tokens_per_batch is not None:
+        if data.streaming:
+            raise ValueError("--max_tokens_per_batch needs to know all lengths: use it without --streaming.")
+        if strategy != "random":
+            raise ValueError(
+                f"--train_sampling_strategy {strategy} has no effect beside --max_tokens_per_batch, which gathers "
+                "texts of similar length already: leave one of them out."
+            )
+    if data.streaming and strategy != "random":
+        raise ValueError(f"--train_sampling_strategy {strategy} needs to know all rows: use it without --streaming.")
+    if strategy == "batch_rebalance":
+        raise ValueError(
+            "--train_sampling_strategy batch_rebalance is made for padded batches: use --max_tokens_per_batch."
+        )
+    scheduler = str(getattr(training.lr_scheduler_type, "value", training.lr_scheduler_type))
+    if scheduler not in {one.value for one in SchedulerType}:
+        raise ValueError(f"--lr_scheduler_type {scheduler} is unknown.")
+
+
+def _check_losses(data: DataArguments, config: Any, training: RnnTrainingArguments) -> None:
+    if training.label_smoothing_factor == 0:
+        return
+    others = {
+        "--rdrop_loss_weight": getattr(config, "rdrop_loss_weight", None),
+        "--lm_loss_weight": getattr(config, "lm_loss_weight", None),
+        "--auxiliary_tags_column": data.auxiliary_tags_column,
+    }
+    for name, value in others.items():
+        if value:
+            raise ValueError(
+                f"--label_smoothing_factor replaces the model's own loss, and with it that of {name}: leave one of "
+                "them out."
+            )
+
+
+def _check_reports(training: RnnTrainingArguments) -> None:
+    reports = [training.report_to] if isinstance(training.report_to, str) else list(training.report_to or [])
+    available = get_available_reporting_integrations()
+    for name in reports:
+        if name not in ("none", "all", *available):
+            raise ValueError(
+                f"--report_to {name}: no such package is installed. Install it, or name one of: none"
+                f"{''.join(f', {one}' for one in available)}."
+            )
+    for name in ("deepspeed", "fsdp_config"):
+        value = getattr(training, name, None)
+        if isinstance(value, str) and value and not Path(value).is_file():
+            raise ValueError(f"--{name} {value}: there is no such file.")
+
+
+def _is_given(arguments: Any, name: str) -> bool:
+    """Tell whether an option has another value than its default."""
+    default = next(one.default for one in fields(arguments) if one.name == name)
+    return default is not MISSING and getattr(arguments, name) != default
+
+
+__all__ = ["check_arguments"]
