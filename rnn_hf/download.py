@@ -127,6 +127,8 @@ def explain(error: BaseException, repo_id: str, revision: str | None = None, *, 
 
     ```
     """
+    if isinstance(error.__cause__, HfHubHTTPError) and not isinstance(error, HfHubHTTPError):
+        error = error.__cause__  # the hub answered, and what was refused is not in the cache either
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     if isinstance(error, GatedRepoError):
         return f"{repo_id} is gated: ask for access at {constants.ENDPOINT}/{repo_id}, and log in with `hf auth login`."

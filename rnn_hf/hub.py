@@ -190,14 +190,17 @@ def _push(
     operations = [
         CommitOperationAdd(name, card.encode() if name == "README.md" else folder / name) for name in sorted(files)
     ]
-    commit = api.create_commit(
-        repo_id,
-        operations,
-        commit_message=f"Upload {printable(folder.resolve().name)}",
-        revision=revision,
-        create_pr=create_pr,
-        parent_commit=None if create_pr else parent,
-    )
+    try:
+        commit = api.create_commit(
+            repo_id,
+            operations,
+            commit_message=f"Upload {printable(folder.resolve().name)}",
+            revision=revision,
+            create_pr=create_pr,
+            parent_commit=None if create_pr else parent,
+        )
+    except ValueError as error:
+        raise TypeError(str(error)) from error  # of an answer that the client could not read
     if commit.oid == parent:
         Console().print("Nothing has changed since the last push.")
     return commit.pr_url or commit.commit_url
@@ -248,7 +251,9 @@ def _check_folder(folder: Path) -> dict[str, str]:
 def _refuse_links(folder: Path, files: Collection[str]) -> None:
     """Refuse symbolic links by which files from elsewhere would be uploaded."""
     inside = folder.resolve()
-    outside = {name: path for name in files if not (path := (folder / name).resolve()).is_relative_to(inside)}
+    outside = {
+        name: path for name in (*files, "onnx") if not (path := (folder / name).resolve()).is_relative_to(inside)
+    }
     if outside:
         listed = ", ".join(f"{name} → {path}" for name, path in outside.items())
         raise ValueError(f"{folder} holds symbolic links to files outside of it, {listed}: put copies in their place.")

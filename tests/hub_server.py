@@ -91,7 +91,7 @@ class HubServer:
         tokens (`dict[str, tuple[str, str]]`): User and role (`"read"` or `"write"`) of each token.
         requests (`list[str]`): Method and path of each request so far.
         before (`Callable`, *optional*): Called with each request's handler and route; may raise [`HubError`], or
-            close the connection, to disturb it.
+            close the connection, to disturb it, or answer in the hub's place and return true.
     """
 
     def __init__(self, folder: Path):
@@ -101,7 +101,7 @@ class HubServer:
         self.repos: dict[str, Repo] = {}
         self.large: dict[str, bytes] = {}
         self.requests: list[str] = []
-        self.before: Callable[[Any, str], None] | None = None
+        self.before: Callable[[Any, str], bool | None] | None = None
         self.lock = threading.RLock()
         self._listen(0)
         self.url = f"http://127.0.0.1:{self.http.server_port}"
@@ -260,8 +260,8 @@ class Handler(BaseHTTPRequestHandler):
             for method, pattern, name in ROUTES:
                 match = pattern.fullmatch(url.path)
                 if match and method in (self.command, {"HEAD": "GET"}.get(self.command)):
-                    if self.hub.before is not None:
-                        self.hub.before(self, name)
+                    if self.hub.before is not None and self.hub.before(self, name):
+                        return
                     getattr(self, name)(*(unquote(group) for group in match.groups() if group is not None))
                     return
             raise HubError(404, f"Cannot {self.command} {url.path}")

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 from hub_client import Client
-from hub_server import HubServer
+from hub_server import HubError, HubServer
 from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
-from rnn_hf.hub import push_folder
+from rnn_hf.export import export
+from rnn_hf.hub import check_access, push_folder
 from rnn_hf.training import train
 from rnn_hf.training_args import parse_arguments
 
@@ -235,12 +236,28 @@ class TestFolder:
         predict(stranger, "token-classification", str(tagger), trust=True)
         assert marker.exists(), "the marker would tell"
 
+    def test_its_tokenizer_loads_anywhere_without_trust(self, stranger, tagger):
+        """Left alone, `AutoTokenizer` asks, since it looks for the configuration's class first."""
+        marker = tagger / "was_run"
+        for path in tagger.glob("*.py"):
+            path.write_text(
+                f"open({str(marker)!r}, 'w').close()\n" + path.read_text(encoding="utf-8"), encoding="utf-8"
+            )
+        tokens = stranger.run(f"""
+            from transformers import AutoTokenizer, PreTrainedTokenizerFast
+            one = AutoTokenizer.from_pretrained({str(tagger)!r}, trust_remote_code=False)
+            other = PreTrainedTokenizerFast.from_pretrained({str(tagger)!r})
+            result = one("東京 で")["input_ids"], other("東京 で")["input_ids"]
+        """)
+        assert tokens[0] == tokens[1]
+        assert len(tokens[0]) >= 3
+        assert not marker.exists()
+
 
 class TestPush:
     def test_says_what_will_be_uploaded(self, hub, owner, tagger):
         (tagger / "optimizer.pt").write_bytes(b"\x80")
-        (tagger / "onnx").mkdir()
-        (tagger / "onnx" / "model.onnx").write_bytes(b"graph")
+        export(str(tagger), tagger)
         before = len(hub.requests)
         outcome = push(owner, tagger, "alice/dry", "--dry_run", token=None)
         assert outcome.error is None
@@ -253,8 +270,7 @@ class TestPush:
 
     def test_is_one_commit_with_everything_but_what_is_pickled(self, hub, owner, tagger):
         (tagger / "training_args.bin").write_bytes(b"\x80")
-        (tagger / "onnx").mkdir()
-        (tagger / "onnx" / "model.onnx").write_bytes(b"graph")
+        export(str(tagger), tagger)
         pushed(owner, tagger, "alice/whole")
         assert hub.titles("alice/whole") == ["Upload tagger", "initial commit"]
         assert set(hub.files("alice/whole")) == CODE | {
@@ -330,6 +346,51 @@ class TestPushErrors:
         assert_error(outcome, message)
         assert set(hub.repos) == repos
         assert outcome.error.startswith("error: ")
+
+    @pytest.mark.parametrize("route", ["whoami", "repo_info", "create_repo", "preupload", "lfs_batch", "commit"])
+    @pytest.mark.parametrize("body", [{}, [], b"<!DOCTYPE html><title>Log in to the Wi-Fi</title>"])
+    def test_what_answers_is_no_hub(self, hub, owner, tagger, route, body):
+        if route == "lfs_batch":
+            change_weights(tagger)
+
+        def answer(handler, name):
+            if name != route:
+                return False
+            handler.read()
+            handler.answer(body, headers={"Content-Type": "text/html"} if isinstance(body, bytes) else {})
+            return True
+
+        hub.before = answer
+        outcome = push(owner, tagger, f"alice/strange-{next(_DIFFERENCES)}")
+        assert_error(outcome, f"^error: {hub.url} did not answer as a hub does when asked for .*HF_ENDPOINT")
+
+    @pytest.mark.parametrize(
+        "answer",
+        [{"name": 3}, {"name": "alice", "orgs": 3}, {"name": "alice", "orgs": [{}]}, {"name": "alice", "auth": []}],
+    )
+    def test_what_answers_for_the_user_is_no_hub(self, hub, owner, tagger, answer):
+        hub.before = lambda handler, name: name == "whoami" and (handler.answer(answer) or True)
+        assert_error(
+            push(owner, tagger, "alice/strange"), "did not answer as a hub does when asked for the token's user"
+        )
+
+    def test_a_pull_request_that_is_refused_is_not_advised(self, hub, owner, tagger):
+        pushed(owner, tagger, "alice/closed")
+        change_weights(tagger)
+
+        def refuse(handler, route):
+            if route == "commit":
+                raise HubError(403, "Discussions are disabled for this repo")
+
+        hub.before = refuse
+        outcome = push(owner, tagger, "alice/closed", "--create_pr", token=BOB)
+        assert_error(outcome, "You may not open a pull request on alice/closed: it takes none, or")
+        assert "--create_pr" not in outcome.error
+        hub.before = refuse
+        outcome = push(owner, tagger, "alice/closed")
+        assert_error(
+            outcome, "You may not write to alice/closed.*propose your version as a pull request with --create_pr"
+        )
 
     def test_metadata_that_the_hub_refuses(self, hub, owner, tagger):
         card = (tagger / "README.md").read_text(encoding="utf-8")
@@ -478,6 +539,20 @@ class TestPull:
         options = [] if revision is None else ["--revision", revision]
         assert_error(owner.attempt(f"run_script('predict.py', {repo_id!r}, *{options!r})", token), message)
 
+    @pytest.mark.parametrize("body", [{}, [], "text", None, b"<!DOCTYPE html><title>Log in to the Wi-Fi</title>"])
+    def test_what_answers_is_no_hub(self, hub, owner, body):
+        hub.before = lambda handler, name: name == "repo_info" and (handler.answer(body) or True)
+        outcome = owner.attempt(f"run_script('predict.py', 'alice/strange-{next(_DIFFERENCES)}')")
+        assert_error(outcome, f"^error: {hub.url} did not answer as a hub does when asked for alice/strange")
+
+    def test_what_may_not_be_read_is_named(self, hub, owner):
+        def refuse(handler, route):
+            raise HubError(403, "Access to this resource is restricted")
+
+        hub.before = refuse
+        outcome = owner.attempt("run_script('predict.py', 'alice/restricted')")
+        assert_error(outcome, "^error: You may not read alice/restricted, or the token has no right to")
+
 
 class TestPushOfTransformers:
     """`push_to_hub` of models and of the stock Trainer."""
@@ -562,7 +637,7 @@ class TestFoldersThatAreNotPushed:
         [
             ("model.safetensors", "holds no weights: model.safetensors is missing"),
             ("modeling_rnn.py", r"saved without the code .*load\(.*save_pretrained"),
-            ("tokenizer*", "holds no tokenizer: save it there"),
+            ("tokenizer*", r"holds no tokenizer: tokenizer\.json is missing\. Save it there"),
             ("README.md", "holds no model card: write one with `python scripts/write_model_card.py"),
         ],
     )
@@ -587,6 +662,125 @@ class TestFoldersThatAreNotPushed:
     def test_a_pull_request_against_a_branch(self, tagger):
         with pytest.raises(ValueError, match="leave --revision or --create_pr out"):
             push_folder(tagger, "alice/x", revision="next", create_pr=True, dry_run=True)
+
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            ("config.json", "[1]", r"config\.json must hold a JSON object"),
+            ("config.json", {"hidden_size": 13}, r"do not fit its config\.json \(\d+ of another shape"),
+            ("config.json", {"num_hidden_layers": 500}, r"do not fit its config\.json \(num_hidden_layers=500, but"),
+            ("tokenizer.json", 0.5, r"tokenizer\.json is no JSON, it is damaged or was cut off"),
+            ("tokenizer.json", "{}", r"no tokenizer that can be read, in tokenizer\.json"),
+            ("tokenizer_config.json", "", r"tokenizer_config\.json is empty"),
+            ("run.json", 0.5, r"run\.json is no JSON, it is damaged or was cut off"),
+            ("all_results.json", "[]", r"all_results\.json must hold a JSON object"),
+            ("trainer_state.json", "version https://git-lfs.github.com/spec/v1\n", r"state\.json is only a pointer"),
+            ("onnx/model.onnx", "", r"onnx/model\.onnx is empty"),
+            ("onnx/model.onnx", 0.5, r"onnx/model\.onnx is no ONNX graph that can be read"),
+            ("onnx/info.json", "x", r"onnx/info\.json is no JSON"),
+            (
+                "model.safetensors.index.json",
+                '{"weight_map": {"a": "../secret.safetensors"}}',
+                r"names '\.\./secret\.safetensors', which is no file of weights in its folder",
+            ),
+        ],
+    )
+    def test_what_is_damaged_is_named(self, tagger, name, content, message):
+        if name.startswith("onnx"):
+            export(str(tagger), tagger)
+        if "index" in name:
+            (tagger / "model.safetensors").unlink()
+        path = tagger / name
+        if isinstance(content, dict):
+            content = json.dumps(json.loads(path.read_text(encoding="utf-8")) | content)
+        elif isinstance(content, float):
+            content = path.read_bytes()[: int(content * path.stat().st_size)].decode("utf-8", "surrogateescape")
+        path.write_bytes(content.encode("utf-8", "surrogateescape"))
+        with pytest.raises(ValueError, match=message):
+            push_folder(tagger, "alice/x", dry_run=True)
+
+
+class TestLinks:
+    @pytest.mark.parametrize(
+        "name", ["vocab.txt", "LICENSE", "run.json", "model.safetensors", "README.md", "onnx/a.json"]
+    )
+    def test_out_of_the_folder_are_refused(self, tagger, tmp_path, name):
+        outside = tmp_path / "outside"
+        (tagger / name).parent.mkdir(exist_ok=True)
+        shutil.move(tagger / name, outside) if (tagger / name).exists() else outside.write_text("{}")
+        (tagger / name).symlink_to(outside)
+        with pytest.raises(ValueError, match=rf"symbolic links to files outside of it, {name} → {outside}: put copies"):
+            push_folder(tagger, "alice/x", dry_run=True)
+
+    def test_of_folders_are_refused_too(self, tagger, tmp_path):
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "a.json").write_text("{}")
+        (tagger / "onnx").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(ValueError, match=r"symbolic links to files outside of it, onnx → "):
+            push_folder(tagger, "alice/x", dry_run=True)
+
+    def test_within_the_folder_are_followed(self, tagger, tmp_path, capsys):
+        (tagger / "best").mkdir()
+        shutil.move(tagger / "model.safetensors", tagger / "best")
+        (tagger / "model.safetensors").symlink_to("best/model.safetensors")
+        (tmp_path / "latest").symlink_to(tagger)
+        push_folder(tmp_path / "latest", "alice/x", dry_run=True)
+        assert "model.safetensors" in capsys.readouterr().out
+
+
+class TestSecrets:
+    SHAPED = "hf_" + "AbCdEf0123456789AbCdEf"
+
+    @pytest.fixture(autouse=True)
+    def _environment(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("MY_API_KEY", 'open-"sesame"-1234')
+
+    @pytest.mark.parametrize(
+        "name", ["README.md", "run.json", "training_args.json", "crf_rnn.py", "LICENSE", "vocab.txt"]
+    )
+    @pytest.mark.parametrize("secret", [SHAPED, 'open-"sesame"-1234', "the-token-of-this-push"])
+    def test_are_not_published(self, tagger, name, secret):
+        path = tagger / name
+        old = path.read_text(encoding="utf-8") if path.exists() else ""
+        line = 2
+        if name.endswith(".json"):
+            text = json.dumps({"a": 1, "b": f"x {secret} y"}, indent=1)
+            line = 3
+        elif name == "README.md":
+            text, line = f"{old}\nSee {secret}.\n", old.count("\n") + 2
+        else:
+            text = f"first\n# {secret}\n{old}"
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(
+            ValueError, match=rf"{name}, line {line} holds a token or a password.*take it out"
+        ) as refused:
+            push_folder(tagger, "alice/x", dry_run=True, token="the-token-of-this-push")
+        assert secret not in str(refused.value)
+        assert "sesame" not in str(refused.value)
+
+    def test_no_others_are_seen(self, tagger, capsys):
+        (tagger / "LICENSE").write_text("hf_short xhf_" + "a" * 30 + " rnn_hf_" + "b" * 30 + " hf_hub_offline_and_more")
+        push_folder(tagger, "alice/x", dry_run=True)
+        assert "LICENSE" in capsys.readouterr().out
+
+    def test_a_token_that_cannot_be_sent_is_refused(self):
+        with pytest.raises(ValueError, match="access token holds characters that no token has") as refused:
+            check_access("alice/x", token="hf_é-1234")
+        assert "1234" not in str(refused.value)
+
+
+def test_names_with_brackets_are_shown_as_they_are(tagger, capsys):
+    """For `rich`, brackets are markup."""
+    folder = tagger.rename(tagger.with_name("x[bold][red]"))
+    (folder / "LICENSE[b].txt").write_text("mine")
+    (folder / "note\x1b[2J.txt").write_text("mine")
+    push_folder(folder, "alice/x", dry_run=True)
+    shown = capsys.readouterr().out
+    assert "x[bold][red] → alice/x" in shown
+    assert "LICENSE[b].txt" in shown
+    assert r"Not uploaded: " in shown
+    assert r"note\x1b[2J.txt" in shown
+    assert "\x1b" not in shown
 
 
 def assert_error(outcome, message: str) -> None:
