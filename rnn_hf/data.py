@@ -1,5 +1,6 @@
 """Load a labelled corpus, check it, and encode it for a classifier or a tagger."""
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -297,10 +298,17 @@ def _columns(arguments: DataArguments, task: Task, splits: dict[str, Split]) -> 
             if column not in column_names(split):
                 raise ValueError(
                     f"The {name} data has no column {shown(column)}, only: {listed(column_names(split))}. "
-                    f"Name the right one with --{option}."
+                    f"Name the right one with --{option}.{_separator_hint(column_names(split))}"
                 )
     input_column, label_column = wanted.values()
+    if input_column == label_column:
+        raise ValueError(f"{' and '.join(f'--{name}' for name in wanted)} both mean the column {shown(input_column)}.")
     return input_column, label_column
+
+
+def _separator_hint(names: list[str]) -> str:
+    found = [separator for separator in ("\t", ";", "|", ",") if len(names) == 1 and separator in names[0]]
+    return f" Or the separator, with --dataset_kwargs '{json.dumps({'sep': found[0]})}'." if found else ""
 
 
 def _without_unlabelled_test(splits: dict[str, Split], label_column: str, origins: dict[str, str]) -> dict[str, Split]:

@@ -697,6 +697,17 @@ class TestRefusedFiles:
         )
         assert refusal(TAG, train_file=file, tokens_column="words").endswith("Name the right one with --tags_column.")
 
+    @pytest.mark.parametrize(("separator", "written"), [(";", ";"), ("\t", "\\t"), ("|", "|")])
+    def test_columns_that_another_separator_parts(self, tmp_path, separator, written, streaming):
+        file = write(tmp_path / "a.csv", f"text{separator}label\none{separator}a\n")
+        message = refusal(train_file=file, streaming=streaming)
+        assert message.endswith(f"""--text_column. Or the separator, with --dataset_kwargs '{{"sep": "{written}"}}'.""")
+
+    def test_column_of_words_and_tags_at_once(self, tmp_path):
+        file = write(tmp_path / "a.conllu", conllu([[("1", "a", "X")]]))
+        message = refusal(TAG, train_file=file, tokens_column="upos")
+        assert message == "--tokens_column and --tags_column both mean the column 'upos'."
+
     def test_column_missing_in_validation_only(self, tmp_path):
         validation = write(tmp_path / "b.csv", "text,stars\none,a\n")
         message = refusal(train_file=save(numbered(20), tmp_path / "a.csv"), validation_file=validation)
