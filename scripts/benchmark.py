@@ -6,6 +6,9 @@
     python scripts/benchmark.py latency
     python scripts/benchmark.py crf
     python scripts/benchmark.py memory
+    python scripts/benchmark.py pooling
+    python scripts/benchmark.py long_text --length 1000000
+    python scripts/benchmark.py ddp
 
 Alternatives: the stock packed nn.LSTM, nn.GRU and nn.RNN of torch; the machine's rate of matrix products; and a
 transformer of DistilBERT's size with random weights. Taggers and the transformer run in torch and in onnxruntime. Runs
@@ -15,9 +18,10 @@ printed.
 
 import argparse
 import json
+import math
 import multiprocessing
-import resource
 import statistics
+import sys
 import tempfile
 import time
 import warnings
@@ -36,7 +40,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from transformers import DistilBertConfig, DistilBertForTokenClassification
 from transformers.utils import logging
 
-from rnn_hf import DataCollatorWithPacking, RnnConfig, RnnForTokenClassification
+from rnn_hf import DataCollatorWithPacking, RnnConfig, RnnForSequenceClassification, RnnForTokenClassification
+from rnn_hf.command_line import CommandParser, command
 from rnn_hf.data import load_corpus
 from rnn_hf.export import to_onnx
 from rnn_hf.packing_rnn import Packing
@@ -44,6 +49,11 @@ from rnn_hf.prediction import load
 from rnn_hf.recurrence_rnn import run_recurrence
 from rnn_hf.training import train
 from rnn_hf.training_args import parse_arguments
+
+try:
+    import resource
+except ImportError:  # Windows has no such module.
+    resource = None  # type: ignore[assignment]
 
 Row = dict[str, Any]
 
@@ -331,21 +341,165 @@ def training(options: argparse.Namespace) -> list[Row]:
 
 def memory(options: argparse.Namespace) -> list[Row]:
     """Measure the peak memory of training steps of one layer, each way in a process of its own."""
-    rows = []
+    rows: list[Row] = []
     for name in ("ours", "stock"):
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            peak = pool.apply(_peak_memory, (name, options.cells[0], options.batch_size, options.length, options.size))
+        peak = in_a_process(_peak_memory, name, options.cells[0], options.batch_size, options.length, options.size)
         rows.append({"what": name, "peak MB beyond the idle process": peak})
     return rows
+
+
+def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a process of its own, whose peak memory is nobody else's."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def peak_megabytes() -> float:
+    """Tell the most memory that this process has held; not a number where the system does not say, as Windows."""
+    if resource is None:
+        return math.nan
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def _peak_memory(name: str, cell: str, batch_size: int, length: int, size: int) -> float:
     torch.set_num_threads(1)
     runs = layer_runs(cell, "training", draw_lengths(batch_size, length, 0.95), size)
-    idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    idle = peak_megabytes()
     for _ in range(2):
         runs[name]()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - idle) / 1024
+    return peak_megabytes() - idle
+
+
+POOLINGS = ("last", "max", "mean", "attention")
+
+
+def pooling(options: argparse.Namespace) -> list[Row]:
+    """Measure training steps of a classifier on short texts and a long one, beside its recurrence alone (`last`)."""
+    lengths = [10] * 63 + [options.length]
+    peaks = {name: in_a_process(_pooling_memory, name, lengths, options.threads) for name in POOLINGS}
+    times = medians({name: pooling_run(name, lengths) for name in POOLINGS}, options.repeat)
+    return [
+        {
+            "pooling": name,
+            "peak MB": peaks[name],
+            "peak / last": peaks[name] / peaks["last"],
+            "ms a step": times[name] * 1e3,
+            "time / last": times[name] / times["last"],
+        }
+        for name in POOLINGS
+    ]
+
+
+def pooling_run(name: str, lengths: list[int]) -> Callable[[], Any]:
+    """Make a training step of a classifier of 2 x 128 with a kind of pooling."""
+    labels: dict[int, str] = dict(enumerate("abcde"))
+    config = RnnConfig(hidden_size=128, pooling=name, id2label=labels)  # type: ignore[arg-type]
+    model = RnnForSequenceClassification(config).train()
+    features = [{"input_ids": torch.randint(4, 30000, (length,)), "label": 0} for length in lengths]
+    batch = DataCollatorWithPacking(tokenizer=None)(features)  # type: ignore[arg-type]
+    return lambda: (model(**batch).loss.backward(), model.zero_grad())
+
+
+def _pooling_memory(name: str, lengths: list[int], threads: int) -> float:
+    torch.set_num_threads(threads)
+    pooling_run(name, [3, 2])()
+    run = pooling_run(name, lengths)
+    idle = peak_megabytes()
+    for _ in range(2):
+        run()
+    return peak_megabytes() - idle
+
+
+def long_text(options: argparse.Namespace) -> list[Row]:
+    """Measure inference on one long text, each model in a process of its own."""
+    rows: list[Row] = []
+    for name in ("classifier", "tagger with CRF"):
+        peak, seconds = in_a_process(_long_text, name, options.length, options.threads)
+        vectors = options.length * RnnConfig(**_LONG_TEXT).input_size * 4 / 2**20
+        rows.append({"model": name, "tokens": options.length, "seconds": seconds, "peak MB": peak})
+        rows[-1] |= {"vectors of tokens MB": vectors, "peak / vectors": peak / vectors}
+    return rows
+
+
+_LONG_TEXT: dict[str, Any] = {"embedding_size": 128, "hidden_size": 96, "characters": "abcdefghijklmnopqrstuvwxyz"}
+
+
+def _long_text(name: str, length: int, threads: int) -> tuple[float, float]:
+    torch.set_num_threads(threads)
+    labels = dict(enumerate(["O", *(f"{mark}-{kind}" for kind in range(4) for mark in "BI")]))
+    model_class = RnnForSequenceClassification if name == "classifier" else RnnForTokenClassification
+    model = model_class(RnnConfig(**_LONG_TEXT, id2label=labels, use_crf=True)).eval()
+    ids = torch.randint(4, 30000, (1, length))
+    with torch.inference_mode():
+        model(input_ids=ids[:, :50])
+        idle, start = peak_megabytes(), time.perf_counter()
+        model(input_ids=ids)
+        return peak_megabytes() - idle, time.perf_counter() - start
+
+
+def ddp(options: argparse.Namespace) -> list[Row]:
+    """Time steps of two processes, which share gradients by gloo, with the default settings and without broadcasts.
+
+    The model has 300,000 vocabulary entries, of which 1,000 have a vector of their own.
+    """
+    arguments = (options.repeat, options.length)
+    with tempfile.TemporaryDirectory() as folder:
+        context = multiprocessing.get_context("spawn")
+        queue = context.Queue()
+        processes = [
+            context.Process(target=_ddp_process, args=(rank, f"{folder}/store", queue, *arguments)) for rank in range(2)
+        ]
+        for process in processes:
+            process.start()
+        times = queue.get()
+        for process in processes:
+            process.join()
+    return [
+        {"settings": name, "ms a step": seconds * 1e3, "time / without broadcasts": seconds / times[_NO_BROADCASTS]}
+        for name, seconds in times.items()
+    ]
+
+
+_NO_BROADCASTS = "broadcast_buffers=False"
+
+
+def _ddp_process(rank: int, store: str, queue: Any, repeat: int, length: int) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    config = RnnConfig(
+        vocab_size=300_000, num_word_embeddings=1000, static_vocab_size=300_000, static_embedding_size=2,
+        characters="abcdefghijklmnopqrstuvwxyz", embedding_size=16, hidden_size=32, id2label=dict(enumerate("abcde")),
+    )  # fmt: skip
+    ids = torch.randint(300_000, (4, length))
+
+    def run(ignores: bool, broadcasts: bool) -> Callable[[], Any]:
+        model = RnnForTokenClassification(config)
+        model.model.embeddings.static_embeddings.vectors.weight.requires_grad_(False)
+        if not ignores:
+            del model._ddp_params_and_buffers_to_ignore
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Newer versions of torch have another name for it.
+            wrapped: Any = nn.parallel.DistributedDataParallel(model, broadcast_buffers=broadcasts)
+        return lambda: (wrapped(input_ids=ids, labels=ids % 5).loss.backward(), wrapped.zero_grad())
+
+    runs = {
+        "the default": run(True, True),
+        _NO_BROADCASTS: run(True, False),
+        "tables broadcast with each step": run(False, True),
+    }
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for place in range(repeat + 2):
+        for name, step in runs.items():
+            torch.distributed.barrier()
+            start = time.perf_counter()
+            for _ in range(5):
+                step()
+            times[name] += [(time.perf_counter() - start) / 5] * (place >= 2)
+    if rank == 0:
+        queue.put({name: statistics.median(values) for name, values in times.items()})
+    torch.distributed.destroy_process_group()
 
 
 def print_rows(rows: list[Row], title: str) -> None:
@@ -376,10 +530,24 @@ def plot(rows: list[Row], path: str) -> None:
     figure.savefig(path, dpi=150)
 
 
-def main() -> None:
+MEASURES = {
+    "layer": layer,
+    "training": training,
+    "inference": inference,
+    "latency": latency,
+    "crf": crf,
+    "memory": memory,
+    "pooling": pooling,
+    "long_text": long_text,
+    "ddp": ddp,
+}
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
     """Parse the command line, measure, show and save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["layer", "training", "inference", "latency", "crf", "memory"])
+    parser = CommandParser(description=__doc__)
+    parser.add_argument("what", choices=list(MEASURES))
     parser.add_argument("--cells", nargs="+", choices=list(GATES), default=["lstm"])
     parser.add_argument("--modes", nargs="+", choices=["training", "inference"], default=["training", "inference"])
     parser.add_argument("--lengths", nargs="+", type=int, default=[25, 200], help="longest sequence, for layer")
@@ -394,25 +562,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", help="file to write the measurements to")
     parser.add_argument("--plot", help="PNG file for cost against length, for layer")
-    options, rest = parser.parse_known_args()
+    options, rest = parser.parse_known_args(argv)
     options.rest = rest
     if options.rest and options.what != "training":
         parser.error(
             f"unknown options: {' '.join(options.rest)}; only training hands options on to the training script"
         )
-    options.length = options.length or {"memory": 400}.get(options.what, 25)
+    options.length = options.length or {"memory": 400, "pooling": 4000, "long_text": 100_000}.get(options.what, 25)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     logging.disable_progress_bar()
-    measure = {
-        "layer": layer,
-        "training": training,
-        "inference": inference,
-        "latency": latency,
-        "crf": crf,
-        "memory": memory,
-    }
-    rows = measure[options.what](options)
+    rows = MEASURES[options.what](options)
     print_rows(rows, f"{options.what}, {options.threads} thread(s), torch {torch.__version__}")
     if options.json:
         Path(options.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")

@@ -1,0 +1,74 @@
+"""Training by several processes: tables that no step changes stay where they are."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from strategies import gradients, little_config
+from torch import distributed, nn
+
+from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification, RnnModel
+
+OPTIONS = {
+    "num_labels": 3,
+    "characters": "ab",
+    "max_spelling_length": 4,
+    "char_num_filters": 2,
+    "static_embedding_size": 2,
+    "static_vocab_size": 3,
+}
+
+
+@pytest.mark.parametrize("model_class", [RnnModel, RnnForSequenceClassification, RnnForTokenClassification])
+def test_every_model_names_its_tables(model_class, tmp_path):
+    model = model_class(little_config(**OPTIONS))
+    tables = {name for name, _ in model.named_buffers()}
+    assert {name.rpartition(".")[2] for name in tables} >= {"spellings", "places"}
+    assert set(model._ddp_params_and_buffers_to_ignore) == tables
+    model.save_pretrained(tmp_path)
+    assert set(model_class.from_pretrained(tmp_path)._ddp_params_and_buffers_to_ignore) == tables
+
+
+def make() -> RnnForTokenClassification:
+    torch.manual_seed(0)
+    return RnnForTokenClassification(little_config(**OPTIONS))
+
+
+def batch(rank) -> dict[str, torch.Tensor]:
+    ids = torch.randint(30, (2, 5), generator=torch.Generator().manual_seed(rank))
+    return {"input_ids": ids, "labels": ids % 3}
+
+
+def step(rank, store) -> dict[str, torch.Tensor]:
+    """Take a step of two processes, each with a table of its own, and return the gradients and the table."""
+    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    try:
+        model = make()
+        model.word_starts[rank] = False
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        wrapped(**batch(rank)).loss.backward()
+        wrapped(**batch(rank)).loss.backward()
+        assert (~model.word_starts).nonzero().flatten().tolist() == [rank]
+        return gradients(model)
+    finally:
+        distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(not distributed.is_gloo_available(), reason="this build of torch has no gloo")
+def test_two_processes_share_gradients_and_keep_their_tables(tmp_path):
+    code = f"import test_distributed_rnn; test_distributed_rnn.step(1, {str(tmp_path / 'store')!r})"
+    other = subprocess.Popen([sys.executable, "-c", code], cwd=__file__.rpartition("/")[0] or ".")
+    try:
+        found = step(0, tmp_path / "store")
+        assert other.wait(60) == 0
+    finally:
+        other.kill()
+    alone = []
+    for rank in range(2):
+        model = make()
+        model.word_starts[rank] = False
+        (2 * model(**batch(rank)).loss).backward()
+        alone.append(gradients(model))
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, (alone[0][name] + alone[1][name]) / 2, rtol=1e-4, atol=1e-6)
