@@ -6,9 +6,9 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
+import socket
 import threading
+import traceback
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,6 @@ from rnn_hf.checkpoints import list_checkpoints
 from rnn_hf.training import train
 from rnn_hf.training_args import parse_arguments
 
-ROOT = Path(__file__).parents[1]
 NUM_KILLS = 10
 # Of modes that only vary others.
 FEW_KILLS = 3
@@ -75,36 +74,56 @@ class KillAt(TrainerCallback):
             threading.Timer(self.delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
 
-def run(files: list[str], folder: Path, *options: str, kill: KillAt | None = None) -> int:
-    """Train in a process of its own, which shares the libraries that are loaded already; return how it ended."""
-    process = os.fork()
-    if process == 0:
-        try:
-            os.setpgid(0, 0)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            torch.set_num_threads(1)
-            if kill is not None:
-                make = trainer_module.RnnTrainer.__init__
-                trainer_module.RnnTrainer.__init__ = lambda self, *args, callbacks=(), **kwargs: make(
-                    self, *args, callbacks=[*callbacks, kill], **kwargs
-                )
-            words = [*files, "--output_dir", str(folder), *OPTIONS, *options]
-            train("token-classification", *parse_arguments("token-classification", "", words))
-            os._exit(0)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            os._exit(1)
-    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process, signal.SIGKILL)  # workers that outlive it
+def run(files: list[str], folder: Path, *options: str, kill: KillAt | None = None, processes: int = 1) -> int:
+    """Train in processes of their own, which share the libraries that are loaded already; return how they ended."""
+    words = [*files, "--output_dir", str(folder), *OPTIONS, *options]
+    port = free_port()
+    children = [start(words, kill, rank, processes, port) for rank in range(processes)]
+    code = 0
+    for _ in range(processes):
+        child, status = os.wait()
+        code = code or os.waitstatus_to_exitcode(status)
+        if code:
+            for other in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(other, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child, signal.SIGKILL)  # workers that outlive it
     return code
 
 
-def last_state(folder: Path) -> dict[str, bytes]:
+def start(words: list[str], kill: KillAt | None, rank: int, processes: int, port: int) -> int:
+    child = os.fork()
+    if child > 0:
+        return child
+    try:
+        os.setpgid(0, 0)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        torch.set_num_threads(1)
+        if processes > 1:
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+            os.environ |= {"LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        if kill is not None:
+            make = trainer_module.RnnTrainer.__init__
+            trainer_module.RnnTrainer.__init__ = lambda self, *args, callbacks=(), **kwargs: make(
+                self, *args, callbacks=[*callbacks, kill], **kwargs
+            )
+        train("token-classification", *parse_arguments("token-classification", "", words))
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def last_state(folder: Path, names: tuple[str, ...] = STATE) -> dict[str, bytes]:
     checkpoint = list_checkpoints(folder)[-1]
-    return {name: (checkpoint / name).read_bytes() for name in STATE} | {"name": checkpoint.name.encode()}
+    return {name: (checkpoint / name).read_bytes() for name in names} | {"name": checkpoint.name.encode()}
 
 
 def last_step(folder: Path) -> int:
@@ -167,29 +186,14 @@ def test_a_folder_that_was_moved_is_resumed_with_its_best_state(files, tmp_path)
     assert Path(state["best_model_checkpoint"]) == tmp_path / "new" / "checkpoint-2"
 
 
-@pytest.mark.parametrize("mode", ["plain", "token batches", "streaming", "group_by_length"])
+@pytest.mark.parametrize("mode", OFTEN_KILLED)
 def test_two_processes_resume_exactly_in_a_later_epoch(mode, files, tmp_path):
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d",
-        "--rdzv_endpoint", "127.0.0.1:0", str(ROOT / "scripts" / "train_tagger.py"), *files, *OPTIONS, *MODES[mode],
-        "--per_device_train_batch_size", "2", "--save_total_limit", "20", "--use_cpu", "true",
-    ]  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-
-    def train_in_two(*options: str) -> None:
-        result = subprocess.run(
-            [*command, "--output_dir", str(tmp_path), *options], env=environment, capture_output=True, text=True,
-            check=False, timeout=240,
-        )  # fmt: skip
-        assert result.returncode == 0, result.stderr[-3000:]
-
-    train_in_two()
-    whole = {
-        name: (list_checkpoints(tmp_path)[-1] / name).read_bytes() for name in ("model.safetensors", "optimizer.pt")
-    }
-    for checkpoint in list_checkpoints(tmp_path):
-        if int(checkpoint.name.rpartition("-")[2]) > 15:  # the third epoch has begun
-            shutil.rmtree(checkpoint)
-    train_in_two("--resume_from_checkpoint", "true")
-    for name, content in whole.items():
-        assert (list_checkpoints(tmp_path)[-1] / name).read_bytes() == content, name
+    options = [*MODES[mode], "--per_device_train_batch_size", "2", "--use_cpu", "true"]
+    assert run(files, tmp_path / "whole", *options, processes=2) == 0
+    steps = json.loads((tmp_path / "whole" / "trainer_state.json").read_text())["max_steps"]
+    kill = KillAt(steps * 5 // 8, 0)
+    assert run(files, tmp_path / "killed", *options, processes=2, kill=kill) == -signal.SIGKILL
+    assert 0 < last_step(tmp_path / "killed") < steps
+    assert run(files, tmp_path / "killed", *options, "--resume_from_checkpoint", "true", processes=2) == 0
+    names = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state_0.pth", "rng_state_1.pth")
+    assert last_state(tmp_path / "whole", names) == last_state(tmp_path / "killed", names)
