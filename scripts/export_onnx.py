@@ -21,6 +21,7 @@ from pathlib import Path
 from transformers.utils import logging
 
 from rnn_hf.command_line import CommandParser, command
+from rnn_hf.model_files import read_json
 
 
 @command
@@ -35,9 +36,12 @@ def main(argv: list[str] | None = None) -> None:
     logging.disable_progress_bar()
     from rnn_hf.export import export
 
+    run = Path(options.output_dir) / "run.json"
+    if run.is_file():
+        read_json(run)  # before what takes long
     for name, size in export(options.model, options.output_dir, opset=options.opset, int8=options.int8).items():
         print(f"{size / 1e6:8.2f} MB  {options.output_dir}/{name}")
-    if (Path(options.output_dir) / "run.json").exists():
+    if run.is_file():
         from rnn_hf.model_card import write_model_card
         from rnn_hf.run_record import record_export
 

@@ -163,6 +163,7 @@ def test_arguments_that_are_wrong_are_named(here, capsys, script, arguments, wor
 CARD = ("write_model_card", "classifier")
 PREDICT = ("predict", "classifier", "texts.txt")
 EXPORT = ("export_onnx", "classifier", "out")
+EXPORT_HERE = ("export_onnx", "classifier", "classifier")
 PUSH = ("push_to_hub", "classifier", "alice/x", "--dry_run")
 ONNX = ("predict", "exported", "texts.txt", "--backend", "onnx")
 
@@ -198,8 +199,8 @@ FILES = [
     ("classifier/README.md", "---\nlicense: [mit\n---\n", [PUSH, CARD], ["README.md cannot be read"]),
     ("classifier/README.md", None, [PUSH], ["holds no model card", "write_model_card.py"]),
     ("classifier/README.md", b"---\nlicense: mit\n---\n\xff", [PUSH, CARD], ["README.md cannot be read"]),
-    ("classifier/run.json", '{"data": ', [PUSH, CARD], ["run.json is no JSON"]),
-    ("classifier/run.json", "[]", [PUSH, CARD], ["run.json must hold a JSON object"]),
+    ("classifier/run.json", '{"data": ', [PUSH, CARD, EXPORT_HERE], ["run.json is no JSON"]),
+    ("classifier/run.json", "[]", [PUSH, CARD, EXPORT_HERE], ["run.json must hold a JSON object"]),
     ("classifier/all_results.json", "[]", [PUSH, CARD], ["all_results.json must hold a JSON object"]),
     ("classifier/trainer_state.json", "", [PUSH, CARD], ["trainer_state.json is empty"]),
     ("classifier/training_args.json", '{"seed"', [PUSH, CARD], ["training_args.json is no JSON"]),
@@ -236,6 +237,7 @@ def test_files_that_are_damaged_are_named(here, capsys, file, content, command, 
     line = fails(capsys, *command)
     assert all(word in line for word in words), line
     assert not (here / "out").exists()
+    assert not (here / "classifier" / "onnx").exists()
 
 
 def test_the_bad_inputs_are_many():
