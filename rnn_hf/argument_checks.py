@@ -5,16 +5,17 @@ Out of range, of the other task, or without effect beside another option: each i
 
 import math
 from dataclasses import MISSING, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers.integrations import get_available_reporting_integrations
-from transformers.trainer_utils import SchedulerType
 
 from .command_line import describe
 from .configuration_rnn import RnnConfig
 from .data import DataArguments, Task
+from .task_metrics import score_names
 from .training_args import RnnTrainingArguments, TokenizerArguments
 
 # The least value of each option, and whether it may be reached.
@@ -107,6 +108,11 @@ def check_arguments(
     _check_task(task, data, config)
     _check_config(task, config)
     _check_tokenizer(data, tokenizer, config)
+    if not training.output_dir or "\0" in training.output_dir:
+        raise ValueError(f"--output_dir {training.output_dir!r} is no name of a folder.")
+    if training.vectors_learning_rate and tokenizer.vectors is None and tokenizer.model_name_or_path is None:
+        raise ValueError("--vectors_learning_rate has no effect without --vectors: leave it out.")
+    _check_metric(task, training)
     _check_schedule(data, training)
     _check_losses(data, config, training)
     _check_reports(training)
@@ -150,8 +156,30 @@ def _check_tokenizer(data: DataArguments, tokenizer: TokenizerArguments, config:
         for name in ("tokenizer_name", "spelling"):
             if _is_given(tokenizer, name):
                 raise ValueError(f"--{name} is for new models: the checkpoint of --model_name_or_path has its own.")
+    if tokenizer.vectors is None:
+        for name in ("vectors_vocab_size", "mimick_epochs"):
+            if _is_given(tokenizer, name):
+                raise ValueError(f"--{name} needs --vectors: name some, or leave it out.")
+    elif not Path(tokenizer.vectors).is_file() and not _is_package(tokenizer.vectors):
+        raise ValueError(f"--vectors {tokenizer.vectors} is neither a file nor an installed package.")
     if data.auxiliary_tags_column is None and getattr(config, "auxiliary_loss_weight", None) is not None:
         raise ValueError("--auxiliary_loss_weight has no effect without --auxiliary_tags_column.")
+
+
+def _check_metric(task: Task, training: RnnTrainingArguments) -> None:
+    if training.metric_for_best_model is None:
+        return
+    names = {
+        name
+        for problem_type in ("single_label_classification", "multi_label_classification", "regression")
+        for label_names in (["O", "B-X"], ["X"])
+        for name in score_names(task, problem_type, label_names)
+    }
+    if training.metric_for_best_model.removeprefix("eval_") not in names:
+        raise ValueError(
+            f"--metric_for_best_model {training.metric_for_best_model} is no score of this task: "
+            f"{', '.join(sorted(names))}."
+        )
 
 
 def _check_schedule(data: DataArguments, training: RnnTrainingArguments) -> None:
@@ -178,14 +206,13 @@ def _check_schedule(data: DataArguments, training: RnnTrainingArguments) -> None
         raise ValueError(
             "--train_sampling_strategy batch_rebalance is made for padded batches: use --max_tokens_per_batch."
         )
-    scheduler = str(getattr(training.lr_scheduler_type, "value", training.lr_scheduler_type))
-    if scheduler not in {one.value for one in SchedulerType}:
-        raise ValueError(f"--lr_scheduler_type {scheduler} is unknown.")
 
 
 def _check_losses(data: DataArguments, config: Any, training: RnnTrainingArguments) -> None:
     if training.label_smoothing_factor == 0:
         return
+    if training.class_weights is not None:
+        raise ValueError("--label_smoothing_factor goes without --class_weights: leave one of them out.")
     others = {
         "--rdrop_loss_weight": getattr(config, "rdrop_loss_weight", None),
         "--lm_loss_weight": getattr(config, "lm_loss_weight", None),
@@ -208,10 +235,10 @@ def _check_reports(training: RnnTrainingArguments) -> None:
                 f"--report_to {name}: no such package is installed. Install it, or name one of: none"
                 f"{''.join(f', {one}' for one in available)}."
             )
-    for name in ("deepspeed", "fsdp_config"):
-        value = getattr(training, name, None)
-        if isinstance(value, str) and value and not Path(value).is_file():
-            raise ValueError(f"--{name} {value}: there is no such file.")
+
+
+def _is_package(name: str) -> bool:
+    return name.isidentifier() and find_spec(name) is not None
 
 
 def _is_given(arguments: Any, name: str) -> bool:

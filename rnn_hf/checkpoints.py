@@ -66,10 +66,10 @@ def locked(output_dir: Path) -> Iterator[None]:
 
     ```
     """
-    if output_dir.exists() and not output_dir.is_dir():
-        raise ValueError(f"--output_dir {output_dir} is a file: name a folder.")
     lock = FileLock(output_dir / _LOCK, blocking=False)
     try:
+        if output_dir.exists() and not output_dir.is_dir():
+            raise ValueError(f"--output_dir {output_dir} is a file: name a folder.")
         output_dir.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:

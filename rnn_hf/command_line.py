@@ -5,7 +5,12 @@ import functools
 import os
 import sys
 import traceback
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, RawDescriptionHelpFormatter
+from argparse import (
+    ArgumentDefaultsHelpFormatter,
+    ArgumentParser,
+    ArgumentTypeError,
+    RawDescriptionHelpFormatter,
+)
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -20,8 +25,9 @@ DEBUG_VARIABLE = "RNN_HF_DEBUG"
 _MOST_CHARACTERS = 2000
 _EXIT_INTERRUPTED = 130  # as shells call the end by Ctrl-C
 _EXIT_CLOSED_PIPE = 141  # and by a closed pipe
-# What Python and torch say when there is no memory left.
+# What Python and torch say when there is no memory left, and what the writers of files when there is no room.
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Unable to allocate")
+_NOT_WRITTEN = ("os error 28", "os error 27", "No space left", "PytorchStreamWriter failed", "file write failed")
 
 
 class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
@@ -59,6 +65,28 @@ class CommandParser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the arguments in one line, and exit."""
         fail(f"{message.rstrip('.')}. See {self.prog} --help.", code=2)
+
+
+def positive_int(text: str) -> int:
+    """Read a number from 1 on, as the `type` of an option.
+
+    Args:
+        text (`str`): What the command line holds.
+
+    Raises:
+        ArgumentTypeError: It is something else.
+
+    Example:
+    ```python
+    >>> from rnn_hf.command_line import positive_int
+    >>> positive_int("8")
+    8
+
+    ```
+    """
+    if not text.strip().isascii() or not text.strip().isdigit() or int(text) < 1:
+        raise ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def command(main: Callable[..., None]) -> Callable[..., None]:
@@ -132,6 +160,8 @@ def describe(error: BaseException) -> str:
         return describe(cause) if isinstance(cause, ValueError | TypeError) else text
     if isinstance(error, MemoryError) or any(sign in text for sign in _NO_MEMORY):
         return f"There is not enough memory: {text or 'an allocation failed'}. Take smaller batches or a smaller model."
+    if not isinstance(error, OSError) and any(sign in text for sign in _NOT_WRITTEN):
+        return f"A file could not be written to its end: is the disk full? {text}"
     if isinstance(error, OSError) and error.strerror:
         names = " → ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
         return f"{names + ': ' if names else ''}{error.strerror}."
@@ -173,4 +203,4 @@ def _close_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-__all__ = ["CommandParser", "HelpFormatter", "command", "describe", "fail"]
+__all__ = ["CommandParser", "HelpFormatter", "command", "describe", "fail", "positive_int"]

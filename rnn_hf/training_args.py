@@ -6,15 +6,18 @@ import json
 import re
 import sys
 import typing
+from argparse import Namespace
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.trainer_utils import SchedulerType
 
-from .command_line import CommandParser
+from .command_line import CommandParser, fail
 from .configuration_rnn import RnnConfig
 from .data import DataArguments, Task
 
@@ -102,22 +105,32 @@ def _config_arguments() -> Any:
 ConfigArguments = _config_arguments()
 ConfigArguments.__doc__ = "The fields of [`RnnConfig`], to override its defaults or a checkpoint's values."
 
+_SCHEDULERS = [one.value for one in SchedulerType]
+
 
 @dataclass
 class RnnTrainingArguments(TrainingArguments):
     """`TrainingArguments` with defaults that suit recurrent models, early stopping and a token budget."""
 
     learning_rate: float = field(default=2e-3, metadata={"help": "Peak learning rate."})
-    lr_scheduler_type: str = field(default="cosine", metadata={"help": "How the learning rate changes."})
+    lr_scheduler_type: str = field(
+        default="cosine", metadata={"help": "How the learning rate changes.", "choices": _SCHEDULERS}
+    )
     warmup_steps: float = field(default=0.1, metadata={"help": "Warm-up: steps, or below 1 a share of all steps."})
     weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of AdamW."})
     max_grad_norm: float = field(default=1.0, metadata={"help": "Norm at which gradients are clipped."})
     num_train_epochs: float = field(default=10.0, metadata={"help": "Passes over the training data."})
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Training examples in a batch."})
     per_device_eval_batch_size: int = field(default=128, metadata={"help": "Evaluation examples in a batch."})
-    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
-    save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, steps, epoch or best."})
-    logging_strategy: str = field(default="epoch", metadata={"help": "When to log: no, steps or epoch."})
+    eval_strategy: str = field(
+        default="epoch", metadata={"help": "When to evaluate.", "choices": ["no", "steps", "epoch"]}
+    )
+    save_strategy: str = field(
+        default="epoch", metadata={"help": "When to save.", "choices": ["no", "steps", "epoch", "best"]}
+    )
+    logging_strategy: str = field(
+        default="epoch", metadata={"help": "When to log.", "choices": ["no", "steps", "epoch"]}
+    )
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep."})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best model on validation."})
     report_to: str = field(default="none", metadata={"help": "Where to report: none, tensorboard, wandb …"})
@@ -241,6 +254,8 @@ def parse_arguments(
     known, _ = parser.parse_known_args(words)
     if known.config is not None:
         words = [*_read_config(parser, Path(known.config)), *words]
+        known, _ = parser.parse_known_args(words)
+    _check_files(parser, known)
     data, tokenizer, config, training, *_ = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
     if training.output_dir is None or training.output_dir == "trainer_output":
         parser.error("say with --output_dir where the model shall be saved")
@@ -251,23 +266,52 @@ def parse_arguments(
     return data, tokenizer, config, training
 
 
+# Options that take JSON, or the name of a file with JSON.
+_JSON_OPTIONS = (
+    "accelerator_config",
+    "deepspeed",
+    "fsdp_config",
+    "gradient_checkpointing_kwargs",
+    "liger_kernel_config",
+    "lr_scheduler_kwargs",
+)
+
+
+def _check_files(parser: DataclassParser, options: Namespace) -> None:
+    """Check the options that `TrainingArguments` would complain about without a name."""
+    for name in _JSON_OPTIONS:
+        value = getattr(options, name, None)
+        if not isinstance(value, str) or Path(value).is_file():
+            continue
+        try:
+            holds_object = isinstance(json.loads(value), dict)
+        except ValueError:
+            holds_object = False
+        if not holds_object:
+            parser.error(f"--{name} {value} is neither a JSON object nor a file with one")
+    if options.deepspeed is not None and find_spec("deepspeed") is None:
+        parser.error("--deepspeed needs the package deepspeed: pip install deepspeed")
+    if options.optim_args is not None and not all("=" in one for one in options.optim_args.split(",")):
+        parser.error(f"--optim_args {options.optim_args} must be written as name=value,name=value")
+
+
 def _read_config(parser: DataclassParser, path: Path) -> list[str]:
     """Read a file of options as words of a command line."""
     try:
         options = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        parser.error(f"--config {path} could not be read: {error}")
+        fail(f"--config {path} could not be read: {error}", code=2)
     if not isinstance(options, dict):
-        parser.error(f"--config {path} must hold a mapping of options, got {options!r}")
+        fail(f"--config {path} must hold a mapping of options, got {options!r}", code=2)
     names = {action.dest for action in parser._actions} - {"help", "config", "show_traceback"}
     if unknown := sorted(str(name) for name in options if name not in names):
-        parser.error(f"--config {path} has unknown options: {', '.join(unknown)}")
+        fail(f"--config {path} has unknown options: {', '.join(unknown)}", code=2)
     words: list[str] = []
     for name, value in options.items():
         if value is False and str(name).endswith("_strategy"):
             value = "no"  # as which YAML does not read a plain no
         if isinstance(value, list):
-            words += [f"--{name}", *map(_word, value)] if value else []
+            words += [f"--{name}", *map(_word, value)]
         elif value is not None:
             words.append(f"--{name}={_word(value)}")
     return words

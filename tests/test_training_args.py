@@ -151,9 +151,9 @@ class TestCommandLine:
         assert f"argument {options[0]}" in said
         assert fault in said
 
-    def test_unknown_option(self, parse):
-        with pytest.raises((ValueError, SystemExit), match="--hiden_size"):
-            parse("--hiden_size", "3")
+    @pytest.mark.parametrize("option", ["--hiden_size", "--hidden", "--hub_tok", "--hub-tok"])
+    def test_unknown_and_abbreviated_options(self, mistake, option):
+        assert f"error: unknown options or values: {option} 3. See" in mistake(option, "3")
 
 
 class TestFile:
@@ -242,7 +242,9 @@ class TestHelp:
     def test_every_field_of_the_configuration_is_an_option(self, help_text, name):
         entry = entry_of(name, help_text())
         assert len(entry.split()) > 5
-        if name != "problem_type":
+        if name == "use_crf":
+            assert "Without it true where labels mark spans" in entry
+        elif name != "problem_type":
             assert f"Without it {RnnConfig.__dataclass_fields__[name].default}, or the checkpoint's." in entry
 
     def test_configuration_has_no_other_options(self):
