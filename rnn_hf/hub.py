@@ -262,10 +262,10 @@ def _refuse_links(folder: Path, files: Collection[str]) -> None:
 def _check_graph(folder: Path, name: str) -> None:
     check_file(folder / name)
     try:
-        from . import onnx_model
+        from .onnx_model import load as load_graph
     except ImportError:  # without onnxruntime nothing more can be told
         return
-    onnx_model.load(folder, file_name=name)
+    load_graph(folder, file_name=name)
 
 
 def _refuse_secrets(folder: Path, files: Collection[str], secrets: Collection[str]) -> None:
