@@ -41,7 +41,7 @@ from transformers import DistilBertConfig, DistilBertForTokenClassification
 from transformers.utils import logging
 
 from rnn_hf import DataCollatorWithPacking, RnnConfig, RnnForSequenceClassification, RnnForTokenClassification
-from rnn_hf.command_line import CommandParser, command
+from rnn_hf.command_line import CommandParser, command, positive_int
 from rnn_hf.data import load_corpus
 from rnn_hf.export import to_onnx
 from rnn_hf.packing_rnn import Packing
@@ -550,16 +550,20 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("what", choices=list(MEASURES))
     parser.add_argument("--cells", nargs="+", choices=list(GATES), default=["lstm"])
     parser.add_argument("--modes", nargs="+", choices=["training", "inference"], default=["training", "inference"])
-    parser.add_argument("--lengths", nargs="+", type=int, default=[25, 200], help="longest sequence, for layer")
-    parser.add_argument("--batch_sizes", nargs="+", type=int, default=[32], help="for layer")
+    parser.add_argument(
+        "--lengths", nargs="+", type=positive_int, default=[25, 200], help="longest sequence, for layer"
+    )
+    parser.add_argument("--batch_sizes", nargs="+", type=positive_int, default=[32], help="for layer")
     parser.add_argument("--fills", nargs="+", type=float, default=[0.95], help="share of tokens, for layer")
-    parser.add_argument("--length", type=int, help="longest sequence, for the others")
-    parser.add_argument("--batch_size", type=int, default=32, help="for the others")
-    parser.add_argument("--size", type=int, default=256, help="of input and hidden state, for layer and memory")
+    parser.add_argument("--length", type=positive_int, help="longest sequence, for the others")
+    parser.add_argument("--batch_size", type=positive_int, default=32, help="for the others")
+    parser.add_argument(
+        "--size", type=positive_int, default=256, help="of input and hidden state, for layer and memory"
+    )
     parser.add_argument("--ours_only", action="store_true", help="leave stock torch out, for layer on long sequences")
     parser.add_argument("--bf16", action="store_true", help="measure bfloat16 autocast too, for layer")
-    parser.add_argument("--repeat", type=int, default=5, help="rounds")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeat", type=positive_int, default=5, help="rounds")
+    parser.add_argument("--threads", type=positive_int, default=1)
     parser.add_argument("--json", help="file to write the measurements to")
     parser.add_argument("--plot", help="PNG file for cost against length, for layer")
     options, rest = parser.parse_known_args(argv)

@@ -20,6 +20,7 @@ from typing import Any
 from transformers import pipeline
 
 import rnn_hf  # noqa: F401  (registers the models)
+from rnn_hf.command_line import CommandParser, command
 
 OUTPUTS = Path("outputs/quickstart")
 
@@ -28,7 +29,7 @@ def package_folder(name: str) -> Path:
     """Find an installed package's folder without importing it."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        sys.exit(f"error: the package {name} is missing. Run: make setup")
+        raise ValueError(f"The package {name} is missing. Run: make setup")
     return Path(spec.submodule_search_locations[0])
 
 
@@ -57,22 +58,25 @@ def write_tags() -> None:
     write_jsonl(OUTPUTS / "tags_test.jsonl", (row for place, row in enumerate(rows) if place % 5 == 0))
 
 
-def run(*command: str) -> None:
+def run(*words: str) -> None:
     """Show a command and run it."""
-    print("\n$ python", *command, flush=True)
-    subprocess.run([sys.executable, *command], check=True)  # noqa: S603
+    print("\n$ python", *words, flush=True)
+    if subprocess.run([sys.executable, *words], check=False).returncode:  # noqa: S603
+        raise ValueError("The command above failed; what it said stands above.")
 
 
 def train(kind: str, data: str, *options: str) -> Path:
     """Train with one of the scripts and return the model's folder."""
     output_dir = OUTPUTS / f"{data}_{kind}"
     files = ["--train_file", str(OUTPUTS / f"{data}_train.jsonl"), "--test_file", str(OUTPUTS / f"{data}_test.jsonl")]
-    run(f"scripts/train_{kind}.py", *files, "--output_dir", str(output_dir), *options)
+    run(f"scripts/train_{kind}.py", *files, "--output_dir", str(output_dir), "--keep_checkpoints", "false", *options)
     return output_dir
 
 
-def main() -> None:
+@command
+def main(argv: list[str] | None = None) -> None:
     """Run the quick start."""
+    CommandParser(description=__doc__).parse_args(argv)
     shutil.rmtree(OUTPUTS, ignore_errors=True)
     OUTPUTS.mkdir(parents=True)
     write_topics()
