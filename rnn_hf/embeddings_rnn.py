@@ -23,9 +23,9 @@ _MOST_TOKENS = 65536
 class RnnEmbeddings(nn.Module):
     """Turn token ids into vectors, joined of up to three parts.
 
-    In training, spellings are read for the distinct ids of a batch. In evaluation, without gradients, each entry's is
-    read when it first occurs and looked up from then on. With each look-up the weights, and the spellings of the
-    entries, are compared with those that were read: after any change of the weights, all are read anew.
+    In training, character features are computed for the distinct ids of a batch. In evaluation, without gradients,
+    those of each entry are computed once and cached. Each look-up compares the weights of the character CNN, and the
+    characters of the entries, with those that the cache was computed from, so that no change leaves it stale.
 
     Args:
         config ([`RnnConfig`]): The architecture. With `characters`, spellings are read.
@@ -50,7 +50,7 @@ class RnnEmbeddings(nn.Module):
         self.word_embeddings = nn.Embedding(config.num_word_embeddings or config.vocab_size, config.embedding_size)
         self.static_embeddings = StaticEmbeddings(config) if config.static_embedding_size > 0 else None
         self.spelling = SpellingEncoder(config) if config.characters is not None else None
-        self._folded: _FoldedSpellings | None = None
+        self._cached: _CharacterFeatures | None = None
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Look up, or compute, vectors.
@@ -89,11 +89,11 @@ class RnnEmbeddings(nn.Module):
         """Look up what is read off the spellings of entries, `[num_tokens, spelling_size]`; read those that are new."""
         assert self.spelling is not None
         weights, spellings = list(self.spelling.parameters()), self.spelling.spellings
-        if self._folded is None or not self._folded.is_of(weights, spellings):
+        if self._cached is None or not self._cached.is_of(weights, spellings):
             # Tensors made in inference mode could not be written to outside of it.
             with torch.inference_mode(False):
-                self._folded = _FoldedSpellings.empty(weights, self.spelling)
-        table, read = self._folded.table, self._folded.read
+                self._cached = _CharacterFeatures.empty(weights, self.spelling)
+        table, read = self._cached.table, self._cached.read
         rows = spellings.index_select(0, input_ids) + 1
         if not torch.equal(read.index_select(0, input_ids), rows):
             new = input_ids[(read[input_ids] != rows).any(dim=1)].unique()
@@ -114,7 +114,7 @@ class RnnEmbeddings(nn.Module):
     def train(self, mode: bool = True) -> "RnnEmbeddings":
         """Switch between training and evaluation; training gives the folded spellings up."""
         if mode:
-            self._folded = None
+            self._cached = None
         return super().train(mode)
 
     def own_ids(self, input_ids: Tensor) -> Tensor:
@@ -130,14 +130,14 @@ class RnnEmbeddings(nn.Module):
         return own
 
 
-class _FoldedSpellings(NamedTuple):
-    """What was read off spellings, and of what.
+class _CharacterFeatures(NamedTuple):
+    """Cached character features, and what they were computed from.
 
     Args:
-        weights (`list[torch.Tensor]`): Copies of the network's weights.
-        table (`torch.FloatTensor` of shape `[num_entries, size]`): What was read.
-        read (`torch.IntTensor` of shape `[num_entries, max_spelling_length]`): The spellings it was read off, with
-            codes from 1; 0 where none was read.
+        weights (`list[torch.Tensor]`): Copies of the weights of the character CNN.
+        table (`torch.FloatTensor` of shape `[num_entries, size]`): The features.
+        read (`torch.IntTensor` of shape `[num_entries, max_spelling_length]`): The characters they were
+            computed from, with codes from 1; 0 for entries without cached features.
     """
 
     weights: list[Tensor]
@@ -145,13 +145,13 @@ class _FoldedSpellings(NamedTuple):
     read: Tensor
 
     @classmethod
-    def empty(cls, weights: list[nn.Parameter], spelling: "SpellingEncoder") -> "_FoldedSpellings":
+    def empty(cls, weights: list[nn.Parameter], spelling: "SpellingEncoder") -> "_CharacterFeatures":
         # Rows take up memory once they are written to.
         table = weights[0].new_empty(len(spelling.spellings), spelling.size)
         return cls([weight.detach().clone() for weight in weights], table, torch.zeros_like(spelling.spellings))
 
     def is_of(self, weights: list[nn.Parameter], spellings: Tensor) -> bool:
-        """Tell whether it was read by the same weights: whichever way they change, they are compared by value."""
+        """Tell whether these weights computed the features. They are compared by value, however they were changed."""
         return (
             len(self.weights) == len(weights)
             and (self.read.shape, self.read.dtype, self.read.device)

@@ -139,10 +139,10 @@ def repeat_batch(tokens: Sequence[Tensor | None], packing: Packing, times: int) 
     """
     mask = packing.pad(torch.ones(packing.num_tokens, dtype=torch.bool, device=packing.sorted_indices.device))
     repeated = Packing.from_mask(mask.repeat(times, 1))
-    # Where each token of the repeated batch stands in the packed tokens.
-    places = packing.pad(torch.arange(packing.num_tokens, device=mask.device)).repeat(times, 1)
-    places = repeated.pack(places)
-    return [None if values is None else values.index_select(0, places) for values in tokens], repeated
+    # The index of each token of the repeated batch among the packed tokens.
+    indices = packing.pad(torch.arange(packing.num_tokens, device=mask.device)).repeat(times, 1)
+    indices = repeated.pack(indices)
+    return [None if values is None else values.index_select(0, indices) for values in tokens], repeated
 
 
 __all__ = ["read_input", "repeat_batch"]

@@ -217,10 +217,10 @@ class RnnModel(RnnPreTrainedModel):
         return self.embeddings.word_embeddings
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the module of the entries' own vectors; with another number of rows, the vocabulary has as many.
+        """Replace the word embeddings. Another number of rows resizes the vocabulary and all its tables.
 
         Args:
-            value (`nn.Embedding`): Vectors of `config.embedding_size`.
+            value (`nn.Embedding`): Word embeddings of `config.embedding_size`.
 
         Raises:
             ValueError: Vectors of another size, or a number of them that does not fit the vocabulary.
@@ -237,7 +237,7 @@ class RnnModel(RnnPreTrainedModel):
         elif num_entries != self.config.num_word_embeddings:
             raise ValueError(
                 f"Input embeddings must have num_word_embeddings={self.config.num_word_embeddings} rows, got "
-                f"{num_entries}: the other entries only have vectors from outside."
+                f"{num_entries}: the other entries only have pretrained word vectors."
             )
         self.embeddings.word_embeddings = value
 
@@ -286,7 +286,7 @@ class RnnModel(RnnPreTrainedModel):
             return_packed (`bool`):
                 Whether to leave the batch packed: see [`~RnnModel.encode`], through which the heads call.
             num_readings (`int`):
-                How often to read the batch, each time with dropout of its own, where it stays packed.
+                Number of forward passes over the batch, each with dropout of its own, where it stays packed.
 
         Returns:
             [`RnnModelOutput`]

@@ -313,13 +313,13 @@ def _in_pieces(
             num_rows, num_tokens = int(batch_sizes[0]), int(batch_sizes.sum())
             ended.append(tuple(part[:, num_rows:] for part in carried))
             carried = tuple(part[:, :num_rows].contiguous() for part in carried)
-            places: Any = slice(first, first + num_tokens)
+            indices: Any = slice(first, first + num_tokens)
             if direction == 1:
-                places = packing.reversal[places]
-            found, carried = _packed_kernel(rnn, of_direction, packed[places], batch_sizes, carried)
+                indices = packing.reversal[indices]
+            found, carried = _packed_kernel(rnn, of_direction, packed[indices], batch_sizes, carried)
             if states is None:
                 states = found.new_empty(len(packed), len(state[0]) * rnn.hidden_size)
-            states[places, columns] = found
+            states[indices, columns] = found
             first += num_tokens
         finals.append(tuple(torch.cat(parts, dim=1) for parts in zip(carried, *reversed(ended), strict=True)))
     assert states is not None

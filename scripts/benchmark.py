@@ -490,13 +490,13 @@ def _ddp_process(rank: int, store: str, queue: Any, repeat: int, length: int) ->
         "tables broadcast with each step": run(False, True),
     }
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for place in range(repeat + 2):
+    for turn in range(repeat + 2):
         for name, step in runs.items():
             torch.distributed.barrier()
             start = time.perf_counter()
             for _ in range(5):
                 step()
-            times[name] += [(time.perf_counter() - start) / 5] * (place >= 2)
+            times[name] += [(time.perf_counter() - start) / 5] * (turn >= 2)
     if rank == 0:
         queue.put({name: statistics.median(values) for name, values in times.items()})
     torch.distributed.destroy_process_group()

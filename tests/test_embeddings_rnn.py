@@ -140,12 +140,12 @@ CHANGES = {
 
 def as_read_anew(embeddings, ids):
     fresh = copy.deepcopy(embeddings)
-    fresh._folded = None
+    fresh._cached = None
     return fresh(ids)
 
 
 @pytest.mark.parametrize("no_gradients", [torch.no_grad, torch.inference_mode])
-def test_folded_spellings_follow_every_change_of_the_weights_and_of_the_spellings(no_gradients):
+def test_cached_spellings_follow_every_change_of_the_weights_and_of_the_spellings(no_gradients):
     embeddings, ids = make(**WITH_SPELLING).eval(), torch.arange(30)
     before = None
     for name, change in CHANGES.items():
