@@ -220,7 +220,10 @@ class RnnTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            write_checksums(Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}")
+            checkpoint = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+            # Pickled options, which nothing reads and which could hold secrets.
+            (checkpoint / "training_args.bin").unlink(missing_ok=True)
+            write_checksums(checkpoint)
 
     def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Evaluate a batch; labels that the model does not know count in the metrics, and not in the loss."""

@@ -5,7 +5,7 @@ import copy
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +69,14 @@ def train(
     # hold the token.
     push_to, args.push_to_hub = _repository(args), False
     token, args.hub_token = args.hub_token, None
+    secrets = find_secrets(sys.argv, token, vars(data_arguments))
+    for name in ("license", "dataset_pretty_name", "run_name"):
+        setattr(args, name, mask_options(getattr(args, name), secrets))
     is_first = args.process_index == 0
     with locked(output_dir) if is_first else contextlib.nullcontext():
         try:
             trainer, corpus, encoded, checkpoint = _prepare(
-                task, data_arguments, tokenizer_arguments, config_arguments, args
+                task, data_arguments, tokenizer_arguments, config_arguments, args, secrets
             )
             result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         except KeyboardInterrupt as error:
@@ -90,7 +93,6 @@ def train(
             print_results(metrics, _title(trainer, metrics))
             for line in _course(trainer):
                 print(printable(line))
-            secrets = find_secrets(sys.argv, token, vars(data_arguments))
             base_model = tokenizer_arguments.model_name_or_path
             record_run(
                 output_dir, corpus, data_arguments, base_model, args.device, args.world_size, predictions, secrets
@@ -109,6 +111,7 @@ def _prepare(
     tokenizer_arguments: TokenizerArguments,
     config_arguments: Any,
     args: RnnTrainingArguments,
+    secrets: Collection[str],
 ) -> tuple[RnnTrainer, Corpus, dict[str, Any], Path | None]:
     """Load corpus, tokenizer and model, and find the checkpoint to resume from."""
     quieten()
@@ -117,7 +120,7 @@ def _prepare(
     with args.main_process_first(desc="loading the corpus"):
         checkpoint = find_checkpoint(output_dir, args.resume_from_checkpoint, set_aside=is_first)
         if is_first:
-            options = mask_options(args.to_dict(), find_secrets(sys.argv, vars(data_arguments)))
+            options = mask_options(args.to_dict(), secrets)
             (output_dir / ARGUMENTS).write_text(json.dumps(options, indent=2), encoding="utf-8")
         needed = ("train",) if args.eval_strategy == "no" else ("train", "validation")
         corpus = load_corpus(data_arguments, task, config_arguments.problem_type, needed=needed)

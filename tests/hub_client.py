@@ -83,6 +83,8 @@ class Client:
 def run_script(name: str, *arguments: str) -> None:
     """Run one of the scripts in this process."""
     sys.argv = [name, *arguments]
+    if str(ROOT / "scripts") not in sys.path:
+        sys.path.insert(0, str(ROOT / "scripts"))
     runpy.run_path(str(ROOT / "scripts" / name), run_name="__main__")
 
 

@@ -30,7 +30,7 @@ DAMAGES = {
 }
 FILES = [
     "config.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json",
-    "tokenizer.json", "tokenizer_config.json", "training_args.bin", "modeling_rnn.py", CHECKSUMS,
+    "tokenizer.json", "tokenizer_config.json", "modeling_rnn.py", CHECKSUMS,
 ]  # fmt: skip
 # What the formats of the Trainer's own files promise.
 FOUND_BY_FORMAT = [

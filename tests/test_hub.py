@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import time
+import typing
 from pathlib import Path
 
 import pytest
@@ -787,3 +788,78 @@ def assert_error(outcome, message: str) -> None:
     assert outcome.error is not None, outcome.output
     assert "Traceback" not in outcome.error, outcome.error
     assert re.search(message, " ".join(outcome.error.split())), outcome.error
+
+
+class TestTokensInTraining:
+    """No token reaches a file, the screen or the hub, in whatever way it came in."""
+
+    WAYS: typing.ClassVar = {
+        "option": (["--hub_token", ALICE], None),
+        "option with =": ([f"--hub_token={ALICE}"], None),
+        "option with hyphens": (["--hub-token", ALICE], None),
+        "option with hyphens and =": ([f"--hub-token={ALICE}"], None),
+        "YAML file": (["--config", "o.yaml"], None),
+        "YAML file with =, a comment and escapes": (["--config=escaped.yaml"], None),
+        "JSON file": (["--config", "o.json"], None),
+        "JSON in an option": (["--dataset_kwargs", json.dumps({"token": ALICE})], ALICE),
+        "JSON in an option in a file": (["--config", "nested.yaml"], ALICE),
+        "variable": (["--dataset_pretty_name", f"News of {ALICE}"], ALICE),
+    }
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_no_token_is_written_printed_or_pushed(self, way, hub, owner, trained, tmp_path):
+        options, variable = self.WAYS[way]
+        escaped = ALICE.replace("_", "\\x5f")
+        for name, content in {
+            "o.yaml": f"hub_token: {ALICE}\n",
+            "escaped.yaml": f'# hub_token: {ALICE}\nhub_token: "{escaped}"\n',
+            "o.json": json.dumps({"hub_token": ALICE}),
+            "nested.yaml": f"dataset_kwargs:\n  token: {ALICE}\n",
+        }.items():
+            (tmp_path / name).write_text(content, encoding="utf-8")
+        options = [
+            option.replace("=o", f"={tmp_path}/o").replace("=escaped", f"={tmp_path}/escaped") for option in options
+        ]
+        options = [str(tmp_path / option) if (tmp_path / option).is_file() else option for option in options]
+        news = trained["text-classification"].parent / "news.jsonl"
+        words = ["--train_file", str(news), "--output_dir", str(tmp_path / "model"), *TINY, "--num_train_epochs", "1"]
+        words += ["--push_to_hub", "true", "--hub_model_id", f"alice/secret-{next(_DIFFERENCES)}", *options]
+        outcome = owner.attempt(f"run_script('train_classifier.py', *{words!r})", variable)
+        assert outcome.error is None, outcome.error
+        assert hub.files(words[words.index("--hub_model_id") + 1])
+        assert ALICE not in outcome.output
+        files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
+        assert len(files) > 20
+        assert [path for path in files if ALICE.encode() in path.read_bytes()] == []
+        blobs = [
+            blob.content for repo in hub.repos.values() for one in repo.commits.values() for blob in one.files.values()
+        ]
+        assert not any(ALICE.encode() in content for content in [*filter(None, blobs), *hub.large.values()])
+        record = json.loads((tmp_path / "model" / "run.json").read_text(encoding="utf-8"))
+        assert "train_classifier.py" in record["command"]
+
+    def test_a_stored_token_is_masked_too(self, owner, trained, tmp_path):
+        news = trained["text-classification"].parent / "news.jsonl"
+        words = ["--train_file", str(news), "--output_dir", str(tmp_path / "model"), *TINY, "--num_train_epochs", "1"]
+        words += ["--dataset_pretty_name", f"News of {BOB}"]
+        owner.run(f"from huggingface_hub import login; login({BOB!r}, skip_if_logged_in=False)")
+        try:
+            outcome = owner.attempt(f"run_script('train_classifier.py', *{words!r})")
+        finally:
+            owner.run("from huggingface_hub import logout; logout()")
+        assert outcome.error is None, outcome.error
+        assert BOB not in outcome.output
+        found = [
+            path for path in (tmp_path / "model").rglob("*") if path.is_file() and BOB.encode() in path.read_bytes()
+        ]
+        assert found == []
+
+    def test_messages_hold_no_token(self, owner, tmp_path):
+        for options in (
+            ["--dataset_kwargs", f'{{"token": "{ALICE}"'],
+            ["--train_file", f"https://a:{ALICE}@127.0.0.1:9/x.csv"],
+        ):
+            words = ["--output_dir", str(tmp_path / "model"), *options]
+            outcome = owner.attempt(f"run_script('train_classifier.py', *{words!r}, '--debug')", None)
+            assert "error: " in str(outcome.error)
+            assert ALICE not in outcome.output
