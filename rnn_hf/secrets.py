@@ -19,7 +19,7 @@ from huggingface_hub.utils import get_stored_tokens
 MASK = "…"
 
 _NAMES = (
-    r"(?:token|secret|password|passwd|passphrase|pwd|api_?key|access_?key|account_?key|auth|authorization|credentials?|"
+    r"(?:token|secret|password|passwd|passphrase|pwd|api[_-]?key|access[_-]?key|account[_-]?key|auth|authorization|credentials?|"
     r"cookie|sig|signature|connection_string)"
 )
 _PREFIX = r"(?:[\w\-.]*[_\-.])"

@@ -259,6 +259,10 @@ def parse_arguments(
     data, tokenizer, config, training, *_ = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
     if training.output_dir is None or training.output_dir == "trainer_output":
         parser.error("say with --output_dir where the model shall be saved")
+    if tokenizer.vectors == "none":
+        # With the vectors goes what is said of them in a file of options.
+        tokenizer.mimick_epochs, training.vectors_learning_rate = 0, 0.0
+        tokenizer.vectors_vocab_size = TokenizerArguments.vectors_vocab_size
     for arguments in (data, tokenizer):
         for one in dataclasses.fields(arguments):
             if one.default is None and getattr(arguments, one.name) == "none":

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import statistics
 import sys
 from pathlib import Path
@@ -91,7 +92,37 @@ def test_missing_files_are_named(tmp_path, capfd):
     assert f"{tmp_path} lacks test.txt" in capfd.readouterr().err
 
 
+def test_a_seed_that_was_stopped_is_resumed(runs, corpus, tmp_path, capfd):
+    shutil.copytree(runs / "seed-1", tmp_path / "seed-1")
+    for name in ("all_results.json", "model.safetensors", "run.json", "README.md"):
+        (tmp_path / "seed-1" / name).unlink()
+    reproduce("conll2000", corpus, "--seeds", 1, "--output_dir", tmp_path, *TINY)
+    assert "Training is resumed from" in capfd.readouterr().err
+    assert results(tmp_path, 1)["test_f1"] == results(runs, 1)["test_f1"]
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"eval_f1": '])
+def test_damaged_results_are_named(content, runs, corpus, tmp_path, capfd):
+    shutil.copytree(runs / "seed-1", tmp_path / "seed-1")
+    (tmp_path / "seed-1" / "all_results.json").write_text(content, encoding="utf-8")
+    with pytest.raises(SystemExit, match="1"):
+        reproduce("conll2000", corpus, "--seeds", 1, "--output_dir", tmp_path, *TINY)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path}/seed-1/all_results.json")
+
+
 def test_a_seed_that_fails_is_named_after_what_it_said(corpus, tmp_path, capfd):
-    with pytest.raises(SystemExit, match="error: seed 1 failed"):
-        reproduce("conll2000", corpus, "--seeds", 1, "--output_dir", tmp_path, *TINY, "--vectors", "nowhere.txt")
-    assert "nowhere.txt" in capfd.readouterr().err
+    options = ["--output_dir", tmp_path, *TINY, "--vectors", "nowhere.txt"]
+    with pytest.raises(SystemExit, match="1"):
+        reproduce("conll2000", corpus, "--seeds", 1, *options)
+    said, summed_up = capfd.readouterr().err.splitlines()[-2:]
+    assert said == "error: --vectors nowhere.txt is neither a file nor an installed package."
+    assert summed_up == "error: Seed 1 failed; what it said stands above."
+
+
+def test_commands_are_printed_without_tokens(corpus, tmp_path, capfd):
+    with pytest.raises(SystemExit, match="1"):
+        reproduce("conll2000", corpus, "--seeds", 1, "--output_dir", tmp_path, "--hub_token", "tok-1234", "--nosuch")
+    captured = capfd.readouterr()
+    assert "--hub_token …" in captured.out
+    assert "tok-1234" not in captured.out + captured.err

@@ -24,8 +24,8 @@ from transformers import (
 from rnn_hf import DataCollatorWithPacking
 from rnn_hf.data import DataArguments, load_corpus
 from rnn_hf.data_collator import TokenBudgetDataset
-from rnn_hf.prediction import load
 from rnn_hf.evaluation import evaluate_checkpoint
+from rnn_hf.prediction import load
 from rnn_hf.task_metrics import preprocess_logits_for_metrics
 from rnn_hf.training import train
 from rnn_hf.training_args import parse_arguments
