@@ -153,7 +153,7 @@ def _check_tokenizer(data: DataArguments, tokenizer: TokenizerArguments, config:
             if _is_given(tokenizer, name):
                 raise ValueError(f"--{name} is for a new tokenizer, but --{base} gives one: leave one of them out.")
     if _is_given(tokenizer, "model_name_or_path"):
-        for name in ("tokenizer_name", "spelling"):
+        for name in ("tokenizer_name", "spelling", "vectors", "mimick_epochs"):
             if _is_given(tokenizer, name):
                 raise ValueError(f"--{name} is for new models: the checkpoint of --model_name_or_path has its own.")
     if tokenizer.vectors is None:
@@ -212,7 +212,10 @@ def _check_losses(data: DataArguments, config: Any, training: RnnTrainingArgumen
     if training.label_smoothing_factor == 0:
         return
     if training.class_weights is not None:
-        raise ValueError("--label_smoothing_factor goes without --class_weights: leave one of them out.")
+        raise ValueError(
+            "--label_smoothing_factor is for one label a text or word, and without --class_weights: leave one of them "
+            "out."
+        )
     others = {
         "--rdrop_loss_weight": getattr(config, "rdrop_loss_weight", None),
         "--lm_loss_weight": getattr(config, "lm_loss_weight", None),
