@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_utils import PredictionOutput
 
 from .data import Corpus, DataArguments
+from .model_files import read_json, replace_file
 from .prediction import RnnModelWithHead, load, predict
 from .secrets import mask_command, mask_options, read_options_files
 from .tokenization import encode_texts, encode_words
@@ -82,7 +83,7 @@ def record_run(
     if has_classes and split in predictions:
         matrix = _confusion_matrix(predictions[split], len(corpus.label_names))
         record["confusion_matrix"] = {"split": split, "counts": matrix.tolist()}
-    (output_dir / "run.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+    replace_file(output_dir / "run.json", json.dumps(record, indent=1, ensure_ascii=False))
     return record
 
 
@@ -98,8 +99,11 @@ def record_export(output_dir: Path) -> None:
     from .onnx_model import load as load_onnx
 
     path = output_dir / "run.json"
-    record = json.loads(path.read_text(encoding="utf-8"))
-    inputs = [one["text"] if "text" in one else one["tokens"] for one in record["examples"]]
+    record = read_json(path, remedy="remove it, or train the model anew")
+    try:
+        inputs = [one["text"] if "text" in one else one["tokens"] for one in record["examples"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} holds no examples to measure speed with: remove it, or train anew.") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     record["onnx"] = {}
@@ -108,7 +112,7 @@ def record_export(output_dir: Path) -> None:
             model: Any
             model, tokenizer = load_onnx(output_dir, file_name=name, session_options=options)
             record["onnx"][name] = {"bytes": size} | measure_speed(model, tokenizer, inputs)
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+    replace_file(path, json.dumps(record, indent=1, ensure_ascii=False))
 
 
 def measure_speed(model: RnnModelWithHead, tokenizer: PreTrainedTokenizerBase, inputs: list[Any]) -> dict[str, Any]:

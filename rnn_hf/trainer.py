@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
 from torch import nn
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
 from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_utils import has_length, seed_worker
 
@@ -91,7 +91,7 @@ class RnnTrainer(Trainer):
         patience = getattr(args, "early_stopping_patience", 0)
         if patience and args.load_best_model_at_end:
             callbacks.append(EarlyStoppingCallback(patience))
-        if isinstance(train_dataset, SizedStream):
+        if isinstance(train_dataset, IterableDataset):
             # Dispatched batches would be cut along their first dimension, which packed batches do not share.
             args.accelerator_config = copy.copy(args.accelerator_config)
             args.accelerator_config.dispatch_batches = False  # type: ignore[union-attr]
@@ -143,7 +143,7 @@ class RnnTrainer(Trainer):
         max_tokens = getattr(self.args, "max_tokens_per_batch", None)
         if max_tokens is None:
             return None
-        if not has_length(self.train_dataset) or isinstance(self.train_dataset, SizedStream):
+        if isinstance(self.train_dataset, IterableDataset):
             raise ValueError("max_tokens_per_batch needs to know all lengths: use it without streaming.")
         dataset = self._remove_unused_columns(self.train_dataset, description="Training")
         sampler = TokenBatchSampler(
