@@ -175,7 +175,7 @@ OF_CLASSIFIERS = [
     ("--train_sampling_strategy batch_rebalance", "batch_rebalance is made for padded batches"),
     ("--streaming --max_tokens_per_batch 9", "--max_tokens_per_batch needs to know all lengths"),
     ("--streaming --train_sampling_strategy group_by_length", "needs to know all rows"),
-    ("--class_weights balanced --label_smoothing_factor 0.1", "for one label a text or word, and without --class_weights"),
+    ("--class_weights balanced --label_smoothing_factor 0.1", "for one label a text or word, and without"),
     ("--rdrop_loss_weight 1 --label_smoothing_factor 0.1", "replaces the model's own loss"),
     ("--bf16 true --fp16 true", "fp16 and bf16"),
     ("--dataset_config_name plus", "--dataset_config_name"),
