@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 import torch
@@ -42,7 +43,9 @@ def batch(rank) -> dict[str, torch.Tensor]:
 
 def step(rank, store) -> dict[str, torch.Tensor]:
     """Take a step of two processes, each with a table of its own, and return the gradients and the table."""
-    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=timedelta(seconds=60)
+    )
     try:
         model = make()
         model.word_starts[rank] = False
@@ -57,8 +60,8 @@ def step(rank, store) -> dict[str, torch.Tensor]:
 
 @pytest.mark.skipif(not distributed.is_gloo_available(), reason="this build of torch has no gloo")
 def test_two_processes_share_gradients_and_keep_their_tables(tmp_path):
-    code = f"import test_distributed_rnn; test_distributed_rnn.step(1, {str(tmp_path / 'store')!r})"
-    other = subprocess.Popen([sys.executable, "-c", code], cwd=__file__.rpartition("/")[0] or ".")
+    code = f"import sys; sys.path = {sys.path!r}; import {__name__} as m; m.step(1, {str(tmp_path / 'store')!r})"
+    other = subprocess.Popen([sys.executable, "-c", code])
     try:
         found = step(0, tmp_path / "store")
         assert other.wait(60) == 0
