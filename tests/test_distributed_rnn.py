@@ -44,7 +44,7 @@ def batch(rank) -> dict[str, torch.Tensor]:
 def step(rank, store) -> dict[str, torch.Tensor]:
     """Take a step of two processes, each with a table of its own, and return the gradients and the table."""
     distributed.init_process_group(
-        "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=timedelta(seconds=60)
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=timedelta(seconds=180)
     )
     try:
         model = make()
@@ -64,7 +64,7 @@ def test_two_processes_share_gradients_and_keep_their_tables(tmp_path):
     other = subprocess.Popen([sys.executable, "-c", code])
     try:
         found = step(0, tmp_path / "store")
-        assert other.wait(60) == 0
+        assert other.wait(180) == 0
     finally:
         other.kill()
     alone = []
