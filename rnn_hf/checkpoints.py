@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
@@ -36,6 +37,30 @@ _WRITTEN = (
     "confusion_matrix.png",
     ARGUMENTS,
     RESULTS,
+)
+# Options that change which numbers a run computes.
+_DECISIVE = (
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "num_train_epochs",
+    "max_steps",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "max_grad_norm",
+    "optim",
+    "seed",
+    "data_seed",
+    "bf16",
+    "fp16",
+    "train_sampling_strategy",
+    "max_tokens_per_batch",
+    "class_weights",
+    "label_smoothing_factor",
+    "vectors_learning_rate",
+    "metric_for_best_model",
+    "early_stopping_patience",
 )
 _REQUIRED = ("config.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 _BLOCK = 1 << 20
@@ -149,6 +174,42 @@ def find_checkpoint(output_dir: Path, resume: str | None, *, set_aside: bool = T
         _refuse_other_files(output_dir)
     logger.warning(f"{output_dir} holds no complete checkpoint yet: training starts from the beginning.")
     return None
+
+
+def changed_options(output_dir: Path, checkpoint: Path, options: dict[str, Any], num_processes: int) -> list[str]:
+    """Tell which options of a resumed run differ from those that it began with, so that it will end differently.
+
+    Args:
+        output_dir (`Path`): The folder of the run, with the options it began with in `training_args.json`.
+        checkpoint (`Path`): The checkpoint to resume from.
+        options (`dict[str, Any]`): The options now.
+        num_processes (`int`): The number of processes now.
+
+    Returns:
+        `list[str]`: for each difference, the option with its old and its new value.
+
+    Example:
+    ```python
+    >>> import json, tempfile
+    >>> from pathlib import Path
+    >>> from rnn_hf.checkpoints import ARGUMENTS, changed_options
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, ARGUMENTS).write_text(json.dumps({"seed": 1, "learning_rate": 0.1}))
+    ...     changed_options(Path(folder), Path(folder), {"seed": 2, "learning_rate": 0.1}, 0)
+    ['seed 1 → 2']
+
+    ```
+    """
+    try:
+        before = json.loads((output_dir / ARGUMENTS).read_text(encoding="utf-8"))
+        changed = [name for name in _DECISIVE if name in before and before[name] != options.get(name)]
+    except (OSError, ValueError, TypeError):
+        before, changed = {}, []
+    differences = [f"{name} {before[name]} → {options.get(name)}" for name in changed]
+    num_before = len(list(checkpoint.glob("rng_state*.pth")))
+    if num_before != num_processes:
+        differences.append(f"processes {num_before} → {num_processes}")
+    return differences
 
 
 def list_checkpoints(output_dir: Path) -> list[Path]:
@@ -305,6 +366,7 @@ __all__ = [
     "ARGUMENTS",
     "CHECKSUMS",
     "RESULTS",
+    "changed_options",
     "find_checkpoint",
     "find_damage",
     "list_checkpoints",

@@ -17,7 +17,7 @@ from transformers.utils import logging
 from .argument_checks import check_arguments
 from .batching import SizedStream
 from .building import build
-from .checkpoints import ARGUMENTS, find_checkpoint, list_checkpoints, locked
+from .checkpoints import ARGUMENTS, changed_options, find_checkpoint, list_checkpoints, locked
 from .data import Corpus, DataArguments, Task, load_corpus
 from .display import printable
 from .evaluation import print_results, quieten
@@ -121,6 +121,14 @@ def _prepare(
         checkpoint = find_checkpoint(output_dir, args.resume_from_checkpoint, set_aside=is_first)
         if is_first:
             options = mask_options(args.to_dict(), secrets)
+            differences = (
+                [] if checkpoint is None else changed_options(output_dir, checkpoint, options, args.world_size)
+            )
+            if differences:
+                logger.warning(
+                    f"The run to be resumed began with other options ({', '.join(differences)}): it will not end as it "
+                    "would have."
+                )
             (output_dir / ARGUMENTS).write_text(json.dumps(options, indent=2), encoding="utf-8")
         needed = ("train",) if args.eval_strategy == "no" else ("train", "validation")
         corpus = load_corpus(data_arguments, task, config_arguments.problem_type, needed=needed)

@@ -96,6 +96,14 @@ def test_a_run_with_a_damaged_checkpoint_ends_with_the_same_weights(finished, co
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_other_options_than_those_it_began_with_are_said(finished, copy, caplog):
+    run(finished.parent, copy, "--resume_from_checkpoint", "true", "--seed", "7", "--learning_rate", "0.5")
+    assert "began with other options (learning_rate 0.002 → 0.5, seed 42 → 7)" in caplog.text
+    caplog.clear()
+    run(finished.parent, copy, "--resume_from_checkpoint", "true", "--seed", "7", "--learning_rate", "0.5")
+    assert "began with other options" not in caplog.text
+
+
 def test_a_checkpoint_whose_best_state_is_damaged_is_passed_over(copy):
     path = copy / "checkpoint-6" / "trainer_state.json"
     state = json.loads(path.read_text(encoding="utf-8")) | {"best_global_step": 4}
