@@ -3,18 +3,22 @@
 Out of range, of the other task, or without effect beside another option: each is named with what would be right.
 """
 
+import json
 import math
 from dataclasses import MISSING, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
+from transformers import get_scheduler
 from transformers.integrations import get_available_reporting_integrations
 
 from .command_line import describe
 from .configuration_rnn import RnnConfig
 from .data import DataArguments, Task
+from .secrets import mask_options
 from .task_metrics import score_names
 from .training_args import RnnTrainingArguments, TokenizerArguments
 
@@ -114,6 +118,8 @@ def check_arguments(
         raise ValueError("--vectors_learning_rate has no effect without --vectors: leave it out.")
     _check_metric(task, training)
     _check_schedule(data, training)
+    _check_scheduler(training)
+    _check_unfit(training)
     _check_losses(data, config, training)
     _check_reports(training)
 
@@ -206,6 +212,29 @@ def _check_schedule(data: DataArguments, training: RnnTrainingArguments) -> None
         raise ValueError(
             "--train_sampling_strategy batch_rebalance is made for padded batches: use --max_tokens_per_batch."
         )
+
+
+def _check_scheduler(training: RnnTrainingArguments) -> None:
+    name = str(getattr(training.lr_scheduler_type, "value", training.lr_scheduler_type))
+    if name == "reduce_lr_on_plateau":
+        return
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    options: Any = training.lr_scheduler_kwargs or {}
+    try:
+        get_scheduler(name, optimizer, num_warmup_steps=1, num_training_steps=10, scheduler_specific_kwargs=options)
+    except (TypeError, ValueError, KeyError) as error:
+        given = json.dumps(mask_options(options))
+        raise ValueError(f"--lr_scheduler_type {name} with --lr_scheduler_kwargs {given}: {error}.") from error
+
+
+def _check_unfit(training: RnnTrainingArguments) -> None:
+    """Refuse options of the Trainer that these models, or the metrics, have no use for."""
+    if training.neftune_noise_alpha is not None:
+        raise ValueError("--neftune_noise_alpha is for embeddings of transformers: use --embedding_dropout.")
+    if training.prediction_loss_only and training.load_best_model_at_end:
+        raise ValueError("--prediction_loss_only leaves no scores to choose the best model by: leave it out.")
+    if training.label_names is not None and training.label_names != ["labels"]:
+        raise ValueError(f"--label_names {' '.join(training.label_names)}: the labels are called labels; leave it out.")
 
 
 def _check_losses(data: DataArguments, config: Any, training: RnnTrainingArguments) -> None:

@@ -27,7 +27,14 @@ _EXIT_INTERRUPTED = 130  # as shells call the end by Ctrl-C
 _EXIT_CLOSED_PIPE = 141  # and by a closed pipe
 # What Python and torch say when there is no memory left, and what the writers of files when there is no room.
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Unable to allocate")
-_NOT_WRITTEN = ("os error 28", "os error 27", "No space left", "PytorchStreamWriter failed", "file write failed")
+_NOT_WRITTEN = (
+    "os error 28",
+    "os error 27",
+    "No space left",
+    "PytorchStreamWriter failed",
+    "file write failed",
+    "iostream error",
+)
 
 
 class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
@@ -121,6 +128,10 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(main)
     def run(argv: list[str] | None = None) -> None:
         words = sys.argv[1:] if argv is None else argv
+        if sys.stderr is None:
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        if sys.stdout is None:
+            fail("standard output is closed: send it to a file, or to /dev/null.", words=words)
         try:
             main(argv)
             sys.stdout.flush()
@@ -160,6 +171,8 @@ def describe(error: BaseException) -> str:
         return describe(cause) if isinstance(cause, ValueError | TypeError) else text
     if isinstance(error, MemoryError) or any(sign in text for sign in _NO_MEMORY):
         return f"There is not enough memory: {text or 'an allocation failed'}. Take smaller batches or a smaller model."
+    if "Connection closed by peer" in text or "Connection reset by peer" in text:
+        return "Another process of this run has ended: what it said stands above."
     if not isinstance(error, OSError) and any(sign in text for sign in _NOT_WRITTEN):
         return f"A file could not be written to its end: is the disk full? {text}"
     if isinstance(error, OSError) and error.strerror:

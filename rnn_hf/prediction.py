@@ -87,8 +87,25 @@ def load(
     check_weights(folder, config)
     tokenizer = load_tokenizer(folder, config)
     # By their content: of the folder, transformers would read other files than were checked.
-    model = model_class.from_pretrained(None, config=config, state_dict=read_weights(folder))
+    weights = read_weights(folder)
+    _check_values(folder, weights)
+    model = model_class.from_pretrained(None, config=config, state_dict=weights)
     return model.eval().to(device), tokenizer
+
+
+def _check_values(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    """Check that weights are numbers, and that tables name rows that exist."""
+    for name, values in weights.items():
+        if values.is_floating_point():
+            if not values.isfinite().all():
+                raise ValueError(f"The weights in {folder} hold numbers that are not finite, in {name}: {COPY_AGAIN}.")
+            continue
+        module, _, kind = name.rpartition(".")
+        rows = {"spellings": f"{module}.char_embeddings.weight", "places": f"{module}.vectors.weight"}.get(kind)
+        if rows in weights and values.numel():
+            lowest, highest = (int(bound) for bound in values.aminmax())
+            if lowest < 0 or highest >= len(weights[rows]):
+                raise ValueError(f"The weights in {folder} are damaged: {name} names rows that do not exist. {_REPAIR}")
 
 
 def find_device(name: str | torch.device) -> torch.device:

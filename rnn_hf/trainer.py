@@ -1,6 +1,8 @@
 """The Trainer of recurrent models: what `RnnTrainingArguments` promise, and runs that resume exactly."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -132,7 +134,23 @@ class RnnTrainer(Trainer):
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Make the batches of evaluation; see the stock Trainer."""
-        return self._with_own_generator(super().get_eval_dataloader(eval_dataset))
+        with self._all_examples():
+            return self._with_own_generator(super().get_eval_dataloader(eval_dataset))
+
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+        """Make the batches of prediction; see the stock Trainer."""
+        with self._all_examples():
+            return self._with_own_generator(super().get_test_dataloader(test_dataset))
+
+    @contextmanager
+    def _all_examples(self) -> Iterator[None]:
+        # The stock Trainer would drop the last batch of evaluation too, and with it a part of the scores.
+        dropped = self.args.dataloader_drop_last
+        self.args.dataloader_drop_last = False
+        try:
+            yield
+        finally:
+            self.args.dataloader_drop_last = dropped
 
     def _with_own_generator(self, loader: Any) -> DataLoader:
         # Otherwise a loader takes its seed from the numbers that dropout takes, whenever an iterator is made.
@@ -303,7 +321,9 @@ def _parameter_groups(model: nn.Module, args: TrainingArguments) -> list[dict[st
 
 def _choose_metric(args: TrainingArguments, names: list[str]) -> None:
     """Let the best state be chosen by the task's first score, or by the one that is named."""
-    if not args.load_best_model_at_end and args.metric_for_best_model is None:
+    scheduler = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
+    needs_one = args.load_best_model_at_end or scheduler == "reduce_lr_on_plateau"
+    if not needs_one and args.metric_for_best_model is None:
         return
     name = (args.metric_for_best_model or names[0]).removeprefix("eval_")
     if name not in names:

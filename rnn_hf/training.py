@@ -18,11 +18,13 @@ from .argument_checks import check_arguments
 from .batching import SizedStream
 from .building import build
 from .checkpoints import ARGUMENTS, changed_options, find_checkpoint, list_checkpoints, locked
+from .configuration_rnn import RnnConfig
 from .data import Corpus, DataArguments, Task, load_corpus
-from .display import printable
+from .display import printable, shorten
 from .evaluation import print_results, quieten
 from .hub import check_access, push_folder
 from .model_card import write_model_card
+from .model_files import read_json
 from .prediction import RnnModelWithHead
 from .run_record import record_run
 from .secrets import find_secrets, mask_options
@@ -32,6 +34,8 @@ from .training_args import RnnTrainingArguments, TokenizerArguments
 logger = logging.get_logger(__name__)
 
 _SHUFFLE_BUFFER = 10_000
+# Fields of the configuration that a resumed run may change, or that are set later.
+_FREE = ("class_weights", "rdrop_loss_weight", "auxiliary_loss_weight", "initializer_range")
 
 
 def train(
@@ -124,6 +128,11 @@ def _prepare(
             differences = (
                 [] if checkpoint is None else changed_options(output_dir, checkpoint, options, args.world_size)
             )
+            if any(one.startswith("optim ") for one in differences):
+                raise ValueError(
+                    f"{checkpoint} holds the state of another optimizer ({', '.join(differences)}): resume with the "
+                    "options that the run began with."
+                )
             if differences:
                 logger.warning(
                     f"The run to be resumed began with other options ({', '.join(differences)}): it will not end as it "
@@ -143,6 +152,8 @@ def _prepare(
         )
         encoded = corpus.encode(tokenizer, data_arguments.max_seq_length)
     _check_smoothing(args, corpus, model)
+    if checkpoint is not None:
+        _check_resumed(checkpoint, model)
     train_dataset = encoded.pop("train")
     if isinstance(train_dataset, datasets.IterableDataset):
         shuffled = train_dataset.shuffle(seed=args.seed, buffer_size=_SHUFFLE_BUFFER)
@@ -226,6 +237,20 @@ def _tidy(output_dir: Path, keep_checkpoints: bool) -> None:
         print(
             f"{len(checkpoints)} checkpoints, to resume training with more epochs, take {size / 1e6:.0f} MB beside the "
             "model; --keep_checkpoints false deletes them."
+        )
+
+
+def _check_resumed(checkpoint: Path, model: RnnModelWithHead) -> None:
+    """Check that a checkpoint is of the same model, for the same labels."""
+    before, now = read_json(checkpoint / "config.json"), json.loads(model.config.to_json_string())
+    names = [name for name in RnnConfig.__annotations__ if name in before and before[name] != now.get(name)]
+    names = [name for name in names if name not in _FREE and not name.endswith("_dropout")]
+    names += ["architectures"] if before.get("architectures") != [type(model).__name__] else []
+    if names:
+        shown = (f"{name} {shorten(str(before[name]), 80)} → {shorten(str(now.get(name)), 80)}" for name in names[:5])
+        raise ValueError(
+            f"{checkpoint} is of another model than these options and these data make ({'; '.join(shown)}): resume "
+            "with those that the run began with, or name another --output_dir."
         )
 
 

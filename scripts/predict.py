@@ -23,6 +23,8 @@ from rnn_hf.prediction import is_tagger, load, predict
 def read_lines(path: str) -> Iterator[str]:
     """Yield the lines of a file, or of standard input for `-`."""
     name = "standard input" if path == "-" else path
+    if path == "-" and sys.stdin is None:
+        raise ValueError("Standard input is closed: name a file.")
     try:
         file = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
         with file:

@@ -64,7 +64,7 @@ def train(row: str, data_dir: Path, output_dir: Path, seed: int, options: list[s
         found = json.loads(results.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{results} is damaged: remove {output_dir}, to train that seed anew.") from error
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not {"train_runtime", "num_parameters"} <= found.keys():
         raise ValueError(f"{results} holds no results: remove {output_dir}, to train that seed anew.")
     return found
 

@@ -201,3 +201,23 @@ class TestLock:
         process.join()
         with locked(tmp_path):
             pass
+
+
+class TestOtherModel:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--hidden_size", "6"], "hidden_size 4 → 6"),
+            (["--cell_type", "gru"], "cell_type lstm → gru"),
+            (["--optim", "sgd"], "optim adamw_torch.* → sgd"),
+        ],
+    )
+    def test_a_checkpoint_of_another_model_is_refused(self, options, message, finished, copy):
+        with pytest.raises(ValueError, match=message):
+            run(finished.parent, copy, "--resume_from_checkpoint", "true", *options)
+
+    def test_a_checkpoint_for_other_labels_is_refused(self, finished, copy, tmp_path):
+        text = (finished.parent / "words.jsonl").read_text(encoding="utf-8").replace('"Y"', '"Z"')
+        (tmp_path / "words.jsonl").write_text(text, encoding="utf-8")
+        with pytest.raises(ValueError, match=r"is of another model than these options and these data make .*id2label"):
+            run(tmp_path, copy, "--resume_from_checkpoint", "true")

@@ -112,3 +112,17 @@ def test_a_closed_pipe_is_no_traceback():
     first.stdout.close()
     assert first.stderr.read() == "error: the output was closed before everything was written.\n"
     assert first.wait() == 141
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other shells")
+def test_closed_standard_streams_are_named():
+    code = "from rnn_hf.command_line import command\n@command\ndef main(argv=None):\n    print('done')\nmain()"
+    closed = subprocess.run(
+        ["sh", "-c", '"$0" -c "$1" >&-', sys.executable, code], capture_output=True, text=True, check=False
+    )
+    assert (closed.returncode, closed.stderr.count("\n")) == (1, 1)
+    assert closed.stderr.startswith("error: standard output is closed")
+    silent = subprocess.run(
+        ["sh", "-c", '"$0" -c "$1" 2>&-', sys.executable, code], stdout=subprocess.PIPE, check=False
+    )
+    assert (silent.returncode, silent.stdout) == (0, b"done\n")

@@ -511,3 +511,24 @@ def test_load_refuses_other_models(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "rnn_hf", "architectures": ["RnnModel"]}))
     with pytest.raises(ValueError, match=r"holds no classifier or tagger .*\['RnnModel'\]"):
         load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("classifier.weight", float("nan"), "not finite, in classifier.weight"),
+        ("model.rnn.weight_hh_l0", float("inf"), "not finite, in model.rnn.weight_hh_l0"),
+        ("model.embeddings.spelling.spellings", 3_000_001, "spellings names rows that do not exist"),
+        ("model.embeddings.spelling.spellings", -1, "spellings names rows that do not exist"),
+        ("model.embeddings.static_embeddings.places", 99, "places names rows that do not exist"),
+    ],
+)
+def test_weights_without_sense_are_refused(name, value, message, tokenizer, tmp_path):
+    options = {"characters": "abc", "static_embedding_size": 2, "static_vocab_size": 3}
+    make(RnnForTokenClassification, tokenizer, **options).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights[name].view(-1)[1] = value
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=message):
+        load(str(tmp_path))

@@ -142,6 +142,12 @@ class TestArguments:
         one = trainer(news, tmp_path, train_sampling_strategy="group_by_length")
         assert one.predict(dataset).label_ids.tolist() == dataset["labels"]
 
+    def test_evaluation_reads_all_examples_where_training_drops_some(self, news, tmp_path):
+        one = trainer(news, tmp_path, dataloader_drop_last=True, per_device_eval_batch_size=16)
+        assert len(one.predict(news[0]).predictions) == len(news[0])
+        assert sum(len(batch["labels"]) for batch in one.get_eval_dataloader()) == len(news[0])
+        assert sum(len(batch["labels"]) for batch in one.get_train_dataloader()) < len(news[0])
+
     def test_token_batches_need_lengths(self, news, tmp_path):
         stream = news[0].to_iterable_dataset()
         one = trainer(news, tmp_path, max_tokens_per_batch=100, max_steps=2, data=stream)
