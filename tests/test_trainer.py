@@ -142,6 +142,10 @@ class TestArguments:
         one = trainer(news, tmp_path, train_sampling_strategy="group_by_length")
         assert one.predict(dataset).label_ids.tolist() == dataset["labels"]
 
+    def test_a_rate_that_falls_on_a_plateau_needs_no_metric_to_be_named(self, news, tmp_path):
+        one = trainer(news, tmp_path, lr_scheduler_type="reduce_lr_on_plateau", load_best_model_at_end=False)
+        assert one.train().global_step == 2
+
     def test_evaluation_reads_all_examples_where_training_drops_some(self, news, tmp_path):
         one = trainer(news, tmp_path, dataloader_drop_last=True, per_device_eval_batch_size=16)
         assert len(one.predict(news[0]).predictions) == len(news[0])
