@@ -87,6 +87,11 @@ def train(
             hint = "Resume with --resume_from_checkpoint true." if list_checkpoints(output_dir) else ""
             raise KeyboardInterrupt(hint) from error
         tokenizer, model = trainer.processing_class, trainer.model
+        if not all(parameter.isfinite().all() for parameter in model.parameters()):  # type: ignore[union-attr]
+            raise ValueError(
+                f"Training diverged: its weights are no numbers any more, and no model is saved in {output_dir}. Take "
+                "a smaller --learning_rate, and check the labels of a regression."
+            )
         if is_first:
             model.save_pretrained(output_dir)  # type: ignore[union-attr, operator]
             tokenizer.save_pretrained(output_dir)  # type: ignore[union-attr]

@@ -382,6 +382,14 @@ def test_an_interruption_says_how_to_resume(here, capsys, monkeypatch):
         assert capsys.readouterr().err.splitlines()[-1].startswith(hint)
 
 
+def test_a_run_that_diverges_saves_no_model(here, capsys):
+    options = [*TINY, "--vocab_size", "50", "--num_train_epochs", "9", "--train_file", "texts.jsonl"]
+    with pytest.raises(SystemExit):
+        MAINS["train_classifier"]([*options, "--output_dir", "out", "--learning_rate", "1e30", "--eval_strategy", "no"])
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: Training diverged")
+    assert not (here / "out" / "model.safetensors").exists()
+
+
 def test_names_are_never_taken_for_markup(here, capsys):
     options = [*TINY, "--vocab_size", "50", "--num_train_epochs", "1", "--train_file", "texts.jsonl"]
     MAINS["train_classifier"]([*options, "--output_dir", "x[/b][red]"])
