@@ -298,7 +298,9 @@ def _damage_by_format(checkpoint: Path) -> str | None:
         path = checkpoint / name
         try:
             if path.suffix == ".json":
-                json.loads(path.read_text(encoding="utf-8"))
+                content = json.loads(path.read_text(encoding="utf-8"))
+                if name == "trainer_state.json" and not {"global_step", "max_steps"} <= set(content):
+                    return f"{name} is damaged"
             elif path.suffix == ".safetensors":
                 with safe_open(path, framework="pt"):
                     pass
@@ -306,7 +308,7 @@ def _damage_by_format(checkpoint: Path) -> str | None:
                 with zipfile.ZipFile(path) as archive:
                     if archive.testzip() is not None:
                         return f"{name} is damaged"
-        except (ValueError, SafetensorError, zipfile.BadZipFile, EOFError):
+        except (ValueError, TypeError, SafetensorError, zipfile.BadZipFile, EOFError):
             return f"{name} is damaged"
     return None
 

@@ -19,17 +19,24 @@ from huggingface_hub.utils import get_stored_tokens
 MASK = "…"
 
 _NAMES = (
-    r"(?:token|secret|password|passwd|passphrase|pwd|api[_-]?key|access[_-]?key|account[_-]?key|auth|authorization|credentials?|"
-    r"cookie|sig|signature|connection_string)"
+    r"(?:token|secret|password|passwd|passphrase|pass|pwd|pat|api[_-]?key|access[_-]?key(?:[_-]?id)?|account[_-]?key|"
+    r"private[_-]?key|secret[_-]?key|auth|authorization|credentials?|cookie|sas|session|sig|signature|"
+    r"connection_string)"
 )
+# Options of file systems, and headers, in which everything is masked.
+_CONTAINERS = r"(?:storage_options|client_kwargs|headers)"
 _PREFIX = r"(?:[\w\-.]*[_\-.])"
 # Names end so: `hub_token` holds a secret, `pad_token_id` and `max_tokens_per_batch` do not.
-_SECRET_KEY = re.compile(rf"(?:.*[_\-. ])?{_NAMES}|key", re.IGNORECASE)
-_SECRET_VARIABLE = re.compile(r"(?:.*_)?(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_?KEY|CREDENTIALS?)(?:_.*)?")
+_SECRET_KEY = re.compile(rf"(?:.*[_\-. ])?{_NAMES}|key|{_CONTAINERS}", re.IGNORECASE)
+_SECRET_VARIABLE = re.compile(
+    r"(?:.*_)?(?:TOKEN|SECRET|\w*PASSWORD|PASSWD|PASS|PAT|API_?KEY|(?:ACCESS|PRIVATE|SECRET)_?KEY|CREDENTIALS?)(?:_.*)?"
+)
+_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 # What carries a secret wherever it stands: tokens of the hub, credentials in addresses, `token: …` in broken JSON.
 _PATTERNS = (
     (re.compile(r"\b(hf_)[A-Za-z0-9]{16,}"), rf"\1{MASK}"),
     (re.compile(r"(\w://)[^\s/@'\"]+@"), rf"\1{MASK}@"),
+    (re.compile(r"(\w://[^\s?'\"]+\?)[^\s'\"]+"), rf"\1{MASK}"),
     (re.compile(r"(?i)\b(bearer\s+)[^\s'\",}]+"), rf"\1{MASK}"),
     # `name=…`, `"name": …` and `prefix_name: …`; not prose such as "the token: log in".
     (re.compile(rf"(?i)((?<![\w-]){_PREFIX}?{_NAMES}['\"]?\s*=\s*['\"]?)[^\s'\",;&}}\]]+"), rf"\1{MASK}"),
@@ -52,7 +59,7 @@ def is_secret_key(key: str) -> bool:
 
     ```
     """
-    return _SECRET_KEY.fullmatch(key.lstrip("-")) is not None
+    return _SECRET_KEY.fullmatch(_CAMEL_CASE.sub("_", key.lstrip("-"))) is not None
 
 
 def find_secrets(arguments: Sequence[str] = (), *values: Any) -> frozenset[str]:
@@ -101,7 +108,7 @@ def mask(text: str, secrets: Collection[str] = ()) -> str:
     ```python
     >>> from rnn_hf.secrets import mask
     >>> mask("s3://key:pass@bucket/a.csv?token=1234, and open sesame", {"open sesame"})
-    's3://…@bucket/a.csv?token=…, and …'
+    's3://…@bucket/a.csv?… and …'
 
     ```
     """

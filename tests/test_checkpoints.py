@@ -89,6 +89,14 @@ def test_damage_is_found_without_checksums(name, damage, copy):
     assert name in str(find_damage(checkpoint))
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", "null", "7", '{"global_step": 3}'])
+def test_a_state_of_another_shape_is_found_without_checksums(content, copy):
+    (copy / "checkpoint-6" / CHECKSUMS).unlink()
+    (copy / "checkpoint-6" / "trainer_state.json").write_text(content, encoding="utf-8")
+    assert find_damage(copy / "checkpoint-6") == "trainer_state.json is damaged"
+    assert find_checkpoint(copy, "true") == copy / "checkpoint-4"
+
+
 def test_a_run_with_a_damaged_checkpoint_ends_with_the_same_weights(finished, copy, capsys):
     DAMAGES["zeroed"](copy / "checkpoint-6" / "optimizer.pt")
     run(finished.parent, copy, "--resume_from_checkpoint", "true")

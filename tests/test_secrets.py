@@ -14,7 +14,8 @@ TOKEN = "tok-1234-abcd"
     "key",
     ["token", "hub_token", "hub-token", "--hub_token", "HF_TOKEN", "use_auth_token", "password", "PASSWD", "secret",
      "client_secret", "aws_secret_access_key", "api_key", "apikey", "api-key", "Authorization", "Cookie", "key",
-     "account_key", "connection_string", "credentials", "X-Amz-Signature", "sig"],
+     "account_key", "connection_string", "credentials", "X-Amz-Signature", "sig", "accessToken", "clientSecret",
+     "secretAccessKey", "AWSAccessKeyId", "private_key", "pass", "sas", "session", "storage_options", "headers"],
 )  # fmt: skip
 def test_keys_of_secrets(key):
     assert is_secret_key(key)
@@ -35,6 +36,7 @@ class TestFinding:
         [["--hub_token", TOKEN], [f"--hub_token={TOKEN}"], ["--hub-token", TOKEN], [f"--hub-token={TOKEN}"],
          ["--dataset_kwargs", json.dumps({"token": TOKEN})], [f"--dataset_kwargs={json.dumps({'token': TOKEN})}"],
          ["--dataset_kwargs", json.dumps({"storage_options": [{"headers": {"Authorization": TOKEN}}]})],
+         ["--dataset_kwargs", json.dumps({"storage_options": {"s3": [["Authorization", TOKEN]]}})],
          ["--seed", "1", "--token", TOKEN, "--x", "2"]],
     )  # fmt: skip
     def test_on_the_command_line(self, words):
@@ -50,7 +52,17 @@ class TestFinding:
         assert read_options_files(words)["hub_token"] == "other-one"
 
     def test_in_the_environment(self, monkeypatch):
-        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "MY_PASSWORD"):
+        for name in (
+            "HF_TOKEN",
+            "HUGGING_FACE_HUB_TOKEN",
+            "WANDB_API_KEY",
+            "AWS_SECRET_ACCESS_KEY",
+            "MY_PASSWORD",
+            "PGPASSWORD",
+            "GITHUB_PAT",
+            "DB_PASS",
+            "MY_PRIVATE_KEY",
+        ):
             monkeypatch.setenv(name, f"{TOKEN}-{name}")
             assert f"{TOKEN}-{name}" in find_secrets()
         monkeypatch.setenv("TOKENIZERS_PARALLELISM", "falsehood")
@@ -71,7 +83,7 @@ class TestMasking:
         ("text", "masked"),
         [
             (f"https://alice:{TOKEN}@host/a.csv", f"https://{MASK}@host/a.csv"),
-            (f"https://host/a.csv?token={TOKEN}&x=1", f"https://host/a.csv?token={MASK}&x=1"),
+            (f"https://host/a.csv?token={TOKEN}&x=1", f"https://host/a.csv?{MASK}"),
             (f"?X-Amz-Signature={TOKEN}", f"?X-Amz-Signature={MASK}"),
             (f"Authorization: Bearer {TOKEN}", f"Authorization: Bearer {MASK}"),
             (f'{{"token": "{TOKEN}"', f'{{"token": "{MASK}"'),
