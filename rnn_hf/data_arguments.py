@@ -184,7 +184,7 @@ def source_name(name: str) -> str:
     ```python
     >>> from rnn_hf.data_arguments import source_name
     >>> print(source_name("https://me:secret@host/a.csv?token=1234"), source_name("a\x1b.csv"))
-    https://…@host/a.csv?token=… a\x1b.csv
+    https://…@host/a.csv?… a\x1b.csv
 
     ```
     """
