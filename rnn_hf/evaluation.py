@@ -88,7 +88,7 @@ def evaluate_checkpoint(
         metrics = trainer.predict(encoded, metric_key_prefix=prefix).metrics or {}
         name, is_first = f"{split}_results.json", trainer.is_world_process_zero()
     else:
-        compute_metrics = compute_metrics_for(task, corpus.problem_type, label_names)
+        compute_metrics = compute_metrics_for(task, corpus.problem_type, label_names, len(corpus.label_names))
         found = compute_metrics(_predict_with_labels(model, tokenizer, encoded, batch_size))
         metrics = {f"{prefix}_{key}": value for key, value in found.items()}
         name, is_first = f"{Path(onnx_file_name).stem}_{split}_results.json", True

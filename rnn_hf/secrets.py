@@ -221,7 +221,8 @@ def _held(options: Any) -> Iterator[str]:
     """Yield the secrets in nested mappings."""
     if isinstance(options, dict):
         for key, value in options.items():
-            if is_secret_key(str(key)):
+            # What stands in a container may be a common word: it is masked there alone.
+            if is_secret_key(str(key)) and not re.fullmatch(_CONTAINERS, str(key), re.IGNORECASE):
                 yield from _texts(value)
             elif isinstance(value, str):
                 yield from _held(_parsed(value))

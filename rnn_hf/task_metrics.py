@@ -14,7 +14,9 @@ from .metrics import F1, Accuracy, ExactMatch, SpanF1, SquaredError, TokenAccura
 ComputeMetrics = Callable[[EvalPrediction], dict[str, float]]
 
 
-def compute_metrics_for(task: Task, problem_type: str, label_names: list[str]) -> ComputeMetrics:
+def compute_metrics_for(
+    task: Task, problem_type: str, label_names: list[str], num_labels: int | None = None
+) -> ComputeMetrics:
     """Choose the metrics of a task.
 
     Args:
@@ -22,6 +24,7 @@ def compute_metrics_for(task: Task, problem_type: str, label_names: list[str]) -
         problem_type (`str`): As in the configuration.
         label_names (`list[str]`): Labels in the order of their ids; the model's own, and behind them labels that only
             the references have.
+        num_labels (`int`, *optional*): How many of them are the model's own, which say whether they mark spans.
 
     Returns:
         A function for `Trainer(compute_metrics=...)` that reads predictions made by
@@ -41,7 +44,7 @@ def compute_metrics_for(task: Task, problem_type: str, label_names: list[str]) -
     ```
     """
     if task == "token-classification":
-        return _SpanMetrics(label_names) if tagging_scheme(label_names) else _TagMetrics(label_names)
+        return _SpanMetrics(label_names) if tagging_scheme(label_names[:num_labels]) else _TagMetrics(label_names)
     return {
         "single_label_classification": _class_metrics,
         "multi_label_classification": _multi_label_metrics,

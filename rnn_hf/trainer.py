@@ -85,10 +85,10 @@ class RnnTrainer(Trainer):
         task: Task = "token-classification" if is_tagger else "text-classification"
         if options.get("compute_metrics") is None:
             options["compute_metrics"] = lambda prediction: compute_metrics_for(
-                task, model.config.problem_type or "single_label_classification", names
+                task, model.config.problem_type or "single_label_classification", names, self._num_labels
             )(prediction)
             options.setdefault("preprocess_logits_for_metrics", preprocess_logits_for_metrics)
-            _choose_metric(args, score_names(task, str(model.config.problem_type), names))
+            _choose_metric(args, score_names(task, str(model.config.problem_type), names[: self._num_labels]))
         callbacks = list(options.pop("callbacks", None) or [])
         patience = getattr(args, "early_stopping_patience", 0)
         if patience and args.load_best_model_at_end:

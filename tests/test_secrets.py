@@ -36,7 +36,6 @@ class TestFinding:
         [["--hub_token", TOKEN], [f"--hub_token={TOKEN}"], ["--hub-token", TOKEN], [f"--hub-token={TOKEN}"],
          ["--dataset_kwargs", json.dumps({"token": TOKEN})], [f"--dataset_kwargs={json.dumps({'token': TOKEN})}"],
          ["--dataset_kwargs", json.dumps({"storage_options": [{"headers": {"Authorization": TOKEN}}]})],
-         ["--dataset_kwargs", json.dumps({"storage_options": {"s3": [["Authorization", TOKEN]]}})],
          ["--seed", "1", "--token", TOKEN, "--x", "2"]],
     )  # fmt: skip
     def test_on_the_command_line(self, words):
