@@ -14,6 +14,8 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from transformers.utils import logging
 
+from .model_files import replace_file
+
 logger = logging.get_logger(__name__)
 
 # Size and SHA-256 of each file of a checkpoint; written when all of them are.
@@ -61,8 +63,20 @@ _DECISIVE = (
     "vectors_learning_rate",
     "metric_for_best_model",
     "early_stopping_patience",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "optim_args",
+    "lr_scheduler_kwargs",
+    "dataloader_drop_last",
+    "ignore_data_skip",
+    "eval_strategy",
+    "eval_steps",
+    "load_best_model_at_end",
 )
-_REQUIRED = ("config.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
+# What a checkpoint holds beside the model, unless `--save_only_model` was said.
+_STATES = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")
+_REQUIRED = ("config.json", "model.safetensors", "trainer_state.json", *_STATES)
 _BLOCK = 1 << 20
 
 
@@ -151,7 +165,10 @@ def find_checkpoint(output_dir: Path, resume: str | None, *, set_aside: bool = T
         if not _is_unfinished_run(output_dir):
             _refuse_other_files(output_dir)
         return None
+    if not wanted.strip():
+        raise ValueError("--resume_from_checkpoint needs a value: true, or the folder of a checkpoint.")
     if wanted.lower() != "true":
+        _refuse_model_only(Path(wanted))
         problem = find_damage(Path(wanted))
         if problem is not None:
             good = [str(one) for one in reversed(list_checkpoints(Path(wanted).parent)) if find_damage(one) is None]
@@ -163,6 +180,7 @@ def find_checkpoint(output_dir: Path, resume: str | None, *, set_aside: bool = T
             _refuse_other_files(output_dir)
         return Path(wanted)
     for checkpoint in reversed(checkpoints):
+        _refuse_model_only(checkpoint)
         problem = find_damage(checkpoint) or _damage_of_the_best(checkpoint)
         if problem is None:
             logger.warning(f"Training is resumed from {checkpoint}.")
@@ -176,13 +194,41 @@ def find_checkpoint(output_dir: Path, resume: str | None, *, set_aside: bool = T
     return None
 
 
-def changed_options(output_dir: Path, checkpoint: Path, options: dict[str, Any], num_processes: int) -> list[str]:
-    """Tell which options of a resumed run differ from those that it began with, so that it will end differently.
+def read_options(output_dir: Path) -> dict[str, Any]:
+    """Read the options that a run began with; none where there was no run, or its file is damaged.
 
     Args:
-        output_dir (`Path`): The folder of the run, with the options it began with in `training_args.json`.
-        checkpoint (`Path`): The checkpoint to resume from.
+        output_dir (`Path`): The folder of the run.
+
+    Returns:
+        `dict[str, Any]`: the content of `training_args.json`.
+
+    Example:
+    ```python
+    >>> from pathlib import Path
+    >>> from rnn_hf.checkpoints import read_options
+    >>> read_options(Path("outputs/nowhere"))
+    {}
+
+    ```
+    """
+    try:
+        options = json.loads((output_dir / ARGUMENTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return options if isinstance(options, dict) else {}
+
+
+def changed_options(
+    before: dict[str, Any], options: dict[str, Any], checkpoint: Path, num_processes: int
+) -> list[str]:
+    """Tell which options and data of a resumed run differ from those it began with, so that it will end differently.
+
+    Args:
+        before (`dict[str, Any]`): The options it began with, as [`read_options`] gives them; of the data, `data` holds
+            a description of each split.
         options (`dict[str, Any]`): The options now.
+        checkpoint (`Path`): The checkpoint to resume from.
         num_processes (`int`): The number of processes now.
 
     Returns:
@@ -190,22 +236,25 @@ def changed_options(output_dir: Path, checkpoint: Path, options: dict[str, Any],
 
     Example:
     ```python
-    >>> import json, tempfile
     >>> from pathlib import Path
-    >>> from rnn_hf.checkpoints import ARGUMENTS, changed_options
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = Path(folder, ARGUMENTS).write_text(json.dumps({"seed": 1, "learning_rate": 0.1}))
-    ...     changed_options(Path(folder), Path(folder), {"seed": 2, "learning_rate": 0.1}, 0)
-    ['seed 1 → 2']
+    >>> from rnn_hf.checkpoints import changed_options
+    >>> changed_options({"seed": 1, "data": {"train": "9 rows"}}, {"seed": 2, "data": {"train": "8 rows"}}, Path(), 0)
+    ['seed 1 → 2', 'train data 9 rows → 8 rows']
 
     ```
     """
-    try:
-        before = json.loads((output_dir / ARGUMENTS).read_text(encoding="utf-8"))
-        changed = [name for name in _DECISIVE if name in before and before[name] != options.get(name)]
-    except (OSError, ValueError, TypeError):
-        before, changed = {}, []
-    differences = [f"{name} {before[name]} → {options.get(name)}" for name in changed]
+    differences = [
+        f"{name} {before[name]} → {options.get(name)}"
+        for name in _DECISIVE
+        if name in before and before[name] != options.get(name)
+    ]
+    data_before, data = before.get("data"), options.get("data", {})
+    if isinstance(data_before, dict):
+        differences += [
+            f"{split} data {data_before.get(split, 'none')} → {data.get(split, 'none')}"
+            for split in dict.fromkeys([*data_before, *data])
+            if data_before.get(split) != data.get(split)
+        ]
     num_before = len(list(checkpoint.glob("rng_state*.pth")))
     if num_before != num_processes:
         differences.append(f"processes {num_before} → {num_processes}")
@@ -244,7 +293,7 @@ def write_checksums(checkpoint: Path) -> None:
         path.relative_to(checkpoint).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         for path in files
     }
-    (checkpoint / CHECKSUMS).write_text(json.dumps(checksums, indent=1), encoding="utf-8")
+    replace_file(checkpoint / CHECKSUMS, json.dumps(checksums, indent=1))
 
 
 def find_damage(checkpoint: Path) -> str | None:
@@ -270,7 +319,7 @@ def find_damage(checkpoint: Path) -> str | None:
         return "there is no such folder"
     try:
         if not (checkpoint / CHECKSUMS).exists():
-            return _damage_by_format(checkpoint)
+            return _missing_file(checkpoint) or _damage_by_format(checkpoint)
         checksums = json.loads((checkpoint / CHECKSUMS).read_text(encoding="utf-8"))
         for name, expected in checksums.items():
             path = checkpoint / name
@@ -280,21 +329,22 @@ def find_damage(checkpoint: Path) -> str | None:
                 return f"{name} has {size:,} bytes instead of {expected['bytes']:,}"
             if _sha256(path) != expected["sha256"]:
                 return f"the content of {name} has changed"
+        return _missing_file(checkpoint)
     except OSError as error:
         return f"{Path(str(error.filename)).name} cannot be read ({error.strerror})"
     except (ValueError, TypeError, KeyError, AttributeError):
         return f"{CHECKSUMS} cannot be read"
+
+
+def _missing_file(checkpoint: Path) -> str | None:
+    for pattern in _REQUIRED:
+        if not any(checkpoint.glob(pattern)):
+            return f"{pattern.replace('*', '')} is missing"
     return None
 
 
 def _damage_by_format(checkpoint: Path) -> str | None:
-    names = [path.name for path in checkpoint.iterdir()]
-    for name in _REQUIRED:
-        if name not in names:
-            return f"{name} is missing"
-    if not any(fnmatch(name, "rng_state*.pth") for name in names):
-        return "rng_state.pth is missing"
-    for name in sorted(names):
+    for name in sorted(path.name for path in checkpoint.iterdir()):
         path = checkpoint / name
         try:
             if path.suffix == ".json":
@@ -311,6 +361,16 @@ def _damage_by_format(checkpoint: Path) -> str | None:
         except (ValueError, TypeError, SafetensorError, zipfile.BadZipFile, EOFError):
             return f"{name} is damaged"
     return None
+
+
+def _refuse_model_only(checkpoint: Path) -> None:
+    """Tell a checkpoint without an optimizer, as `--save_only_model` leaves it, from one that lost its files."""
+    has_model = (checkpoint / "model.safetensors").is_file()
+    if has_model and not any(any(checkpoint.glob(pattern)) for pattern in _STATES):
+        raise ValueError(
+            f"{checkpoint} holds the model alone (--save_only_model), and training cannot be resumed from it: name "
+            f"another --output_dir, and fine-tune it with --model_name_or_path {checkpoint}."
+        )
 
 
 def _damage_of_the_best(checkpoint: Path) -> str | None:
@@ -373,5 +433,6 @@ __all__ = [
     "find_damage",
     "list_checkpoints",
     "locked",
+    "read_options",
     "write_checksums",
 ]

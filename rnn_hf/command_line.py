@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from huggingface_hub.errors import StrictDataclassError
 
 from .display import one_line
-from .secrets import find_secrets, mask
+from .secrets import find_secrets, mask, name_unknown
 
 # The environment variable that stands for `--debug`.
 DEBUG_VARIABLE = "RNN_HF_DEBUG"
@@ -68,6 +68,13 @@ class CommandParser(ArgumentParser):
             dest="show_traceback",
             help=f"show where errors arise; {DEBUG_VARIABLE}=1 in the environment does so too",
         )
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Read a command line; see `argparse.ArgumentParser`. Of unknown options the values are not shown."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unknown options or values: {name_unknown(unknown)}")
+        return parsed
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the arguments in one line, and exit."""

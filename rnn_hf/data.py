@@ -40,6 +40,7 @@ class Corpus:
         auxiliary_names (`list[str]`): Their names in the order of their ids.
         unseen_names (`list[str]`):
             Labels of validation and test that training lacks, in order; their ids follow on those of `label_names`.
+        fingerprints (`dict[str, str]`): Of each split that was read, the number of rows and a digest of their content.
     """
 
     task: Task
@@ -52,6 +53,7 @@ class Corpus:
     auxiliary_column: str | None = None
     auxiliary_names: list[str] = field(default_factory=list)
     unseen_names: list[str] = field(default_factory=list)
+    fingerprints: dict[str, str] = field(default_factory=dict)
 
     def inputs(self, split: str) -> Iterator[Any]:
         """Yield the texts, or the lists of words, of a split."""
@@ -158,7 +160,7 @@ def load_corpus(
         splits["train"] = splits["train"].take(arguments.max_train_samples)
 
     known = label_names
-    num_rows = {}
+    num_rows, fingerprints = {}, {}
     unseen_names: dict[str, None] = {}
     for name in sorted(splits, key=list(SPLIT_NAMES).index):
         check = SplitCheck(
@@ -173,6 +175,7 @@ def load_corpus(
             arguments.unseen_labels,
         )
         num_rows[name] = check.read(splits[name])
+        fingerprints[name] = f"{num_rows[name]:,} rows, {check.fingerprint}"
         problem_type = check.problem_type
         known = check.label_names()
         _check_problem_type(arguments, problem_type)
@@ -201,6 +204,7 @@ def load_corpus(
         auxiliary_column,
         auxiliary_names,
         list(unseen_names),
+        fingerprints,
     )
 
 

@@ -1,5 +1,6 @@
 """Check every row of a corpus, and find out what its labels are."""
 
+import hashlib
 import math
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -40,6 +41,7 @@ class SplitCheck:
 
     Attributes:
         unseen (`dict[str, int]`): Labels that are not known, in order, and how many rows or words have them.
+        fingerprint (`str`): Hexadecimal digest of what was read, which other texts, labels or orders change.
 
     Example:
     ```python
@@ -81,6 +83,11 @@ class SplitCheck:
         self.from_feature: list[str] | None = None
         self.smallest, self.largest = math.inf, -math.inf  # numbers of a regression
         self.fewest = math.inf  # labels of a row
+        self._digest = hashlib.blake2b(digest_size=6)
+
+    @property
+    def fingerprint(self) -> str:
+        return self._digest.hexdigest()
 
     def read(self, split: Split) -> int:
         """Check all rows and return their number.
@@ -99,6 +106,7 @@ class SplitCheck:
         for batch in self._batches(split):
             for text, label in zip(batch[self.input_column], batch[self.label_column], strict=True):
                 row += 1
+                self._digest.update(f"{text!r} {label!r}\n".encode())
                 if self.task == "text-classification":
                     self._check_text(row, text)
                     self._check_label(row, label, feature)

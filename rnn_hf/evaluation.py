@@ -16,6 +16,7 @@ from transformers.utils import logging
 from .data import DataArguments, Task, load_corpus
 from .data_collator import DataCollatorWithPacking
 from .display import printable
+from .model_files import replace_file
 from .prediction import is_tagger, load
 from .task_metrics import compute_metrics_for, preprocess_logits_for_metrics
 from .trainer import RnnTrainer
@@ -95,7 +96,7 @@ def evaluate_checkpoint(
     metrics = {key: value for key, value in metrics.items() if not key.endswith(_NOT_SHOWN)}
     metrics[f"{prefix}_samples"] = corpus.num_rows[split]
     if is_first:
-        (folder / name).write_text(json.dumps(metrics, indent=4, sort_keys=True), encoding="utf-8")
+        replace_file(folder / name, json.dumps(metrics, indent=4, sort_keys=True))
         graph = "" if onnx_file_name is None else f", {onnx_file_name}"
         print_results(metrics, f"{model_name_or_path} on {split}{graph}")
     return metrics

@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import yaml
 from huggingface_hub import get_token
@@ -29,14 +30,18 @@ _PREFIX = r"(?:[\w\-.]*[_\-.])"
 # Names end so: `hub_token` holds a secret, `pad_token_id` and `max_tokens_per_batch` do not.
 _SECRET_KEY = re.compile(rf"(?:.*[_\-. ])?{_NAMES}|key|{_CONTAINERS}", re.IGNORECASE)
 _SECRET_VARIABLE = re.compile(
-    r"(?:.*_)?(?:TOKEN|SECRET|\w*PASSWORD|PASSWD|PASS|PAT|API_?KEY|(?:ACCESS|PRIVATE|SECRET)_?KEY|CREDENTIALS?)(?:_.*)?"
+    r"(?:.*_)?(?:(?:TOKEN|SECRET|\w*PASSWORD|PASSWD|API_?KEY|(?:ACCESS|PRIVATE|SECRET)_?KEY|CREDENTIALS?)(?P<rest>_.*)?"
+    r"|PASS|PAT)"
 )
+# The user and the password in an address; the datasets library drops one of its slashes in messages.
+_CREDENTIALS = r"[^\s/@'\"]+"
+_ADDRESS = re.compile(rf"\w{{2,}}:/{{1,2}}({_CREDENTIALS})@")
 _CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 # What carries a secret wherever it stands: tokens of the hub, credentials in addresses, `token: …` in broken JSON.
 _PATTERNS = (
     (re.compile(r"\b(hf_)[A-Za-z0-9]{16,}"), rf"\1{MASK}"),
-    (re.compile(r"(\w://)[^\s/@'\"]+@"), rf"\1{MASK}@"),
-    (re.compile(r"(\w://[^\s?'\"]+\?)[^\s'\"]+"), rf"\1{MASK}"),
+    (re.compile(rf"(\w{{2,}}:/{{1,2}}){_CREDENTIALS}@"), rf"\1{MASK}@"),
+    (re.compile(r"(\w{2,}:/{1,2}[^\s?'\"]+\?)[^\s'\"]+"), rf"\1{MASK}"),
     (re.compile(r"(?i)\b(bearer\s+)[^\s'\",}]+"), rf"\1{MASK}"),
     # `name=…`, `"name": …` and `prefix_name: …`; not prose such as "the token: log in".
     (re.compile(rf"(?i)((?<![\w-]){_PREFIX}?{_NAMES}['\"]?\s*=\s*['\"]?)[^\s'\",;&}}\]]+"), rf"\1{MASK}"),
@@ -46,6 +51,10 @@ _PATTERNS = (
 # Shorter values of variables are switches rather than secrets.
 _MIN_VARIABLE_LENGTH = 8
 _MIN_LENGTH = 4
+# Words of records and messages: masked under the key of a secret, not wherever they stand.
+_COMMON = frozenset(
+    ("true", "false", "none", "null", "train", "test", "validation", "text", "label", "labels", "tokens", "tags")
+)
 
 
 def is_secret_key(key: str) -> bool:
@@ -85,12 +94,13 @@ def find_secrets(arguments: Sequence[str] = (), *values: Any) -> frozenset[str]:
     for name, value in _options(arguments):
         if is_secret_key(name):
             found.add(value)
+        found.update(_passwords(value))
         found.update(_held(_parsed(value)))
         if name.lstrip("-") == "config":
             found.update(_held(_read_options(value)))
     for value in values:
         found.update({value} if isinstance(value, str) else _held(value))
-    return frozenset(one for one in found if len(one) >= _MIN_LENGTH and one.lower() not in ("true", "false", "none"))
+    return frozenset(one for one in found if len(one) >= _MIN_LENGTH and one.lower() not in _COMMON)
 
 
 def mask(text: str, secrets: Collection[str] = ()) -> str:
@@ -138,8 +148,9 @@ def mask_options(options: Any, secrets: Collection[str] = ()) -> Any:
     ```
     """
     if isinstance(options, dict):
+        # Keys are names of ours, or of options: a secret that is also such a word stays one.
         return {
-            mask(str(key), secrets): MASK
+            mask(str(key)): MASK
             if is_secret_key(str(key)) and value is not None
             else mask_options(value, secrets)
             for key, value in options.items()
@@ -185,6 +196,33 @@ def mask_command(arguments: Sequence[str], secrets: Collection[str] = ()) -> lis
     return masked
 
 
+def name_unknown(words: Sequence[str]) -> str:
+    """List the words of a command line that no option takes; what stands behind a mistyped option may be a secret.
+
+    Args:
+        words (`Sequence[str]`): What a parser leaves over.
+
+    Returns:
+        `str`: options without their values, and values that follow on none of them.
+
+    Example:
+    ```python
+    >>> from rnn_hf.secrets import name_unknown
+    >>> name_unknown(["extra.csv", "--hub_tokn", "1234", "-p=5678"])
+    'extra.csv --hub_tokn -p'
+
+    ```
+    """
+    named: list[str] = []
+    follows = False
+    for word in words:
+        is_option = word.startswith("-")
+        if is_option or not follows:
+            named.append(mask(word.partition("=")[0]))
+        follows = follows or is_option or is_secret_key(word)
+    return " ".join(named)
+
+
 def read_options_files(arguments: Sequence[str]) -> Any:
     """Read the options in the file that `--config` names on a command line; `None` without one."""
     files = [value for name, value in _options(arguments) if name == "--config"]
@@ -225,6 +263,7 @@ def _held(options: Any) -> Iterator[str]:
             if is_secret_key(str(key)) and not re.fullmatch(_CONTAINERS, str(key), re.IGNORECASE):
                 yield from _texts(value)
             elif isinstance(value, str):
+                yield from _passwords(value)
                 yield from _held(_parsed(value))
             else:
                 yield from _held(value)
@@ -241,8 +280,19 @@ def _texts(value: Any) -> Iterator[str]:
         yield str(value)
 
 
+def _passwords(text: str) -> Iterator[str]:
+    """Yield the passwords in addresses, as they are written and as they are meant."""
+    for credentials in _ADDRESS.findall(text):
+        password = credentials.partition(":")[2]
+        yield from {credentials, password, unquote(password)}
+
+
 def _is_secret_variable(name: str, value: str) -> bool:
-    return len(value) >= _MIN_VARIABLE_LENGTH and _SECRET_VARIABLE.fullmatch(name.upper()) is not None
+    found = _SECRET_VARIABLE.fullmatch(name.upper())
+    if found is None or len(value) < _MIN_VARIABLE_LENGTH:
+        return False
+    # `MY_TOKEN_URL` and `SECRET_FILE` hold where a secret is, `TOKEN_MODE` a word.
+    return not found["rest"] or not (os.path.exists(value) or "://" in value or re.fullmatch(r"[a-z_\-]+", value))
 
 
 def _stored_tokens() -> Iterator[str]:
@@ -252,4 +302,13 @@ def _stored_tokens() -> Iterator[str]:
         return
 
 
-__all__ = ["MASK", "find_secrets", "is_secret_key", "mask", "mask_command", "mask_options", "read_options_files"]
+__all__ = [
+    "MASK",
+    "find_secrets",
+    "is_secret_key",
+    "mask",
+    "mask_command",
+    "mask_options",
+    "name_unknown",
+    "read_options_files",
+]

@@ -17,14 +17,14 @@ from transformers.utils import logging
 from .argument_checks import check_arguments
 from .batching import SizedStream
 from .building import build
-from .checkpoints import ARGUMENTS, changed_options, find_checkpoint, list_checkpoints, locked
+from .checkpoints import ARGUMENTS, changed_options, find_checkpoint, list_checkpoints, locked, read_options
 from .configuration_rnn import RnnConfig
 from .data import Corpus, DataArguments, Task, load_corpus
 from .display import printable, shorten
 from .evaluation import print_results, quieten
 from .hub import check_access, push_folder
 from .model_card import write_model_card
-from .model_files import read_json
+from .model_files import read_json, replace_file
 from .prediction import RnnModelWithHead
 from .run_record import record_run
 from .secrets import find_secrets, mask_options
@@ -34,8 +34,9 @@ from .training_args import RnnTrainingArguments, TokenizerArguments
 logger = logging.get_logger(__name__)
 
 _SHUFFLE_BUFFER = 10_000
-# Fields of the configuration that a resumed run may change, or that are set later.
-_FREE = ("class_weights", "rdrop_loss_weight", "auxiliary_loss_weight", "initializer_range")
+# Fields of the configuration that a resumed run may change, and those that are not set yet when it is compared.
+_FREE = ("rdrop_loss_weight", "auxiliary_loss_weight")
+_SET_LATER = ("class_weights", "initializer_range")
 
 
 def train(
@@ -128,24 +129,10 @@ def _prepare(
     output_dir, is_first = Path(str(args.output_dir)), args.process_index == 0
     with args.main_process_first(desc="loading the corpus"):
         checkpoint = find_checkpoint(output_dir, args.resume_from_checkpoint, set_aside=is_first)
-        if is_first:
-            options = mask_options(args.to_dict(), secrets)
-            differences = (
-                [] if checkpoint is None else changed_options(output_dir, checkpoint, options, args.world_size)
-            )
-            if any(one.startswith("optim ") for one in differences):
-                raise ValueError(
-                    f"{checkpoint} holds the state of another optimizer ({', '.join(differences)}): resume with the "
-                    "options that the run began with."
-                )
-            if differences:
-                logger.warning(
-                    f"The run to be resumed began with other options ({', '.join(differences)}): it will not end as it "
-                    "would have."
-                )
-            (output_dir / ARGUMENTS).write_text(json.dumps(options, indent=2), encoding="utf-8")
         needed = ("train",) if args.eval_strategy == "no" else ("train", "validation")
         corpus = load_corpus(data_arguments, task, config_arguments.problem_type, needed=needed)
+        if is_first:
+            _note_options(output_dir, checkpoint, args, data_arguments, corpus, secrets)
         tokenizer, model = build(
             corpus,
             tokenizer_arguments,
@@ -173,6 +160,36 @@ def _prepare(
         callbacks=[_Announcement()],
     )
     return trainer, corpus, encoded, checkpoint
+
+
+def _note_options(
+    output_dir: Path,
+    checkpoint: Path | None,
+    args: RnnTrainingArguments,
+    data_arguments: DataArguments,
+    corpus: Corpus,
+    secrets: Collection[str],
+) -> None:
+    """Write down what a run begins with; of a resumed run, say what differs."""
+    data = corpus.fingerprints | {
+        name: str(getattr(data_arguments, name))
+        for name in ("max_seq_length", "auxiliary_tags_column")
+        if getattr(data_arguments, name) is not None
+    }
+    options = mask_options(args.to_dict() | {"data": data}, secrets)
+    if checkpoint is not None:
+        differences = changed_options(read_options(output_dir), options, checkpoint, args.world_size)
+        if any(one.startswith("optim ") for one in differences):
+            raise ValueError(
+                f"{checkpoint} holds the state of another optimizer ({', '.join(differences)}): resume with the "
+                "options that the run began with."
+            )
+        if differences:
+            logger.warning(
+                f"The run to be resumed began with other options or data ({', '.join(differences)}): it will not end "
+                "as it would have."
+            )
+    replace_file(output_dir / ARGUMENTS, json.dumps(options, indent=2))
 
 
 def _measure(
@@ -249,12 +266,22 @@ def _check_resumed(checkpoint: Path, model: RnnModelWithHead) -> None:
     """Check that a checkpoint is of the same model, for the same labels."""
     before, now = read_json(checkpoint / "config.json"), json.loads(model.config.to_json_string())
     names = [name for name in RnnConfig.__annotations__ if name in before and before[name] != now.get(name)]
-    names = [name for name in names if name not in _FREE and not name.endswith("_dropout")]
+    free = [name for name in names if name in _FREE or name.endswith("_dropout")]
+    names = [name for name in names if name not in (*free, *_SET_LATER)]
     names += ["architectures"] if before.get("architectures") != [type(model).__name__] else []
+
+    def changes(names: list[str]) -> Iterator[str]:
+        for name in names[:5]:
+            yield f"{name} {shorten(str(before[name]), 80)} → {shorten(str(now.get(name)), 80)}"
+
+    if free:
+        logger.warning(
+            f"The run to be resumed began with other options ({', '.join(changes(free))}): it will not end as it would "
+            "have."
+        )
     if names:
-        shown = (f"{name} {shorten(str(before[name]), 80)} → {shorten(str(now.get(name)), 80)}" for name in names[:5])
         raise ValueError(
-            f"{checkpoint} is of another model than these options and these data make ({'; '.join(shown)}): resume "
+            f"{checkpoint} is of another model than these options and these data make ({'; '.join(changes(names))}): resume "
             "with those that the run began with, or name another --output_dir."
         )
 

@@ -210,9 +210,7 @@ class DataclassParser(CommandParser, HfArgumentParser):
 
     def parse_args_into_dataclasses(self, args: Any = None, *rest: Any, **options: Any) -> tuple[Any, ...]:
         """Read a command line; see `HfArgumentParser`. Unknown options are named in one line."""
-        _, unknown = self.parse_known_args(args)
-        if unknown:
-            self.error(f"unknown options or values: {' '.join(unknown)}")
+        self.parse_args(args)
         return super().parse_args_into_dataclasses(args, *rest, **options)
 
 

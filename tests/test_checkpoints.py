@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -106,10 +107,57 @@ def test_a_run_with_a_damaged_checkpoint_ends_with_the_same_weights(finished, co
 
 def test_other_options_than_those_it_began_with_are_said(finished, copy, caplog):
     run(finished.parent, copy, "--resume_from_checkpoint", "true", "--seed", "7", "--learning_rate", "0.5")
-    assert "began with other options (learning_rate 0.002 → 0.5, seed 42 → 7)" in caplog.text
+    assert "began with other options or data (learning_rate 0.002 → 0.5, seed 42 → 7)" in caplog.text
     caplog.clear()
     run(finished.parent, copy, "--resume_from_checkpoint", "true", "--seed", "7", "--learning_rate", "0.5")
-    assert "began with other options" not in caplog.text
+    assert "began with other" not in caplog.text
+
+
+def test_other_data_than_those_it_began_with_are_said(finished, copy, tmp_path, caplog):
+    text = (finished.parent / "words.jsonl").read_text(encoding="utf-8")
+    for changed in (text.replace('"7"', '"8"'), text + text.splitlines()[0]):
+        (tmp_path / "words.jsonl").write_text(changed, encoding="utf-8")
+        caplog.clear()
+        run(tmp_path, copy, "--resume_from_checkpoint", "true")
+        assert re.search(r"other options or data \(train data 20 rows, \w+ → 2[01] rows, \w+\)", caplog.text)
+        shutil.copy(finished / "training_args.json", copy)
+    caplog.clear()
+    run(finished.parent, copy, "--resume_from_checkpoint", "true")
+    assert "began with other" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--ignore_data_skip", "true"], "ignore_data_skip False → True"), (["--adam_beta1", "0.5"], "adam_beta1 0.9 → 0.5"),
+     (["--embedding_dropout", "0.25"], r"embedding_dropout 0\.\d+ → 0.25"), (["--rdrop_loss_weight", "2"], "→ 2.0")],
+)  # fmt: skip
+def test_options_that_change_how_it_ends_are_said(options, message, finished, copy, caplog):
+    run(finished.parent, copy, "--resume_from_checkpoint", "true", *options)
+    assert re.search(rf"began with other options.*{message}", caplog.text)
+
+
+class TestWithoutOptimizer:
+    @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "model.safetensors"])
+    @pytest.mark.parametrize("checksums", ["{}", "without it"])
+    def test_a_file_that_no_checksum_names_is_missed(self, name, checksums, copy):
+        checkpoint = copy / "checkpoint-6"
+        known = json.loads((checkpoint / CHECKSUMS).read_text(encoding="utf-8"))
+        (checkpoint / name).unlink()
+        del known[name]
+        (checkpoint / CHECKSUMS).write_text("{}" if checksums == "{}" else json.dumps(known), encoding="utf-8")
+        assert find_damage(checkpoint) == f"{name} is missing"
+
+    @pytest.mark.parametrize("by_name", [True, False])
+    def test_a_checkpoint_of_the_model_alone_is_refused_and_stays(self, by_name, finished, tmp_path):
+        run(finished.parent, tmp_path / "run", "--save_only_model", "true")
+        checkpoint = tmp_path / "run" / "checkpoint-6"
+        with pytest.raises(ValueError, match=r"checkpoint-6 holds the model alone \(--save_only_model\)"):
+            find_checkpoint(tmp_path / "run", str(checkpoint) if by_name else "true")
+        assert checkpoint.is_dir()
+
+    def test_resuming_needs_a_value(self, copy):
+        with pytest.raises(ValueError, match="needs a value"):
+            find_checkpoint(copy, " ")
 
 
 def test_a_checkpoint_whose_best_state_is_damaged_is_passed_over(copy):

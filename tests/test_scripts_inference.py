@@ -98,12 +98,12 @@ ARGUMENTS = [
     ("predict", ["classifier", "latin1.txt"], ["latin1.txt, line 2: not UTF-8"]),
     ("predict", ["tagger", "latin1.txt"], ["latin1.txt, line 2: not UTF-8"]),
     ("predict", ["classifier", "utf16.txt"], ["utf16.txt, line 1: not UTF-8"]),
-    ("predict", ["classifier", "texts.txt", "more.txt"], ["unrecognized arguments: more.txt"]),
+    ("predict", ["classifier", "texts.txt", "more.txt"], ["unknown options or values: more.txt"]),
     ("predict", ["classifier", "texts.txt", "--batch_size", "0"], ["batch_size must be a number of at least 1, got 0"]),
     ("predict", ["classifier", "texts.txt", "--batch_size", "-1"], ["batch_size", "got -1"]),
     ("predict", ["classifier", "texts.txt", "--batch_size", "many"], ["--batch_size", "'many'"]),
     ("predict", ["classifier", "texts.txt", "--batch_size", "1.5"], ["--batch_size", "'1.5'"]),
-    ("predict", ["classifier", "texts.txt", "--batch", "8"], ["unrecognized arguments: --batch"]),
+    ("predict", ["classifier", "texts.txt", "--batch", "8"], ["unknown options or values: --batch"]),
     ("predict", ["classifier", "texts.txt", "--device", "gpu"], ["no device 'gpu' here, only cpu"]),
     ("predict", ["classifier", "texts.txt", "--device", "cuda:99"], ["no device 'cuda:99' here, only cpu"]),
     ("predict", ["classifier", "texts.txt", "--device", "meta"], ["no device 'meta' here"]),
@@ -123,7 +123,7 @@ ARGUMENTS = [
     ("export_onnx", ["classifier", "out", "--opset", "999"], ["opset must be from 18", "got 999"]),
     ("export_onnx", ["classifier", "out", "--opset", "-1"], ["opset must be from 18", "got -1"]),
     ("export_onnx", ["classifier", "out", "--opset", "new"], ["--opset", "'new'"]),
-    ("export_onnx", ["classifier", "out", "--int"], ["unrecognized arguments: --int"]),
+    ("export_onnx", ["classifier", "out", "--int"], ["unknown options or values: --int"]),
     ("export_onnx", ["classifier", "texts.txt"], ["texts.txt is a file", "folder"]),
     ("export_onnx", ["classifier", "texts.txt/below"], ["texts.txt", "is a file"]),
     ("export_onnx", ["classifier", "tagger"], ["tagger holds another model"]),
@@ -136,7 +136,7 @@ ARGUMENTS = [
     ("push_to_hub", ["classifier", "alice/a b"], ["'alice/a b' is no repository on the hub"]),
     ("push_to_hub", ["classifier", ""], ["'' is no repository on the hub"]),
     ("push_to_hub", ["classifier", "alice/x"], ["There is no access token", "hf auth login"]),
-    ("push_to_hub", ["classifier", "alice/x", "--dry"], ["unrecognized arguments: --dry"]),
+    ("push_to_hub", ["classifier", "alice/x", "--dry"], ["unknown options or values: --dry"]),
     (
         "push_to_hub",
         ["classifier", "alice/x", "--create_pr", "--revision", "b"],
@@ -149,7 +149,7 @@ ARGUMENTS = [
     ("write_model_card", ["texts.txt"], ["There is no folder texts.txt"]),
     ("write_model_card", ["."], [". holds no model: config.json is missing"]),
     ("write_model_card", ["classifier", "--language"], ["--language", "expected at least one argument"]),
-    ("write_model_card", ["classifier", "--licence", "mit"], ["unrecognized arguments: --licence"]),
+    ("write_model_card", ["classifier", "--licence", "mit"], ["unknown options or values: --licence"]),
 ]
 
 

@@ -5,7 +5,16 @@ import json
 import pytest
 import yaml
 
-from rnn_hf.secrets import MASK, find_secrets, is_secret_key, mask, mask_command, mask_options, read_options_files
+from rnn_hf.secrets import (
+    MASK,
+    find_secrets,
+    is_secret_key,
+    mask,
+    mask_command,
+    mask_options,
+    name_unknown,
+    read_options_files,
+)
 
 TOKEN = "tok-1234-abcd"
 
@@ -67,6 +76,29 @@ class TestFinding:
         monkeypatch.setenv("TOKENIZERS_PARALLELISM", "falsehood")
         assert "falsehood" not in find_secrets()
 
+    @pytest.mark.parametrize(
+        ("name", "value", "is_secret"),
+        [("NODE_PASS_THROUGH", "datasets-1", False), ("FLIGHT_PATH", "somewhere-1", False),
+         ("SECRET_FILE", __file__, False), ("OAUTH_TOKEN_URL", "https://host/oauth", False),
+         ("TOKEN_MODE", "read-only", False), ("GITHUB_TOKEN_CI", TOKEN, True), ("API_KEY_2", TOKEN, True),
+         ("MY_PASSWORD", "correcthorse", True), ("DB_TOKEN", "short", False)],
+    )  # fmt: skip
+    def test_which_variables_hold_one(self, monkeypatch, name, value, is_secret):
+        monkeypatch.setenv(name, value)
+        assert (value in find_secrets()) == is_secret
+
+    @pytest.mark.parametrize("name", ["--dataset_name", "--train_file"])
+    def test_in_an_address(self, name):
+        assert {f"{TOKEN}%2F", f"{TOKEN}/"} <= find_secrets([name, f"https://alice:{TOKEN}%2F@host/a.csv"])
+
+    def test_words_that_records_are_made_of_are_none(self):
+        assert not {"train", "test"} & find_secrets(["--token", "test", "--dataset_kwargs", '{"password": "train"}'])
+
+    def test_what_stands_in_options_of_file_systems_is_masked_there_alone(self):
+        options = {"storage_options": {"anon": "outputs", "headers": {"X-Auth": "outputs"}}, "folder": "outputs"}
+        assert "outputs" not in find_secrets(["--dataset_kwargs", json.dumps({"storage_options": {"a": "outputs"}})])
+        assert mask_options(options) == {"storage_options": MASK, "folder": "outputs"}
+
     def test_switches_are_none(self):
         assert not {"true", "no", "1"} & find_secrets(["--push_to_hub", "true", "--token", "no", "--auth=1"])
 
@@ -82,7 +114,9 @@ class TestMasking:
         ("text", "masked"),
         [
             (f"https://alice:{TOKEN}@host/a.csv", f"https://{MASK}@host/a.csv"),
+            (f"https:/alice:{TOKEN}@host/a.csv", f"https:/{MASK}@host/a.csv"),
             (f"https://host/a.csv?token={TOKEN}&x=1", f"https://host/a.csv?{MASK}"),
+            ("C:/mail@home/a.csv", "C:/mail@home/a.csv"),
             (f"?X-Amz-Signature={TOKEN}", f"?X-Amz-Signature={MASK}"),
             (f"Authorization: Bearer {TOKEN}", f"Authorization: Bearer {MASK}"),
             (f'{{"token": "{TOKEN}"', f'{{"token": "{MASK}"'),
@@ -106,6 +140,20 @@ class TestMasking:
             "a": [{"token": MASK, "seed": 3}], "b": json.dumps([{"password": MASK}], ensure_ascii=False), "c": None,
             "token": None,
         }  # fmt: skip
+
+    def test_keys_stay_what_they_are(self):
+        assert mask_options({"train": {"train_runtime": 1}, "x": "train"}, {"train"}) == {
+            "train": {"train_runtime": 1}, "x": MASK,
+        }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("words", "named"),
+        [(["--hub_tokn", TOKEN], "--hub_tokn"), ([f"--hub_tokn={TOKEN}"], "--hub_tokn"), (["-p", TOKEN], "-p"),
+         (["hub_token", TOKEN], "hub_token"), (["b.csv", "c.csv"], "b.csv c.csv"),
+         (["--a", TOKEN, TOKEN, "--b"], "--a --b")],
+    )  # fmt: skip
+    def test_of_unknown_options_the_values(self, words, named):
+        assert name_unknown(words) == named
 
     def test_a_command(self):
         words = ["train.py", "--hub-token", TOKEN, "--hub_token=x", "--train_file", f"s3://{TOKEN}@b/c.csv", "--seed=1"]

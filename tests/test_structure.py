@@ -15,8 +15,9 @@ TRAVELLING = [path for path in MODULES if path.stem.endswith("_rnn")]
 CORE_REQUIREMENTS = {"torch", "transformers", "tokenizers", "huggingface_hub", "safetensors"}
 # From what everything builds on, to what builds on everything.
 LAYERS = [
-    {"checkpoints", "configuration_rnn", "display", "download", "losses_rnn", "model_files", "packing_rnn", "secrets"},
+    {"configuration_rnn", "display", "download", "losses_rnn", "model_files", "packing_rnn", "secrets"},
     {
+        "checkpoints",
         "command_line",
         "crf_rnn",
         "embeddings_rnn",
