@@ -3,6 +3,7 @@
 Out of range, of the other task, or without effect beside another option: each is named with what would be right.
 """
 
+import copy
 import json
 import math
 from dataclasses import MISSING, fields
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import get_scheduler
+from transformers import Trainer, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
 
 from .command_line import describe
@@ -45,6 +46,9 @@ _LEAST: dict[str, tuple[float, bool]] = {
     "early_stopping_patience": (0, True),
     "dataloader_num_workers": (0, True),
     "eval_delay": (0, True),
+    "eval_accumulation_steps": (1, True),
+    "dataloader_prefetch_factor": (1, True),
+    "ddp_timeout": (1, True),
     "seed": (0, True),
     "data_seed": (0, True),
     "vocab_size": (4, True),
@@ -119,6 +123,7 @@ def check_arguments(
     _check_metric(task, training)
     _check_schedule(data, training)
     _check_scheduler(training)
+    _check_optimizer(training)
     _check_unfit(training)
     _check_losses(data, config, training)
     _check_reports(training)
@@ -225,6 +230,28 @@ def _check_scheduler(training: RnnTrainingArguments) -> None:
     except (TypeError, ValueError, KeyError) as error:
         given = json.dumps(mask_options(options))
         raise ValueError(f"--lr_scheduler_type {name} with --lr_scheduler_kwargs {given}: {error}.") from error
+
+
+def _check_optimizer(training: RnnTrainingArguments) -> None:
+    if not training.optim_args:
+        return
+    name = str(getattr(training.optim, "value", training.optim))
+
+    def settings(pairs: list[str]) -> dict[str, Any]:
+        args = copy.copy(training)
+        args.optim_args = ",".join(pairs) or None
+        return dict(Trainer.get_optimizer_cls_and_kwargs(args)[1])
+
+    pairs = training.optim_args.split(",")
+    try:
+        in_effect = settings(pairs)
+        without_effect = [one for one in pairs if settings([other for other in pairs if other != one]) == in_effect]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"--optim_args {training.optim_args} does not fit --optim {name}: {error}.") from error
+    if without_effect:
+        raise ValueError(
+            f"--optim_args {without_effect[0]} has no effect on --optim {name}: correct it, or leave it out."
+        )
 
 
 def _check_unfit(training: RnnTrainingArguments) -> None:

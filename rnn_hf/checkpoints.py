@@ -219,9 +219,7 @@ def read_options(output_dir: Path) -> dict[str, Any]:
     return options if isinstance(options, dict) else {}
 
 
-def changed_options(
-    before: dict[str, Any], options: dict[str, Any], checkpoint: Path, num_processes: int
-) -> list[str]:
+def changed_options(before: dict[str, Any], options: dict[str, Any], checkpoint: Path, num_processes: int) -> list[str]:
     """Tell which options and data of a resumed run differ from those it began with, so that it will end differently.
 
     Args:

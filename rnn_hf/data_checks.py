@@ -41,7 +41,7 @@ class SplitCheck:
 
     Attributes:
         unseen (`dict[str, int]`): Labels that are not known, in order, and how many rows or words have them.
-        fingerprint (`str`): Hexadecimal digest of what was read, which other texts, labels or orders change.
+        fingerprint (`str`): Digest of what was read, which other texts, labels or orders change.
 
     Example:
     ```python
@@ -87,6 +87,7 @@ class SplitCheck:
 
     @property
     def fingerprint(self) -> str:
+        """Digest of what was read."""
         return self._digest.hexdigest()
 
     def read(self, split: Split) -> int:

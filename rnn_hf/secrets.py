@@ -150,9 +150,7 @@ def mask_options(options: Any, secrets: Collection[str] = ()) -> Any:
     if isinstance(options, dict):
         # Keys are names of ours, or of options: a secret that is also such a word stays one.
         return {
-            mask(str(key)): MASK
-            if is_secret_key(str(key)) and value is not None
-            else mask_options(value, secrets)
+            mask(str(key)): MASK if is_secret_key(str(key)) and value is not None else mask_options(value, secrets)
             for key, value in options.items()
         }
     if isinstance(options, list | tuple):

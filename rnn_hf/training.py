@@ -27,7 +27,7 @@ from .model_card import write_model_card
 from .model_files import read_json, replace_file
 from .prediction import RnnModelWithHead
 from .run_record import record_run
-from .secrets import find_secrets, mask_options
+from .secrets import find_secrets, mask, mask_options
 from .trainer import RnnTrainer
 from .training_args import RnnTrainingArguments, TokenizerArguments
 
@@ -77,6 +77,11 @@ def train(
     secrets = find_secrets(sys.argv, token, vars(data_arguments))
     for name in ("license", "dataset_pretty_name", "run_name"):
         setattr(args, name, mask_options(getattr(args, name), secrets))
+    if mask(output_dir.name, secrets) != output_dir.name:
+        raise ValueError(
+            "The name of --output_dir is or holds a token or a password, and would stand in the model card: take "
+            "another one."
+        )
     is_first = args.process_index == 0
     with locked(output_dir) if is_first else contextlib.nullcontext():
         try:
@@ -281,8 +286,8 @@ def _check_resumed(checkpoint: Path, model: RnnModelWithHead) -> None:
         )
     if names:
         raise ValueError(
-            f"{checkpoint} is of another model than these options and these data make ({'; '.join(changes(names))}): resume "
-            "with those that the run began with, or name another --output_dir."
+            f"{checkpoint} is of another model than these options and these data make ({'; '.join(changes(names))}): "
+            "resume with those that the run began with, or name another --output_dir."
         )
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.trainer_utils import SchedulerType
 
 from .command_line import CommandParser, fail
@@ -283,14 +284,17 @@ def _check_files(parser: DataclassParser, options: Namespace) -> None:
     """Check the options that `TrainingArguments` would complain about without a name."""
     for name in _JSON_OPTIONS:
         value = getattr(options, name, None)
-        if not isinstance(value, str) or Path(value).is_file():
+        if not isinstance(value, str):
             continue
         try:
-            holds_object = isinstance(json.loads(value), dict)
-        except ValueError:
-            holds_object = False
-        if not holds_object:
+            content = json.loads(Path(value).read_text(encoding="utf-8") if Path(value).is_file() else value)
+        except (OSError, ValueError):
+            content = None
+        if not isinstance(content, dict):
             parser.error(f"--{name} {value} is neither a JSON object nor a file with one")
+        known = [one.name for one in dataclasses.fields(AcceleratorConfig)]
+        if name == "accelerator_config" and (unknown := [one for one in content if one not in known]):
+            parser.error(f"--{name} has no option {', '.join(unknown)}, only: {', '.join(known)}")
     if options.deepspeed is not None and find_spec("deepspeed") is None:
         parser.error("--deepspeed needs the package deepspeed: pip install deepspeed")
     if options.optim_args is not None and not all("=" in one for one in options.optim_args.split(",")):

@@ -128,8 +128,8 @@ def test_other_data_than_those_it_began_with_are_said(finished, copy, tmp_path, 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--ignore_data_skip", "true"], "ignore_data_skip False → True"), (["--adam_beta1", "0.5"], "adam_beta1 0.9 → 0.5"),
-     (["--embedding_dropout", "0.25"], r"embedding_dropout 0\.\d+ → 0.25"), (["--rdrop_loss_weight", "2"], "→ 2.0")],
+    [(["--ignore_data_skip", "true"], "ignore_data_skip False → True"),
+     (["--adam_beta1", "0.5"], "adam_beta1 0.9 → 0.5"), (["--embedding_dropout", "0.25"], r"embedding_dropout 0\.\d+ → 0.25"), (["--rdrop_loss_weight", "2"], "→ 2.0")],
 )  # fmt: skip
 def test_options_that_change_how_it_ends_are_said(options, message, finished, copy, caplog):
     run(finished.parent, copy, "--resume_from_checkpoint", "true", *options)

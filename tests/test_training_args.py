@@ -153,7 +153,7 @@ class TestCommandLine:
 
     @pytest.mark.parametrize("option", ["--hiden_size", "--hidden", "--hub_tok", "--hub-tok"])
     def test_unknown_and_abbreviated_options(self, mistake, option):
-        assert f"error: unknown options or values: {option} 3. See" in mistake(option, "3")
+        assert f"error: unknown options or values: {option}. See" in mistake(option, "3")
 
 
 class TestFile:
