@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from transformers.utils import logging
 
-from .model_files import replace_file
+from .model_files import disk_is_full, replace_file
 
 logger = logging.get_logger(__name__)
 
@@ -90,7 +90,7 @@ def locked(output_dir: Path) -> Iterator[None]:
         output_dir (`Path`): The folder.
 
     Raises:
-        ValueError: Another run holds the folder, or nothing can be written there.
+        ValueError: Another run holds the folder, nothing can be written there, or the disk became full.
 
     Example:
     ```python
@@ -119,6 +119,10 @@ def locked(output_dir: Path) -> Iterator[None]:
         raise ValueError(f"--output_dir {output_dir} cannot be written to: {error.strerror or error}.") from error
     try:
         yield
+    except Exception as error:
+        if disk_is_full(error) and str(output_dir) not in str(error):
+            raise ValueError(f"{output_dir} could not be written to: the disk is full ({error}).") from error
+        raise
     finally:
         with suppress(OSError):  # Windows keeps files that are open
             (output_dir / _LOCK).unlink()

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from huggingface_hub.errors import StrictDataclassError
 
 from .display import one_line
+from .model_files import disk_is_full
 from .secrets import find_secrets, mask, name_unknown
 
 # The environment variable that stands for `--debug`.
@@ -25,16 +26,8 @@ DEBUG_VARIABLE = "RNN_HF_DEBUG"
 _MOST_CHARACTERS = 2000
 _EXIT_INTERRUPTED = 130  # as shells call the end by Ctrl-C
 _EXIT_CLOSED_PIPE = 141  # and by a closed pipe
-# What Python and torch say when there is no memory left, and what the writers of files when there is no room.
+# What Python and torch say when there is no memory left.
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Unable to allocate")
-_NOT_WRITTEN = (
-    "os error 28",
-    "os error 27",
-    "No space left",
-    "PytorchStreamWriter failed",
-    "file write failed",
-    "iostream error",
-)
 
 
 class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
@@ -180,7 +173,7 @@ def describe(error: BaseException) -> str:
         return f"There is not enough memory: {text or 'an allocation failed'}. Take smaller batches or a smaller model."
     if "Connection closed by peer" in text or "Connection reset by peer" in text:
         return "Another process of this run has ended: what it said stands above."
-    if not isinstance(error, OSError) and any(sign in text for sign in _NOT_WRITTEN):
+    if not isinstance(error, OSError) and disk_is_full(error):
         return f"A file could not be written to its end: is the disk full? {text}"
     if isinstance(error, OSError) and error.strerror:
         names = " → ".join(str(name) for name in (error.filename, error.filename2) if name is not None)

@@ -1,6 +1,7 @@
 """Read the files of a saved model, and say which one is damaged before anything is built from it."""
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -17,6 +18,17 @@ _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 # The first line of a file that stands for one in Git's large file storage.
 _POINTER = b"version https://git-lfs.github.com/spec/"
+
+# What the writers of files say when there is no room: safetensors and torch raise no OSError.
+_NO_ROOM = (
+    "os error 28",
+    "os error 27",
+    "os error 122",
+    "No space left",
+    "PytorchStreamWriter failed",
+    "file write failed",
+)
+_NO_ROOM_NUMBERS = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class WeightInfo(NamedTuple):
@@ -203,6 +215,25 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     return weights
 
 
+def disk_is_full(error: BaseException) -> bool:
+    """Tell whether an error means that a file could not be written for want of room.
+
+    Args:
+        error (`BaseException`): What a writer of files raised.
+
+    Example:
+    ```python
+    >>> from rnn_hf.model_files import disk_is_full
+    >>> disk_is_full(OSError(28, "No space left on device")), disk_is_full(OSError(13, "Permission denied"))
+    (True, False)
+
+    ```
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _NO_ROOM_NUMBERS
+    return any(sign in str(error) for sign in _NO_ROOM)
+
+
 def replace_file(path: Path, content: bytes | str) -> None:
     """Write a file so that nobody ever sees half of it, not even after a crash or on a full disk.
 
@@ -243,6 +274,7 @@ __all__ = [
     "COPY_AGAIN",
     "WeightInfo",
     "check_file",
+    "disk_is_full",
     "read_json",
     "read_weight_infos",
     "read_weights",

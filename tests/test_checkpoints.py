@@ -1,5 +1,6 @@
 """The output folder of a run: one run at a time, nobody's files overwritten, no damaged checkpoint taken."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from rnn_hf.checkpoints import CHECKSUMS, find_checkpoint, find_damage, list_checkpoints, locked, write_checksums
@@ -128,9 +130,13 @@ def test_other_data_than_those_it_began_with_are_said(finished, copy, tmp_path, 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--ignore_data_skip", "true"], "ignore_data_skip False → True"),
-     (["--adam_beta1", "0.5"], "adam_beta1 0.9 → 0.5"), (["--embedding_dropout", "0.25"], r"embedding_dropout 0\.\d+ → 0.25"), (["--rdrop_loss_weight", "2"], "→ 2.0")],
-)  # fmt: skip
+    [
+        (["--ignore_data_skip", "true"], "ignore_data_skip False → True"),
+        (["--adam_beta1", "0.5"], "adam_beta1 0.9 → 0.5"),
+        (["--embedding_dropout", "0.25"], r"embedding_dropout 0\.\d+ → 0.25"),
+        (["--rdrop_loss_weight", "2"], r"rdrop_loss_weight \S+ → 2.0"),
+    ],
+)
 def test_options_that_change_how_it_ends_are_said(options, message, finished, copy, caplog):
     run(finished.parent, copy, "--resume_from_checkpoint", "true", *options)
     assert re.search(rf"began with other options.*{message}", caplog.text)
@@ -244,6 +250,18 @@ class TestLock:
             with locked(tmp_path / "other"):
                 pass
         assert not list((tmp_path / "run").iterdir())
+
+    @pytest.mark.parametrize(
+        "error",
+        [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("I/O error: (os error 28)"),
+         RuntimeError("[enforce fail] PytorchStreamWriter failed writing file data/0: file write failed")],
+    )  # fmt: skip
+    def test_a_full_disk_is_named(self, error, tmp_path):
+        with (
+            pytest.raises(ValueError, match=r"run could not be written to: the disk is full"),
+            locked(tmp_path / "run"),
+        ):
+            raise error
 
     def test_a_dead_process_holds_no_lock(self, tmp_path):
         context = multiprocessing.get_context("fork")
