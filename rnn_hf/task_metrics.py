@@ -44,7 +44,11 @@ def compute_metrics_for(
     ```
     """
     if task == "token-classification":
-        return _SpanMetrics(label_names) if tagging_scheme(label_names[:num_labels]) else _TagMetrics(label_names)
+        known, unseen = label_names[:num_labels], label_names[len(label_names[:num_labels]) :]
+        if tagging_scheme(known) is None:
+            return _TagMetrics(label_names)
+        # Labels of references alone need not mark spans: each is then a span of one word.
+        return _SpanMetrics(known + [name if name == "O" or name[1:2] == "-" else f"S-{name}" for name in unseen])
     return {
         "single_label_classification": _class_metrics,
         "multi_label_classification": _multi_label_metrics,

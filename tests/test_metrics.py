@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn import metrics as sklearn_metrics
+from transformers import EvalPrediction
 
 from rnn_hf.metrics import F1, Accuracy, ExactMatch, SpanF1, SquaredError, TokenAccuracy
+from rnn_hf.task_metrics import compute_metrics_for
 
 SEEDS = range(5)
 
@@ -357,3 +359,21 @@ class TestUnseenReferences:
     def test_of_spans(self, references, precision, recall):
         scores = SpanF1().compute(predictions=[["B-LOC", "O", "O", "O"]], references=[references])
         assert (scores["precision"], scores["recall"]) == (pytest.approx(precision), pytest.approx(recall))
+
+
+class TestLabelsThatOnlyReferencesHave:
+    KNOWN = ["O", "B-LOC", "I-LOC"]
+
+    @pytest.mark.parametrize("unseen", ["Z", "Organisation", "PER", "B-PER", "S-PER", "X-PER"])
+    def test_spans_stay_spans(self, unseen):
+        compute = compute_metrics_for("token-classification", "", [*self.KNOWN, unseen], num_labels=3)
+        scores = compute(EvalPrediction(np.array([[1, 2, 0, 0]]), np.array([[1, 2, 0, 3]])))
+        assert scores["accuracy"] == 0.75
+        # One span of two is found; macro F1 of four tags would be 0.69.
+        assert (scores["precision"], scores["recall"]) == (1.0, 0.5)
+
+    def test_tags_stay_tags(self):
+        compute = compute_metrics_for("token-classification", "", ["X", "Y", "B-LOC"], num_labels=2)
+        scores = compute(EvalPrediction(np.array([[0, 1, 1]]), np.array([[0, 1, 2]])))
+        assert scores["accuracy"] == pytest.approx(2 / 3)
+        assert scores["f1"] == pytest.approx((1 + 2 / 3 + 0) / 3)
