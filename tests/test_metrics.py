@@ -362,7 +362,7 @@ class TestUnseenReferences:
 
 
 class TestLabelsThatOnlyReferencesHave:
-    KNOWN = ["O", "B-LOC", "I-LOC"]
+    KNOWN = ("O", "B-LOC", "I-LOC")
 
     @pytest.mark.parametrize("unseen", ["Z", "Organisation", "PER", "B-PER", "S-PER", "X-PER"])
     def test_spans_stay_spans(self, unseen):
