@@ -3,9 +3,10 @@
 A run that is resumed in the middle of an epoch therefore sees the batches that it would have seen.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import datasets
 import torch
 from torch.utils.data import IterableDataset, Sampler
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -139,6 +140,70 @@ class SizedStream(IterableDataset):
         return self.num_examples
 
 
+def iterate_examples(dataset: Any) -> Iterator[Any]:
+    """Iterate over the examples of a dataset of any kind, in its order.
+
+    Args:
+        dataset: A `datasets.Dataset`, a dataset of torch, a list, or a stream. An item that is a list of examples, as
+            of a [`TokenBudgetDataset`], gives each of them.
+
+    Yields:
+        An example.
+
+    Example:
+    ```python
+    >>> from rnn_hf.batching import iterate_examples
+    >>> next(iterate_examples([{"input_ids": [5, 6], "labels": 0}, {"input_ids": [7], "labels": 1}]))
+    {'input_ids': [5, 6], 'labels': 0}
+
+    ```
+    """
+    is_stream = isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__")
+    for item in dataset if is_stream else (dataset[index] for index in range(len(dataset))):
+        yield from item if isinstance(item, list) else [item]
+
+
+def iterate_column(dataset: Any, *names: str) -> Iterator[Any]:
+    """Iterate over one column of a dataset of any kind.
+
+    Args:
+        dataset: See [`iterate_examples`].
+        names (`str`): Names of the column; the first that there is counts.
+
+    Yields:
+        The value of an example.
+
+    Raises:
+        ValueError: An example without that column, or one that has no columns.
+
+    Example:
+    ```python
+    >>> from rnn_hf.batching import iterate_column
+    >>> list(iterate_column([{"input_ids": [5, 6], "label": 0}, {"input_ids": [7], "label": 1}], "labels", "label"))
+    [0, 1]
+
+    ```
+    """
+    dataset = dataset.stream if isinstance(dataset, SizedStream) else dataset
+    is_table = isinstance(dataset, datasets.Dataset | datasets.IterableDataset)
+    found = next((name for name in names if name in (dataset.column_names or ())), None) if is_table else None
+    # A transform may need the other columns.
+    if found is not None and getattr(dataset, "format", {}).get("type") != "custom":
+        for batch in dataset.select_columns([found]).iter(batch_size=1000):
+            yield from batch[found]
+        return
+    for position, example in enumerate(iterate_examples(dataset)):
+        if not isinstance(example, Mapping):
+            raise ValueError(
+                f"Example {position} of the data must be a mapping such as {{'input_ids': [5, 6], 'labels': 0}}, got "
+                f"{type(example).__name__}."
+            )
+        found = next((name for name in names if example.get(name) is not None), None)
+        if found is None:
+            raise ValueError(f"Example {position} of the data has no {names[0]}, only {sorted(example)}.")
+        yield example[found]
+
+
 def set_epoch(loader: Any, epoch: int) -> None:
     """Tell a data loader's dataset and samplers the epoch, however deep they are wrapped.
 
@@ -154,4 +219,11 @@ def set_epoch(loader: Any, epoch: int) -> None:
                 inner.set_epoch(epoch)
 
 
-__all__ = ["SeededLengthGroupedSampler", "SizedStream", "TokenBatchSampler", "set_epoch"]
+__all__ = [
+    "SeededLengthGroupedSampler",
+    "SizedStream",
+    "TokenBatchSampler",
+    "iterate_column",
+    "iterate_examples",
+    "set_epoch",
+]

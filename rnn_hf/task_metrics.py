@@ -87,15 +87,16 @@ def score_names(task: Task, problem_type: str, label_names: list[str]) -> list[s
     return [*names, "loss"]
 
 
-def preprocess_logits_for_metrics(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def preprocess_logits_for_metrics(logits: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
     """Keep of the logits only what metrics read, so that evaluation takes little memory.
 
     Args:
         logits (`torch.FloatTensor` of shape `[..., num_labels]`): What the model returns.
-        labels (`torch.Tensor`): Class ids, or floats of the logits' shape, or of shape `[batch_size]`.
+        labels (`torch.Tensor`, or `None` where the data has none): Class ids, or floats of the logits' shape, or of
+            shape `[batch_size]`.
 
     Returns:
-        `torch.Tensor`: the best class for class ids; for floats, the logits.
+        `torch.Tensor`: the best class for class ids; for floats and without labels, the logits.
 
     Example:
     ```python
@@ -106,7 +107,7 @@ def preprocess_logits_for_metrics(logits: torch.Tensor, labels: torch.Tensor) ->
 
     ```
     """
-    return logits if labels.is_floating_point() else logits.argmax(dim=-1)
+    return logits if labels is None or labels.is_floating_point() else logits.argmax(dim=-1)
 
 
 def _class_metrics(prediction: EvalPrediction) -> dict[str, float]:

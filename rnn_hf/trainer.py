@@ -1,27 +1,41 @@
 """The Trainer of recurrent models: what `RnnTrainingArguments` promise, and runs that resume exactly."""
 
 import copy
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
-from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, EvalPrediction, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.trainer_utils import has_length, seed_worker
 
-from .batching import SeededLengthGroupedSampler, SizedStream, TokenBatchSampler, set_epoch
+from .batching import (
+    SeededLengthGroupedSampler,
+    TokenBatchSampler,
+    iterate_column,
+    iterate_examples,
+    set_epoch,
+)
 from .checkpoints import write_checksums
+from .configuration_rnn import RnnConfig
 from .data_checks import Task
 from .data_collator import DataCollatorWithPacking
-from .modeling_rnn import RnnForTokenClassification
-from .task_metrics import compute_metrics_for, preprocess_logits_for_metrics, score_names
-from .training_args import RnnTrainingArguments
+from .losses_rnn import infer_problem_type
+from .messages import shown
+from .task_metrics import compute_metrics_for, score_names
+from .training_args import DefaultMetric, RnnTrainingArguments
+
+# Schedules of the learning rate that read the metric for the best model.
+_ADAPTIVE_SCHEDULES = ("reduce_lr_on_plateau", "greedy")
 
 
 class RnnTrainer(Trainer):
@@ -37,16 +51,25 @@ class RnnTrainer(Trainer):
     - notes a checksum of each file of a checkpoint, so that damage is found.
 
     Args:
-        model ([`RnnForSequenceClassification`] or [`RnnForTokenClassification`]): The model.
-        args ([`RnnTrainingArguments`]): The options; those of `TrainingArguments` do too.
+        model ([`RnnForSequenceClassification`] or [`RnnForTokenClassification`], *optional*): The model; or give
+            `model_init`, which makes one.
+        args ([`RnnTrainingArguments`]): The options; those of `TrainingArguments` do too. They stay as they are.
+        data_collator (`Callable`, *optional*): What makes batches; [`DataCollatorWithPacking`] without it.
+        train_dataset (*optional*): Encoded examples with `input_ids` and `labels` (or `label`): a `datasets.Dataset`,
+            a dataset of torch, a list of dictionaries, or a stream. With `class_weights="balanced"` their labels are
+            counted, and the weights are written into `model.config.class_weights`.
+        eval_dataset (*optional*): Examples to evaluate on, or a dictionary of several datasets. Then the first one
+            chooses the best model, unless `metric_for_best_model` names another's score (`"eval_b_accuracy"`).
         processing_class (`PreTrainedTokenizerBase`, *optional*): The tokenizer.
         label_names (`list[str]`, *optional*): Labels in the order of their ids, where validation data has some that
             the model does not know: those count as errors.
-        options: See `transformers.Trainer`. Without a `data_collator`, [`DataCollatorWithPacking`]; without
-            `compute_metrics`, those of the task.
+        options: See `transformers.Trainer`. Without `compute_metrics`, the metrics are those of the task, and the best
+            model is that of the best first score; with it, that of the least loss, unless `metric_for_best_model` is
+            given. An `EarlyStoppingCallback` among the `callbacks` takes the place of `early_stopping_patience`.
 
     Raises:
-        ValueError: A metric for the best model that the task does not have.
+        ValueError: A model of another kind, data without examples or labels, or options that do not fit the model or
+            each other, such as a metric that the task does not have.
 
     Example:
     ```python
@@ -79,27 +102,20 @@ class RnnTrainer(Trainer):
         **options: Any,
     ):
         args = RnnTrainingArguments() if args is None else copy.copy(args)
-        names = model.config.label_names if label_names is None else label_names
-        self._num_labels = len(model.config.label_names)
-        is_tagger = isinstance(model, RnnForTokenClassification)
-        task: Task = "token-classification" if is_tagger else "text-classification"
-        if options.get("compute_metrics") is None:
-            options["compute_metrics"] = lambda prediction: compute_metrics_for(
-                task, model.config.problem_type or "single_label_classification", names, self._num_labels
-            )(prediction)
-            options.setdefault("preprocess_logits_for_metrics", preprocess_logits_for_metrics)
-            _choose_metric(args, score_names(task, str(model.config.problem_type), names[: self._num_labels]))
+        args.accelerator_config = _without_dispatching(args.accelerator_config)  # type: ignore[assignment]
+        self._label_names = label_names
+        self._class_weights: list[float] | None = None
+        self._signature_columns = None  # the stock Trainer sets it too late for the checks of the first batch
+        self._scores_task = options.get("compute_metrics") is None
+        if self._scores_task:
+            options["compute_metrics"] = self._score
+            options.setdefault("preprocess_logits_for_metrics", self._keep_for_scores)
         callbacks = list(options.pop("callbacks", None) or [])
+        self._has_given_stopping = any(map(_stops_early, callbacks))
         patience = getattr(args, "early_stopping_patience", 0)
-        if patience and args.load_best_model_at_end:
+        self._has_own_stopping = bool(patience and args.load_best_model_at_end and not self._has_given_stopping)
+        if self._has_own_stopping:
             callbacks.append(EarlyStoppingCallback(patience))
-        if isinstance(train_dataset, IterableDataset):
-            # Dispatched batches would be cut along their first dimension, which packed batches do not share.
-            args.accelerator_config = copy.copy(args.accelerator_config)
-            args.accelerator_config.dispatch_batches = False  # type: ignore[union-attr]
-        if getattr(args, "class_weights", None) == "balanced" and train_dataset is not None:
-            problem_type = "single_label_classification" if is_tagger else str(model.config.problem_type)
-            model.config.class_weights = balanced_weights(train_dataset, self._num_labels, problem_type)
         super().__init__(
             model=model,
             args=args,
@@ -110,6 +126,193 @@ class RnnTrainer(Trainer):
             callbacks=callbacks,
             **options,
         )
+
+    def _validate_args(self) -> None:
+        # Called in the constructor, as soon as it has the model.
+        _check_model(self.model)
+        self._check_data()
+        self._check_options()
+        self._check_smoothing()
+        self._choose_metric()
+        if getattr(self.args, "class_weights", None) == "balanced" and self.train_dataset is not None:
+            self._class_weights = balanced_weights(self.train_dataset, self._num_labels, self._find_problem_type())
+            self._config.class_weights = self._class_weights
+        super()._validate_args()
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        """Make a model with `model_init`; see the stock Trainer. Balanced class weights go into each."""
+        model: Any = super().call_model_init(trial)
+        if self._class_weights is not None:
+            model.config.class_weights = self._class_weights
+        return model
+
+    def add_callback(self, callback: Any) -> None:
+        """Add a callback; an `EarlyStoppingCallback` takes the place of that of `early_stopping_patience`."""
+        if self._has_own_stopping and _stops_early(callback):
+            self.remove_callback(EarlyStoppingCallback)
+            self._has_own_stopping = False
+        super().add_callback(callback)
+
+    @property
+    def _config(self) -> RnnConfig:
+        return self.model.config  # type: ignore[union-attr, return-value]
+
+    @property
+    def _num_labels(self) -> int:
+        return len(self._config.label_names)
+
+    @property
+    def _task(self) -> Task:
+        # Wrappers, of PEFT for instance, pass on what their model has.
+        return "token-classification" if hasattr(self.model, "word_starts") else "text-classification"
+
+    def _find_problem_type(self, labels: torch.Tensor | None = None) -> str:
+        """Tell what the labels mean, as the model does when it first sees some: of the data, without others."""
+        if self._task == "token-classification":
+            return "single_label_classification"
+        if self._config.problem_type is not None:
+            return self._config.problem_type
+        if labels is None and self._num_labels > 1:
+            batches = map(self._first_batch, [self.train_dataset, *self._eval_datasets().values()])
+            labels = next((batch["labels"] for batch in batches if "labels" in batch), None)
+        return infer_problem_type(self._num_labels, torch.zeros(1, dtype=torch.long) if labels is None else labels)
+
+    def _eval_datasets(self) -> dict[str, Any]:
+        """Return the datasets for evaluation, by the prefixes of their scores."""
+        if isinstance(self.eval_dataset, dict):
+            return {f"{name}_": dataset for name, dataset in self.eval_dataset.items()}
+        return {} if self.eval_dataset is None else {"": self.eval_dataset}
+
+    def _first_batch(self, dataset: Any) -> dict[str, Any]:
+        """Make a batch of a dataset's first example, or none."""
+        example = None if dataset is None else next(iterate_examples(dataset), None)
+        return {} if example is None else self._get_collator_with_removed_columns(self.data_collator)([example])
+
+    def _check_data(self) -> None:
+        evaluates = self.args.eval_strategy != "no"
+        if isinstance(self.eval_dataset, dict) and not self.eval_dataset and evaluates:
+            raise ValueError("eval_dataset is a dictionary without datasets: leave it out, with eval_strategy='no'.")
+        used = self._eval_datasets() if evaluates else {}
+        for dataset in (self.train_dataset, *used.values()):
+            if has_length(dataset) and len(dataset) == 0:
+                name = "train_dataset" if dataset is self.train_dataset else "eval_dataset"
+                raise ValueError(f"{name} has no example.")
+        for prefix, dataset in used.items():
+            if has_length(dataset) and "labels" not in self._first_batch(dataset):
+                name = f"eval_dataset[{prefix[:-1]!r}]" if prefix else "eval_dataset"
+                raise ValueError(f"{name} has no labels to evaluate with: add them, or take eval_strategy='no'.")
+        batch_size = self.args.train_batch_size * self.args.world_size
+        drops = self.args.dataloader_drop_last and getattr(self.args, "max_tokens_per_batch", None) is None
+        is_stream = isinstance(self.train_dataset, IterableDataset)
+        if drops and not is_stream and has_length(self.train_dataset) and len(self.train_dataset) < batch_size:
+            raise ValueError(
+                f"--dataloader_drop_last true leaves nothing of {len(self.train_dataset):,} training examples, which "
+                f"fill no batch of {batch_size:,}: take a smaller --per_device_train_batch_size, or leave it out."
+            )
+
+    def _check_options(self) -> None:
+        """Refuse options that the metrics of the task, or packed batches, have no use for."""
+        if self._scores_task and self.args.batch_eval_metrics:
+            raise ValueError(
+                "--batch_eval_metrics true needs a compute_metrics of your own, with the argument compute_result: "
+                "leave it out. Of each batch only the best labels are kept anyway."
+            )
+        if self._scores_task and not self.args.eval_do_concat_batches:
+            raise ValueError(
+                "--eval_do_concat_batches false needs a compute_metrics of your own, which reads lists of batches: "
+                "leave it out."
+            )
+        packs = isinstance(self.data_collator, DataCollatorWithPacking) and not self.data_collator.padding
+        if packs and "inputs" in self.args.include_for_metrics:
+            raise ValueError(
+                "--include_for_metrics inputs needs padded batches, and a compute_metrics of your own that reads them: "
+                "leave it out, or give data_collator=DataCollatorWithPacking(tokenizer, padding=True)."
+            )
+        if self.args.save_strategy == "best" and self.args.eval_strategy == "no":
+            raise ValueError("--save_strategy best needs evaluations: take an --eval_strategy other than no.")
+
+    def _check_smoothing(self) -> None:
+        """Refuse smoothed labels where their loss, which replaces the model's own, would drop a part of it."""
+        if self.args.label_smoothing_factor == 0:
+            return
+        config = self._config
+        if self._task == "token-classification" and config.use_crf:
+            raise ValueError(
+                "--label_smoothing_factor smooths single labels, but this tagger scores whole sequences of them: leave "
+                "it out, or add --use_crf false."
+            )
+        problem_type = self._find_problem_type()
+        if problem_type != "single_label_classification":
+            raise ValueError(
+                "--label_smoothing_factor is for one label a text or word, but here the problem is "
+                f"{problem_type}: leave it out."
+            )
+        if getattr(self.args, "class_weights", None) is not None or config.class_weights is not None:
+            raise ValueError(
+                "--label_smoothing_factor is for one label a text or word, and without --class_weights (class_weights "
+                "in the model's configuration): leave one of them out."
+            )
+        is_tagger = self._task == "token-classification"
+        losses = {
+            "--rdrop_loss_weight": config.rdrop_loss_weight,
+            "--lm_loss_weight": config.lm_loss_weight if is_tagger else 0,
+            "--auxiliary_loss_weight": config.auxiliary_loss_weight if self._has_auxiliary_tags() else 0,
+        }
+        if given := [name for name, weight in losses.items() if weight > 0]:
+            raise ValueError(
+                f"--label_smoothing_factor replaces the model's own loss, and with it that of {' and '.join(given)}: "
+                f"leave it out, or set {' and '.join(f'{name} 0' for name in given)}."
+            )
+
+    def _has_auxiliary_tags(self) -> bool:
+        if self._task == "text-classification" or self._config.num_auxiliary_tags == 0:
+            return False
+        return "auxiliary_tags" in self._first_batch(self.train_dataset)
+
+    def _choose_metric(self) -> None:
+        """Let the best state be chosen by the metric that is named, or by the task's first score."""
+        args = self.args
+        schedule = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
+        named = args.metric_for_best_model
+        if isinstance(named, DefaultMetric):
+            named = None
+        needs_one = args.load_best_model_at_end or args.save_strategy == "best" or schedule in _ADAPTIVE_SCHEDULES
+        if named is None and not needs_one and not self._has_given_stopping:
+            args.metric_for_best_model = None
+            return
+        known: list[str] | None = None
+        if args.prediction_loss_only:
+            known = ["loss"]
+        elif self._scores_task:
+            known = score_names(self._task, self._find_problem_type(), self._config.label_names)
+        name = (named or (known or ["loss"])[0]).removeprefix("eval_")
+        prefixes = list(self._eval_datasets()) or [""]
+        prefix = max((one for one in prefixes if name.startswith(one)), key=len, default="")
+        name = name.removeprefix(prefix)
+        if known is not None and name not in known:
+            reason = ", with --prediction_loss_only" if args.prediction_loss_only else ""
+            of_several = f", each with one of the prefixes {', '.join(prefixes)}" if prefixes != [""] else ""
+            raise ValueError(
+                f"--metric_for_best_model {args.metric_for_best_model} is none of the scores of this task{reason}: "
+                f"{', '.join(known)}{of_several}."
+            )
+        args.metric_for_best_model = f"eval_{prefix or prefixes[0]}{name}"
+        if known is not None or named is None or args.greater_is_better is None:
+            args.greater_is_better = not name.endswith(("loss", "mse"))
+        if schedule in _ADAPTIVE_SCHEDULES:
+            given: Any = args.lr_scheduler_kwargs or {}
+            args.lr_scheduler_kwargs = {"mode": "max" if args.greater_is_better else "min"} | given
+
+    def _score(self, prediction: EvalPrediction) -> dict[str, float]:
+        names = self._config.label_names if self._label_names is None else self._label_names
+        return compute_metrics_for(self._task, self._find_problem_type(), names, self._num_labels)(prediction)
+
+    def _keep_for_scores(self, logits: Any, labels: Any) -> torch.Tensor:
+        if not logits.isfinite().all():
+            raise diverged("the model's logits are no numbers any more")
+        # Labels of a regression may be whole numbers, and there may be none.
+        is_class = self._find_problem_type(labels) == "single_label_classification"
+        return logits.argmax(dim=-1) if is_class else logits
 
     @property
     def _order_seed(self) -> int:
@@ -142,6 +345,12 @@ class RnnTrainer(Trainer):
         with self._all_examples():
             return self._with_own_generator(super().get_test_dataloader(test_dataset))
 
+    def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> DataLoader:
+        if self.args.world_size > 1 and not kwargs.get("is_training") and isinstance(dataset, IterableDataset):
+            # Else a stream's last batch is filled up with its first examples, which would count twice in the scores.
+            dataset = list(dataset)
+        return super()._get_dataloader(dataset, *args, **kwargs)
+
     @contextmanager
     def _all_examples(self) -> Iterator[None]:
         # The stock Trainer would drop the last batch of evaluation too, and with it a part of the scores.
@@ -163,7 +372,12 @@ class RnnTrainer(Trainer):
             return None
         if isinstance(self.train_dataset, IterableDataset):
             raise ValueError("max_tokens_per_batch needs to know all lengths: use it without streaming.")
-        dataset = self._remove_unused_columns(self.train_dataset, description="Training")
+        dataset: Any = self.train_dataset
+        collator = self.data_collator
+        if isinstance(dataset, datasets.Dataset):
+            dataset = self._remove_unused_columns(dataset, description="Training")
+        else:
+            collator = self._get_collator_with_removed_columns(collator, description="Training")
         sampler = TokenBatchSampler(
             _lengths(dataset),
             max_tokens,
@@ -175,7 +389,7 @@ class RnnTrainer(Trainer):
         loader: DataLoader = DataLoader(
             dataset,
             batch_sampler=sampler,
-            collate_fn=self.data_collator,
+            collate_fn=collator,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
             persistent_workers=self.args.dataloader_persistent_workers,
@@ -222,13 +436,13 @@ class RnnTrainer(Trainer):
         )
 
     def _load_callback_state(self) -> None:
+        before = list(filter(_stops_early, self.callback_handler.callbacks))
         super()._load_callback_state()
-        for callback in self.callback_handler.callbacks:
-            if isinstance(callback, EarlyStoppingCallback):
-                # How long to wait is this run's to say; how long it has waited, the checkpoint's.
-                callback.early_stopping_patience = getattr(self.args, "early_stopping_patience", None) or (
-                    callback.early_stopping_patience
-                )
+        after = filter(_stops_early, self.callback_handler.callbacks)
+        for given, restored in zip(before, after, strict=True):
+            # How long to wait is this run's to say; how long it has waited, the checkpoint's.
+            restored.early_stopping_patience = given.early_stopping_patience
+            restored.early_stopping_threshold = given.early_stopping_threshold
         if self.state.best_global_step and self.state.best_model_checkpoint is None:
             # The folder may have been moved since.
             best = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.best_global_step}"
@@ -245,8 +459,9 @@ class RnnTrainer(Trainer):
 
     def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Evaluate a batch; labels that the model does not know count in the metrics, and not in the loss."""
-        labels = inputs.get("labels")
-        if labels is None or labels.is_floating_point() or not (labels >= self._num_labels).any():
+        labels: Any = inputs.get("labels")
+        is_class = labels is not None and self._find_problem_type(labels) == "single_label_classification"
+        if not is_class or not (labels >= self._num_labels).any():
             return super().prediction_step(model, inputs, *args, **kwargs)
         known = labels.masked_fill(labels >= self._num_labels, -100)
         loss, logits, _ = super().prediction_step(model, inputs | {"labels": known}, *args, **kwargs)
@@ -260,7 +475,8 @@ def balanced_weights(train_dataset: Any, num_labels: int, problem_type: str) -> 
     is there counts as much as its absence.
 
     Args:
-        train_dataset (`datasets.Dataset` or [`SizedStream`]): Encoded examples with `labels`.
+        train_dataset: Encoded examples with `labels` or `label`: a `datasets.Dataset`, a dataset of torch, a list of
+            dictionaries, or a stream, which is read to its end.
         num_labels (`int`): Number of labels.
         problem_type (`str`): As in the configuration.
 
@@ -268,7 +484,7 @@ def balanced_weights(train_dataset: Any, num_labels: int, problem_type: str) -> 
         `list[float]`: a weight for each label.
 
     Raises:
-        ValueError: A regression has no classes.
+        ValueError: A regression, which has no classes, or labels that do not fit.
 
     Example:
     ```python
@@ -281,25 +497,81 @@ def balanced_weights(train_dataset: Any, num_labels: int, problem_type: str) -> 
     """
     if problem_type == "regression":
         raise ValueError("--class_weights balanced is for classes; a regression has none.")
-    dataset = train_dataset.stream if isinstance(train_dataset, SizedStream) else train_dataset
+    is_multi_label = problem_type == "multi_label_classification"
     counts, num_rows = np.zeros(num_labels), 0
-    for batch in dataset.select_columns(["labels"]).iter(batch_size=1000):
-        labels = batch["labels"]
-        if problem_type == "multi_label_classification":
-            counts += np.asarray(labels).sum(axis=0)
-            num_rows += len(labels)
-            continue
-        flat = np.concatenate([np.atleast_1d(one) for one in labels])
-        counts += np.bincount(flat[flat >= 0], minlength=num_labels)
+    for labels in iterate_column(train_dataset, "labels", "label"):
+        values = np.asarray(labels)
+        num_rows += 1
+        if is_multi_label:
+            fits = values.shape == (num_labels,) and np.isin(values, (0, 1)).all()
+        else:
+            values = values.reshape(-1)
+            fits = values.dtype.kind in "iu" and (values < num_labels).all()
+            values = values[values >= 0] if fits else values
+        if not fits:
+            wanted = f"{num_labels} numbers 0 or 1" if is_multi_label else f"whole numbers below {num_labels}"
+            raise ValueError(
+                f"--class_weights balanced counts labels, which must be {wanted}; those of example {num_rows - 1} are "
+                f"{shown(labels)}."
+            )
+        counts += values if is_multi_label else np.bincount(values, minlength=num_labels)
     present = counts > 0
-    if problem_type == "multi_label_classification":
+    if is_multi_label:
         return np.where(present, (num_rows - counts) / np.maximum(counts, 1), 1.0).clip(min=1e-3).tolist()
-    weights = np.where(present, counts.sum() / (present.sum() * np.maximum(counts, 1)), 1.0)
+    weights = np.where(present, counts.sum() / (max(present.sum(), 1) * np.maximum(counts, 1)), 1.0)
     return weights.tolist()
 
 
+def diverged(what: str) -> ValueError:
+    """Make the error of a training that went wrong in its numbers.
+
+    Args:
+        what (`str`): What tells so.
+
+    Example:
+    ```python
+    >>> from rnn_hf.trainer import diverged
+    >>> print(diverged("the loss is nan"))
+    Training diverged: the loss is nan. Take a smaller --learning_rate, and check the labels of a regression.
+
+    ```
+    """
+    advice = "Take a smaller --learning_rate, and check the labels of a regression."
+    return ValueError(f"Training diverged: {what}. {advice}")
+
+
+def _check_model(model: Any) -> None:
+    model_type = getattr(getattr(model, "config", None), "model_type", None)
+    if model_type != RnnConfig.model_type or not hasattr(model, "classifier"):
+        raise ValueError(
+            "RnnTrainer trains RnnForSequenceClassification and RnnForTokenClassification, got "
+            f"{type(model).__name__}: for other models, use transformers.Trainer."
+        )
+
+
+def _without_dispatching(config: Any) -> AcceleratorConfig:
+    """Copy the options of accelerate, with batches that each process makes itself.
+
+    Dispatched batches would be cut along their first dimension, which packed batches do not share.
+    """
+    if isinstance(config, str) and config.lstrip().startswith("{"):
+        config = json.loads(config)
+    if isinstance(config, str):
+        config = AcceleratorConfig.from_json_file(config)
+    elif config is None or isinstance(config, dict):
+        config = AcceleratorConfig(**(config or {}))
+    config = copy.deepcopy(config)
+    config.dispatch_batches = False
+    return config
+
+
+def _stops_early(callback: Any) -> bool:
+    kind = callback if isinstance(callback, type) else type(callback)
+    return issubclass(kind, EarlyStoppingCallback)
+
+
 def _lengths(dataset: Any) -> list[int]:
-    return [len(ids) for batch in dataset.select_columns(["input_ids"]).iter(1000) for ids in batch["input_ids"]]
+    return [len(ids) for ids in iterate_column(dataset, "input_ids")]
 
 
 def _parameter_groups(model: nn.Module, args: TrainingArguments) -> list[dict[str, Any]]:
@@ -319,20 +591,4 @@ def _parameter_groups(model: nn.Module, args: TrainingArguments) -> list[dict[st
     return [group for group in (decayed, spared, vectors) if group["params"]]
 
 
-def _choose_metric(args: TrainingArguments, names: list[str]) -> None:
-    """Let the best state be chosen by the task's first score, or by the one that is named."""
-    scheduler = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
-    needs_one = args.load_best_model_at_end or scheduler == "reduce_lr_on_plateau"
-    if not needs_one and args.metric_for_best_model is None:
-        return
-    name = (args.metric_for_best_model or names[0]).removeprefix("eval_")
-    if name not in names:
-        raise ValueError(
-            f"--metric_for_best_model {args.metric_for_best_model} is none of the scores of this task: "
-            f"{', '.join(names)}."
-        )
-    args.metric_for_best_model = f"eval_{name}"
-    args.greater_is_better = name not in ("loss", "mse")
-
-
-__all__ = ["RnnTrainer", "balanced_weights"]
+__all__ = ["RnnTrainer", "balanced_weights", "diverged"]

@@ -3,19 +3,22 @@
 import contextlib
 import copy
 import json
+import math
 import shutil
 import sys
 from collections.abc import Collection, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import datasets
+import torch
 from transformers import TrainerCallback, set_seed
 from transformers.trainer_utils import PredictionOutput
 from transformers.utils import logging
 
 from .argument_checks import check_arguments
-from .batching import SizedStream
+from .batching import SizedStream, iterate_examples
 from .building import build
 from .checkpoints import ARGUMENTS, changed_options, find_checkpoint, list_checkpoints, locked, read_options
 from .configuration_rnn import RnnConfig
@@ -28,12 +31,14 @@ from .model_files import read_json, replace_file
 from .prediction import RnnModelWithHead
 from .run_record import record_run
 from .secrets import find_secrets, mask, mask_options
-from .trainer import RnnTrainer
+from .trainer import RnnTrainer, diverged
 from .training_args import RnnTrainingArguments, TokenizerArguments
 
 logger = logging.get_logger(__name__)
 
 _SHUFFLE_BUFFER = 10_000
+# What a batch holds beside the inputs.
+_TARGETS = ("labels", "auxiliary_tags")
 # Fields of the configuration that a resumed run may change, and those that are not set yet when it is compared.
 _FREE = ("rdrop_loss_weight", "auxiliary_loss_weight")
 _SET_LATER = ("class_weights", "initializer_range")
@@ -65,7 +70,8 @@ def train(
         `dict[str, float]`: results with the prefixes `train_`, `eval_` and, where there is test data, `test_`.
 
     Raises:
-        ValueError: For data, arguments or folders that do not fit; the message says what to do.
+        ValueError: For data, arguments or folders that do not fit, and where training diverged: its losses, weights or
+            logits are NaN or infinite. The message says what to do.
     """
     check_arguments(task, data_arguments, tokenizer_arguments, config_arguments, training_arguments)
     args = copy.copy(training_arguments)
@@ -93,11 +99,7 @@ def train(
             hint = "Resume with --resume_from_checkpoint true." if list_checkpoints(output_dir) else ""
             raise KeyboardInterrupt(hint) from error
         tokenizer, model = trainer.processing_class, trainer.model
-        if not all(parameter.isfinite().all() for parameter in model.parameters()):  # type: ignore[union-attr]
-            raise ValueError(
-                f"Training diverged: its weights are no numbers any more, and no model is saved in {output_dir}. Take "
-                "a smaller --learning_rate, and check the labels of a regression."
-            )
+        _check_finite(trainer, encoded.get("validation", encoded.get("test", trainer.train_dataset)))
         if is_first:
             model.save_pretrained(output_dir)  # type: ignore[union-attr, operator]
             tokenizer.save_pretrained(output_dir)  # type: ignore[union-attr]
@@ -148,7 +150,6 @@ def _prepare(
             tokenizer_folder=checkpoint,
         )
         encoded = corpus.encode(tokenizer, data_arguments.max_seq_length)
-    _check_smoothing(args, corpus, model)
     if checkpoint is not None:
         _check_resumed(checkpoint, model)
     train_dataset = encoded.pop("train")
@@ -162,7 +163,7 @@ def _prepare(
         eval_dataset=encoded.get("validation"),
         processing_class=tokenizer,
         label_names=corpus.label_names + corpus.unseen_names,
-        callbacks=[_Announcement()],
+        callbacks=[_Announcement(), _Watch()],
     )
     return trainer, corpus, encoded, checkpoint
 
@@ -197,6 +198,20 @@ def _note_options(
     replace_file(output_dir / ARGUMENTS, json.dumps(options, indent=2))
 
 
+def _check_finite(trainer: RnnTrainer, dataset: Any) -> None:
+    """Check the weights of a trained model, and its logits on some data."""
+    model: Any = trainer.model
+    where = f"no model is saved in {trainer.args.output_dir}"
+    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+        raise diverged(f"its weights are no numbers any more, and {where}")
+    batch = trainer.data_collator(list(islice(iterate_examples(dataset), trainer.args.per_device_eval_batch_size)))
+    inputs = {name: value.to(model.device) for name, value in batch.items() if name not in _TARGETS}
+    with torch.no_grad():
+        logits = model.eval()(**inputs).logits
+    if not logits.isfinite().all():
+        raise diverged(f"the model's logits are no numbers any more, and {where}")
+
+
 def _measure(
     trainer: RnnTrainer, metrics: dict[str, float], corpus: Corpus, encoded: dict[str, Any]
 ) -> tuple[dict[str, float], dict[str, PredictionOutput]]:
@@ -206,11 +221,16 @@ def _measure(
     predictions = {}
     for split, prefix in (("validation", "eval"), ("test", "test")):
         if split in encoded:
-            predictions[split] = trainer.predict(encoded[split], metric_key_prefix=prefix)
-            metrics |= predictions[split].metrics or {}
+            output = trainer.predict(encoded[split], metric_key_prefix=prefix)
+            metrics |= output.metrics or {}
+            if output.predictions is not None:  # without --prediction_loss_only
+                predictions[split] = output
             metrics[f"{prefix}_samples"] = corpus.num_rows[split]
     left_out = ("total_flos", "model_preparation_time")
-    return {key: value for key, value in metrics.items() if not key.endswith(left_out)}, predictions
+    metrics = {key: value for key, value in metrics.items() if not key.endswith(left_out)}
+    if infinite := [key for key, value in metrics.items() if not math.isfinite(value)]:
+        logger.warning(f"{', '.join(infinite)}: no finite numbers, and therefore left out of the results.")
+    return {key: value for key, value in metrics.items() if key not in infinite}, predictions
 
 
 def _title(trainer: RnnTrainer, metrics: dict[str, float]) -> str:
@@ -233,6 +253,20 @@ class _Announcement(TrainerCallback):
                 f"Training {type(model).__name__} ({cell}{crf}): {state.num_train_epochs:,} epochs, "
                 f"{state.max_steps:,} steps; the learning rate rises in the first {warmup:,}."
             )
+
+
+class _Watch(TrainerCallback):
+    """End a run whose losses or scores are no finite numbers; JSON has none of them."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        entry = state.log_history[-1]
+        # Mixed precision tries scales with which gradients are infinite, and leaves those steps out.
+        if not math.isfinite(entry.get("grad_norm", 0.0)):
+            del entry["grad_norm"]
+        for name, value in entry.items():
+            if not math.isfinite(value):
+                step = f"after {state.global_step:,} steps"
+                raise diverged(f"{name} is {value} {step}, and no model is saved in {args.output_dir}")
 
 
 def _course(trainer: RnnTrainer) -> Iterator[str]:
@@ -288,23 +322,6 @@ def _check_resumed(checkpoint: Path, model: RnnModelWithHead) -> None:
         raise ValueError(
             f"{checkpoint} is of another model than these options and these data make ({'; '.join(changes(names))}): "
             "resume with those that the run began with, or name another --output_dir."
-        )
-
-
-def _check_smoothing(args: RnnTrainingArguments, corpus: Corpus, model: RnnModelWithHead) -> None:
-    if args.label_smoothing_factor == 0:
-        return
-    if model.config.use_crf:
-        raise ValueError(
-            "--label_smoothing_factor smooths single labels, but this tagger scores whole sequences of them: leave it "
-            "out, or add --use_crf false."
-        )
-    if args.class_weights or corpus.problem_type != "single_label_classification":
-        raise ValueError("--label_smoothing_factor is for one label a text or word, and without --class_weights.")
-    if model.config.rdrop_loss_weight > 0 or model.config.lm_loss_weight > 0:
-        raise ValueError(
-            "--label_smoothing_factor replaces the model's own loss, and with it R-Drop and the language model of this "
-            "checkpoint: leave it out, or set --rdrop_loss_weight 0 and --lm_loss_weight 0."
         )
 
 

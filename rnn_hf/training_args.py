@@ -109,6 +109,21 @@ ConfigArguments.__doc__ = "The fields of [`RnnConfig`], to override its defaults
 _SCHEDULERS = [one.value for one in SchedulerType]
 
 
+class DefaultMetric(str):
+    """The name of a metric that nobody gave: the stock Trainer takes it, `RnnTrainer` the task's first score.
+
+    Example:
+    ```python
+    >>> from rnn_hf import RnnTrainingArguments
+    >>> RnnTrainingArguments("out").metric_for_best_model
+    'loss'
+    >>> RnnTrainingArguments("out").to_dict()["metric_for_best_model"] is None
+    True
+
+    ```
+    """
+
+
 @dataclass
 class RnnTrainingArguments(TrainingArguments):
     """`TrainingArguments` with defaults that suit recurrent models, early stopping and a token budget."""
@@ -139,11 +154,15 @@ class RnnTrainingArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "Score on validation that chooses the best model. Without it the accuracy; of taggers of spans and "
-            "of several labels a text the F1, of a regression the mse."
+            "of several labels a text the F1, of a regression the mse. The stock Trainer takes the loss."
         },
     )
     greater_is_better: bool | None = field(
         default=None, metadata={"help": "Follows from --metric_for_best_model: only loss and mse are better if small."}
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        metadata={"help": "Leave batches whose loss is NaN or infinite out of the logged losses, instead of ending."},
     )
     restore_callback_states_from_checkpoint: bool = field(
         default=True, metadata={"help": "Count the patience of early stopping on when a run is resumed."}
@@ -182,17 +201,30 @@ class RnnTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
-        # TrainingArguments would choose the loss; which measure is best depends on the labels.
-        is_open = self.metric_for_best_model is None
+        name = self.metric_for_best_model
+        is_open = name is None or isinstance(name, DefaultMetric)
         if self.greater_is_better is not None and is_open:
             raise ValueError("--greater_is_better follows from --metric_for_best_model: name that.")
         # Without a GPU it is so anyway, and bf16 is refused unless it is said.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         if self.eval_strategy == "no":
             self.load_best_model_at_end = False
+        if name is not None and self.greater_is_better is None:
+            self.greater_is_better = not name.endswith(("loss", "mse"))
         super().__post_init__()
         if is_open:
-            self.metric_for_best_model = self.greater_is_better = None
+            # Which measure is best depends on the labels.
+            saves_best = self.save_strategy == "best" and self.eval_strategy != "no"
+            needs_one = self.metric_for_best_model is not None or saves_best
+            self.metric_for_best_model = DefaultMetric("loss") if needs_one else None
+            self.greater_is_better = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as they were given: without a metric for the best model where none was named."""
+        options = super().to_dict()
+        if isinstance(self.metric_for_best_model, DefaultMetric):
+            options["metric_for_best_model"] = None
+        return options
 
 
 class DataclassParser(CommandParser, HfArgumentParser):
@@ -329,4 +361,11 @@ def _word(value: Any) -> str:
     return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
-__all__ = ["ConfigArguments", "DataclassParser", "RnnTrainingArguments", "TokenizerArguments", "parse_arguments"]
+__all__ = [
+    "ConfigArguments",
+    "DataclassParser",
+    "DefaultMetric",
+    "RnnTrainingArguments",
+    "TokenizerArguments",
+    "parse_arguments",
+]

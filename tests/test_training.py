@@ -1,7 +1,10 @@
 """Training with the stock Trainer, on tiny models and real sentences."""
 
+import copy
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -382,6 +385,79 @@ class TestModelOptions:
         model, _ = load(str(tmp_path))
         assert model.config.num_auxiliary_tags == model.config.num_labels
         assert model.auxiliary_classifier.bias.any()
+
+
+def numbers_that_json_lacks(folder: Path) -> list[str]:
+    texts = {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in folder.rglob("*.json")}
+    return [name for name, text in texts.items() if re.search(r"\b(NaN|Infinity)\b", text)]
+
+
+class TestDivergence:
+    @pytest.mark.parametrize(
+        ("options", "what"),
+        [
+            (["--num_train_epochs", "3", "--eval_strategy", "no"], "loss is nan after"),
+            (["--num_train_epochs", "3", "--eval_strategy", "no", "--logging_strategy", "no"], "train_loss is nan"),
+            (
+                ["--max_steps", "1", "--warmup_steps", "0", "--eval_strategy", "no"],
+                "logits are no numbers any more, and no model",
+            ),
+            (["--max_steps", "1", "--warmup_steps", "0"], "the model's logits are no numbers any more"),
+            (["--num_train_epochs", "3", "--logging_nan_inf_filter", "true"], "the model's logits are no numbers"),
+        ],
+    )
+    def test_ends_the_run_without_a_model(self, options, what, labelled, tmp_path):
+        arguments = ["--train_file", labelled, "--output_dir", str(tmp_path), *TINY, "--learning_rate", "1e30"]
+        with pytest.raises(ValueError, match=rf"Training diverged: .*{what}.*Take a smaller --learning_rate"):
+            train("text-classification", *parse_arguments("text-classification", "", [*arguments, *options]))
+        assert not (tmp_path / "model.safetensors").exists()
+        assert not numbers_that_json_lacks(tmp_path)
+
+    def test_shows_in_the_losses_where_weights_stay_finite(self, tagged, tmp_path):
+        with pytest.raises(ValueError, match="Training diverged: loss is inf after 3 steps, and no model is saved in"):
+            train_tagger(tagged, tmp_path, *TINY, "--num_train_epochs", "1", "--lm_loss_weight", "3e38")
+        assert not (tmp_path / "model.safetensors").exists()
+        assert not numbers_that_json_lacks(tmp_path)
+
+    def test_gradients_alone_may_be_infinite(self, tagged, tmp_path):
+        once = [*TINY, "--num_train_epochs", "1", "--lm_loss_weight", "1e30"]
+        assert math.isfinite(train_tagger(tagged, tmp_path, *once)["train_loss"])
+        history = json.loads((tmp_path / "trainer_state.json").read_text())["log_history"]
+        assert "loss" in history[0]
+        assert "grad_norm" not in history[0]
+        assert not numbers_that_json_lacks(tmp_path)
+
+
+class TestArguments:
+    def test_stay_as_they_are(self, tagged, tmp_path):
+        arguments = parse_arguments("token-classification", "", tagger_arguments(
+            tagged, tmp_path, *TINY, "--num_train_epochs", "1", "--streaming", "--run_name", "one",
+        ))  # fmt: skip
+        before, environment = copy.deepcopy([vars(one) for one in arguments[:3]]), dict(os.environ)
+        options = copy.deepcopy(arguments[3].to_dict())
+        train("token-classification", *arguments)
+        assert [vars(one) for one in arguments[:3]] == before
+        assert arguments[3].to_dict() == options
+        assert dict(os.environ) == environment
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--batch_eval_metrics", "true"], "--batch_eval_metrics true needs"),
+            (["--eval_do_concat_batches", "false"], "--eval_do_concat_batches false needs"),
+            (["--include_for_metrics", "inputs"], "--include_for_metrics inputs needs"),
+            (["--dataloader_drop_last", "true", "--per_device_train_batch_size", "99"], "--dataloader_drop_last true"),
+        ],
+    )
+    def test_that_do_not_fit_are_named(self, options, message, labelled, tmp_path):
+        with pytest.raises(ValueError, match=message):
+            train_classifier(labelled, tmp_path, *options)
+
+    def test_may_ask_for_the_loss_alone(self, labelled, tmp_path):
+        options = ["--prediction_loss_only", "true", "--load_best_model_at_end", "false"]
+        metrics = train_classifier(labelled, tmp_path, *options)
+        assert "test_loss" in metrics
+        assert "test_accuracy" not in metrics
 
 
 class TestBatching:

@@ -3,7 +3,7 @@
 import ast
 import json
 import typing
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,13 @@ import yaml
 
 from rnn_hf import RnnConfig
 from rnn_hf.data import DataArguments
-from rnn_hf.training_args import ConfigArguments, RnnTrainingArguments, TokenizerArguments, parse_arguments
+from rnn_hf.training_args import (
+    ConfigArguments,
+    DefaultMetric,
+    RnnTrainingArguments,
+    TokenizerArguments,
+    parse_arguments,
+)
 
 ROOT = Path(__file__).parents[1]
 TASK = "text-classification"
@@ -290,10 +296,34 @@ class TestTrainingDefaults:
 
     def test_measure_of_the_best_model_is_open_unless_given(self, parse):
         training = parse()[3]
-        assert training.metric_for_best_model is None
+        assert isinstance(training.metric_for_best_model, DefaultMetric)
         assert training.greater_is_better is None
+        assert training.to_dict()["metric_for_best_model"] is None
 
-    @pytest.mark.parametrize(("measure", "greater_is_better"), [("f1", True), ("loss", False), ("eval_loss", False)])
+    def test_an_open_measure_stays_open_in_a_copy(self, parse):
+        copied = replace(parse()[3], learning_rate=0.1)
+        assert isinstance(copied.metric_for_best_model, DefaultMetric)
+        assert copied.greater_is_better is None
+        assert RnnTrainingArguments(**copied.to_dict()).to_dict() == copied.to_dict()
+
+    @pytest.mark.parametrize(
+        ("options", "is_needed"),
+        [
+            (("--load_best_model_at_end", "false"), False),
+            (("--eval_strategy", "no"), False),
+            (("--load_best_model_at_end", "false", "--save_strategy", "best"), True),
+            (("--load_best_model_at_end", "false", "--lr_scheduler_type", "reduce_lr_on_plateau"), True),
+        ],
+    )
+    def test_there_is_a_measure_where_one_is_needed(self, parse, options, is_needed):
+        assert parse(*options)[3].metric_for_best_model == ("loss" if is_needed else None)
+
+    def test_losses_are_logged_as_they_are(self, parse):
+        assert parse()[3].logging_nan_inf_filter is False
+
+    @pytest.mark.parametrize(
+        ("measure", "greater_is_better"), [("f1", True), ("loss", False), ("eval_loss", False), ("mse", False)]
+    )
     def test_measure_of_the_best_model_can_be_given(self, parse, measure, greater_is_better):
         training = parse("--metric_for_best_model", measure)[3]
         assert training.metric_for_best_model == measure
