@@ -1,6 +1,9 @@
 """Make the tokenizer and the model for a corpus."""
 
+import contextlib
 import dataclasses
+from collections.abc import Collection, Iterator
+from logging import Filter, LogRecord
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,17 @@ from .crf_rnn import tagging_scheme
 from .data import Corpus
 from .display import one_line, printable, shorten
 from .download import find_folder
+from .model_files import check_file
 from .modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
-from .prediction import RnnModelWithHead, check_weights, load_config
+from .prediction import (
+    MISSING_TOKENIZER,
+    TOKENIZER_FILES,
+    VOCABULARIES,
+    RnnModelWithHead,
+    check_weights,
+    load_config,
+    load_weights,
+)
 from .spelling import collect_characters, set_vocabulary, spell_vocabulary
 from .tokenization import NO_LIMIT, max_length_of, train_tokenizer
 from .training_args import TokenizerArguments
@@ -94,9 +106,10 @@ def build(
     _check(arguments)
     if arguments.model_name_or_path is not None:
         folder = find_folder(arguments.model_name_or_path)
+        config = load_config(str(folder))
         tokenizer = _load_tokenizer(str(tokenizer_folder or folder))
         _set_max_length(tokenizer, corpus, max_seq_length or max_length_of(tokenizer))
-        model = _pretrained_model(arguments.model_name_or_path, folder, corpus, config_arguments)
+        model = _pretrained_model(arguments.model_name_or_path, folder, config, corpus, config_arguments)
         if len(tokenizer) > model.config.vocab_size:
             raise ValueError(
                 f"The tokenizer in {arguments.model_name_or_path} has {len(tokenizer):,} entries, but the model "
@@ -192,20 +205,30 @@ def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Load a tokenizer by its folder or hub id, without running code from there."""
     options: dict[str, Any] = {"model_input_names": ["input_ids", "attention_mask"], "trust_remote_code": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        folder = find_folder(name, weights=False, what="tokenizer")
+        for path in map(folder.joinpath, TOKENIZER_FILES):
+            if path.is_file():
+                check_file(path)
+    except ValueError as error:
+        raise ValueError(one_line(str(error))) from error
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         if getattr(tokenizer, "add_prefix_space", True) is False:
             # So that the first token of each word shows that it is one.
-            tokenizer = AutoTokenizer.from_pretrained(name, add_prefix_space=True, **options)
+            tokenizer = AutoTokenizer.from_pretrained(folder, add_prefix_space=True, **options)
         highest = max(tokenizer.get_vocab().values(), default=-1)
     except (KeyboardInterrupt, MemoryError, SystemExit):
         raise
     except BaseException as error:  # the tokenizers of Rust end in exceptions of any class
-        raise ValueError(_explain(name, error)) from error
+        raise ValueError(_explain(name, folder, error)) from error
     if not tokenizer.is_fast:
         raise ValueError(
             f"{printable(name)} holds a {type(tokenizer).__name__}, which is no fast tokenizer, and cannot tell which "
             "tokens belong to which word: take one with a tokenizer.json, or let one be trained."
         )
+    if not any(path for pattern in VOCABULARIES for path in folder.glob(pattern)):
+        # Of its class alone, transformers would make one without a vocabulary.
+        raise ValueError(f"{printable(name)} holds no tokenizer that can be read: {MISSING_TOKENIZER}")
     if highest != len(tokenizer) - 1:
         raise ValueError(
             f"The tokenizer in {printable(name)} has {len(tokenizer):,} entries with ids up to {highest:,}: ids must "
@@ -221,21 +244,19 @@ def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _explain(name: str, error: BaseException) -> str:
+def _explain(name: str, folder: Path, error: BaseException) -> str:
     if "trust_remote_code" in str(error) or "custom code" in str(error):
         return (
             f"{printable(name)} holds a tokenizer with code of its own, which is not run. Load it with transformers "
             "yourself if you trust it, and save it as a fast tokenizer."
         )
+    if not (folder / "tokenizer.json").is_file():
+        return f"{printable(name)} holds no tokenizer that can be read: {MISSING_TOKENIZER}"
     reason = shorten(one_line(f"{type(error).__name__}: {error}"), 300)
-    if not Path(name).is_dir():
-        return (
-            f"{printable(name)} holds no tokenizer: there is no such folder, and it could not be loaded from the hub "
-            f"({reason})."
-        )
-    file = Path(name, "tokenizer.json")
-    state = "is damaged, or does not fit tokenizer_config.json" if file.is_file() else "is missing"
-    return f"{printable(name)} holds no tokenizer that can be read: tokenizer.json {state} ({reason})."
+    return (
+        f"{printable(name)} holds no tokenizer that can be read: tokenizer.json is damaged, or does not fit "
+        f"tokenizer_config.json ({reason})."
+    )
 
 
 def _new_config(
@@ -264,9 +285,10 @@ def _new_config(
     )
 
 
-def _pretrained_model(name: str, folder: Path, corpus: Corpus, config_arguments: Any) -> RnnModelWithHead:
+def _pretrained_model(
+    name: str, folder: Path, config: RnnConfig, corpus: Corpus, config_arguments: Any
+) -> RnnModelWithHead:
     """Load a checkpoint for the corpus's labels; where they are the same, the corpus takes the checkpoint's order."""
-    config = load_config(str(folder))
     check_weights(folder, config)
     overrides = _given(config_arguments)
     for field in _ARCHITECTURE:
@@ -274,17 +296,23 @@ def _pretrained_model(name: str, folder: Path, corpus: Corpus, config_arguments:
             raise ValueError(f"--{field} {overrides[field]} does not fit {name}, where it is {getattr(config, field)}.")
     if set(corpus.label_names) == set(config.label_names):
         corpus.label_names = config.label_names
-    loaded: Any = MODEL_CLASSES[corpus.task].from_pretrained(
-        folder,
-        id2label=dict(enumerate(corpus.label_names)),
-        label2id={label: index for index, label in enumerate(corpus.label_names)},
-        problem_type=_problem_type(corpus),
-        class_weights=None,
-        num_auxiliary_tags=len(corpus.auxiliary_names),
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-        **overrides,
-    )
+    changes = {
+        "id2label": dict(enumerate(corpus.label_names)),
+        "label2id": {label: index for index, label in enumerate(corpus.label_names)},
+        "problem_type": _problem_type(corpus),
+        "class_weights": None,
+        "num_auxiliary_tags": len(corpus.auxiliary_names),
+    }
+    # All at once: a number of labels may fit the new problem type, and not the old one.
+    config = RnnConfig.from_dict(config.to_dict() | changes | overrides)
+    with _without_report():
+        loaded: Any = MODEL_CLASSES[corpus.task].from_pretrained(
+            None,
+            config=config,
+            state_dict=load_weights(folder),
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
     model, info = loaded
     new = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     if body := sorted(key for key in new if not key.startswith(_HEADS)):
@@ -292,7 +320,36 @@ def _pretrained_model(name: str, folder: Path, corpus: Corpus, config_arguments:
             f"The weights in {printable(name)} do not fit its config.json: {', '.join(body[:5])}"
             f"{', …' if len(body) > 5 else ''} would be made anew. Only the head may be new in fine-tuning."
         )
+    if parts := _parts(new):
+        logger.warning(f"The {parts} new: {printable(name)} has none for these labels and options.")
+    if parts := _parts(info["unexpected_keys"]):
+        logger.warning(f"The {parts} left out: {printable(name)} has weights of a kind that this model does not use.")
     return model
+
+
+def _parts(keys: Collection[str]) -> str:
+    """Name the parts of a head that weights belong to, with a verb; but for `word_starts`, which the tokenizer sets."""
+    names = {"crf": "conditional random field", "language_model": "language model", "attention": "attention pooling"}
+    found = sorted({key.partition(".")[0] for key in keys} - {"word_starts"})
+    words = " and the ".join(names.get(one, one.replace("_", " ")) for one in found)
+    return f"{words} {'is' if len(found) == 1 else 'are'}" if found else ""
+
+
+class _NoReport(Filter):
+    """Keep transformers from writing its table of new weights, with escape codes for a terminal; we say which are."""
+
+    def filter(self, record: LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+
+@contextlib.contextmanager
+def _without_report() -> Iterator[None]:
+    source, no_report = logging.get_logger("transformers.modeling_utils"), _NoReport()
+    source.addFilter(no_report)
+    try:
+        yield
+    finally:
+        source.removeFilter(no_report)
 
 
 def _given(config_arguments: Any) -> dict[str, Any]:

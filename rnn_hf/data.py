@@ -41,6 +41,7 @@ class Corpus:
         unseen_names (`list[str]`):
             Labels of validation and test that training lacks, in order; their ids follow on those of `label_names`.
         fingerprints (`dict[str, str]`): Of each split that was read, the number of rows and a digest of their content.
+        for_training (`bool`): Whether a model is trained on it, rather than a trained one evaluated.
     """
 
     task: Task
@@ -54,6 +55,7 @@ class Corpus:
     auxiliary_names: list[str] = field(default_factory=list)
     unseen_names: list[str] = field(default_factory=list)
     fingerprints: dict[str, str] = field(default_factory=dict)
+    for_training: bool = True
 
     def inputs(self, split: str) -> Iterator[Any]:
         """Yield the texts, or the lists of words, of a split."""
@@ -64,7 +66,7 @@ class Corpus:
         """Turn texts into `input_ids` and labels into `labels`, tags of a second kind into `auxiliary_tags`.
 
         A tagger's word has its label at its first token; its other tokens and special tokens have -100. Of a
-        stream, what is not training data is read into memory, so that several processes can share it out exactly.
+        stream, what is not trained on is read into memory, so that several processes can share it out exactly.
 
         Args:
             tokenizer (`PreTrainedTokenizerBase`): The tokenizer.
@@ -101,7 +103,7 @@ class Corpus:
                 fn_kwargs={"tokenizer": tokenizer, "feature": feature, "label_ids": label_ids},
                 **options,
             )
-            if name != "train" and not isinstance(split, Dataset):
+            if not (name == "train" and self.for_training) and not isinstance(split, Dataset):
                 encoded[name] = Dataset.from_list(list(encoded[name]))
         return encoded
 
@@ -156,6 +158,9 @@ def load_corpus(
     splits, origins = load_splits(arguments)
     input_column, label_column = _columns(arguments, task, splits)
     splits = _without_unlabelled_test(splits, label_column, origins)
+    for_training = label_names is None
+    if not for_training and splits.keys() >= set(needed):
+        splits = {name: splits[name] for name in needed}
     if arguments.max_train_samples is not None and "train" in splits:
         splits["train"] = splits["train"].take(arguments.max_train_samples)
 
@@ -188,6 +193,8 @@ def load_corpus(
     for name in needed:
         if name not in splits:
             raise ValueError(f"There is no {name} data: give --{name}_file, or a dataset with a {name!r} split.")
+    if not for_training:
+        splits = {name: splits[name] for name in needed}
     if problem_type == "single_label_classification" and task == "text-classification" and known and len(known) < 2:
         origin = next(iter(origins.values()))
         raise ValueError(f"{origin} knows one label only, {shown(known[0])}; a classifier needs at least two.")
@@ -205,6 +212,7 @@ def load_corpus(
         auxiliary_names,
         list(unseen_names),
         fingerprints,
+        for_training,
     )
 
 

@@ -191,7 +191,13 @@ class SplitCheck:
 
     def _check_number(self, row: int, label: Any) -> None:
         if isinstance(label, bool) or not isinstance(label, int | float):
-            self._refuse(row, f"column {self.label_column!r} must hold a number, got {shown(label)}.")
+            number = isinstance(label, str) and _is_number(label)
+            cure = "Write it without quotes" if number else "Name the right column with --label_column"
+            self._refuse(
+                row,
+                f"column {self.label_column!r} must hold a number, got {shown(label)}. A regression has no labels "
+                f"but numbers. {cure}.",
+            )
         if not math.isfinite(label):
             self._refuse(row, f"column {self.label_column!r} must hold a finite number, got {label}.")
         if abs(label) > _LARGEST_NUMBER:
@@ -272,6 +278,15 @@ class SplitCheck:
         if self.unseen_labels == "count" and self.problem_type == "single_label_classification":
             self.unseen[name] = self.unseen.get(name, 0) + 1
             return
+        known = self.known or []
+        if _is_number(name) and not any(map(_is_number if _is_whole(name) else _is_fraction, known)):
+            option = "label_column" if self.task == "text-classification" else "tags_column"
+            self._refuse(
+                row,
+                f"column {self.label_column!r} holds numbers, as {shown(name)}, but the model is a "
+                f"{'classifier' if option == 'label_column' else 'tagger'} with the labels {listed(known)}. Name the "
+                f"right column with --{option}.",
+            )
         cures = f"Correct it, or declare it in training with --additional_labels {shown(name)}"
         if self.problem_type == "single_label_classification":
             rows = "rows" if self.task == "text-classification" else "words"
@@ -279,7 +294,7 @@ class SplitCheck:
         self._refuse(
             row,
             f"the label {shown(name)} in column {self.label_column!r} is not among those of the training data: "
-            f"{listed(self.known or [])}. {cures}.",
+            f"{listed(known)}. {cures}.",
         )
 
     def _check_all_names(self, num_rows: int) -> None:
@@ -345,6 +360,14 @@ def _is_number(name: str) -> bool:
         return math.isfinite(float(name))
     except ValueError:
         return False
+
+
+def _is_whole(name: str) -> bool:
+    return name.removeprefix("-").isdecimal()
+
+
+def _is_fraction(name: str) -> bool:
+    return _is_number(name) and not _is_whole(name)
 
 
 def class_label(feature: Any) -> datasets.ClassLabel | None:

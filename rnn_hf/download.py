@@ -1,10 +1,13 @@
 """Find a model's files: in a folder, in the hub's cache, or on the hub."""
 
+import errno
+import os
 from json import JSONDecodeError
 from pathlib import Path
 
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import (
+    FileMetadataError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
@@ -23,8 +26,10 @@ _CONFIGURATION = ("*.json", "*.txt", "*.model")
 _WEIGHTS = ("*.safetensors",)
 
 
-def find_folder(model_name_or_path: str, revision: str | None = None, weights: bool = True) -> Path:
-    """Return the folder of a model, after downloading it where it is named by its id on the hub.
+def find_folder(
+    model_name_or_path: str, revision: str | None = None, weights: bool = True, *, what: str = "model"
+) -> Path:
+    """Return the folder of a model, or of a tokenizer, after downloading it where it is named by its id on the hub.
 
     Configuration, tokenizer and weights are downloaded, code is not. What is in the cache is not loaded again, and
     serves where the hub cannot be reached.
@@ -33,6 +38,7 @@ def find_folder(model_name_or_path: str, revision: str | None = None, weights: b
         model_name_or_path (`str`): Folder or hub id.
         revision (`str`, *optional*): Branch, tag or commit on the hub; `main` without it.
         weights (`bool`): Whether the weights are wanted.
+        what (`str`): What is looked for, in messages: `"model"` or `"tokenizer"`.
 
     Returns:
         `Path`: the folder, or the snapshot in the cache.
@@ -57,9 +63,9 @@ def find_folder(model_name_or_path: str, revision: str | None = None, weights: b
     """
     path = Path(model_name_or_path)
     if not str(model_name_or_path).strip():
-        raise ValueError("A model needs a name: its folder, or its id on the hub (namespace/name).")
+        raise ValueError(f"A {what} needs a name: its folder, or its id on the hub (namespace/name).")
     if path.is_file():
-        raise ValueError(f"{model_name_or_path} is a file: name the folder that holds the model.")
+        raise ValueError(f"{model_name_or_path} is a file: name the folder that holds the {what}.")
     if path.is_dir():
         if revision is not None:
             raise ValueError(f"{model_name_or_path} is a folder, which has no revision {revision!r}: leave it out.")
@@ -71,12 +77,12 @@ def find_folder(model_name_or_path: str, revision: str | None = None, weights: b
         )
     except HFValidationError as error:
         raise ValueError(
-            f"{model_name_or_path} holds no model: there is no such folder, and it is no id on the hub "
+            f"{model_name_or_path} holds no {what}: there is no such folder, and it is no id on the hub "
             "(namespace/name)."
         ) from error
     except HUB_ERRORS as error:
-        explanation = explain(error, model_name_or_path, revision)
-        raise ValueError(f"{explanation} Nor is there a folder {model_name_or_path}.") from error
+        nor = "" if explain_cache(error) is not None else f" Nor is there a folder {model_name_or_path}."
+        raise ValueError(explain(error, model_name_or_path, revision, what=what) + nor) from error
     except STRANGE_ANSWERS as error:
         raise ValueError(explain_strange_answer(error, model_name_or_path)) from error
     return Path(folder)
@@ -100,14 +106,51 @@ def explain_strange_answer(error: BaseException, repo_id: str) -> str:
 
     ```
     """
+    reason = str(error).partition(", so it does not seem")[0]
     return (
         f"{constants.ENDPOINT} did not answer as a hub does when asked for {repo_id} "
-        f"({type(error).__name__}: {error}). Does the network ask you to log in first, in a browser? Is HF_ENDPOINT "
-        "the address of a hub?"
+        f"({type(error).__name__}: {reason}). Check the network: does a proxy answer in its place, or a page to log in "
+        "at, in a browser? Is HF_ENDPOINT the address of a hub?"
     )
 
 
-def explain(error: BaseException, repo_id: str, revision: str | None = None, *, action: str = "read") -> str:
+def explain_cache(error: BaseException) -> str | None:
+    """Say that the hub's cache cannot be used, if that is what went wrong.
+
+    Args:
+        error (`BaseException`): What `huggingface_hub` raised.
+
+    Returns:
+        `str`, *optional*: the message; `None` of anything else, as an answer of the hub or the network.
+
+    Example:
+    ```python
+    >>> from huggingface_hub import constants
+    >>> from rnn_hf.download import explain_cache
+    >>> message = explain_cache(PermissionError(13, "Permission denied", f"{constants.HF_HUB_CACHE}/models--a--b"))
+    >>> message.endswith("Make it writable, or set HF_HOME to another folder.")
+    True
+    >>> explain_cache(ConnectionError("refused"))
+
+    ```
+    """
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    folders = [Path(folder).absolute() for folder in (constants.HF_HOME, constants.HF_HUB_CACHE)]
+    path = Path(os.fsdecode(error.filename)).absolute() if isinstance(error.filename, str | bytes) else None
+    related = [] if path is None else [path, *path.parents]
+    # Of a folder that cannot be made, the system may name one of those above.
+    if not is_full and not any(folder in related or path in folder.parents for folder in folders):
+        return None
+    reason = f"{error.strerror}{'' if path is None else f': {path}'}"
+    cure = f"Make {'room' if is_full else 'it writable'}, or set HF_HOME to another folder"
+    return f"The cache folder of the hub's files, {constants.HF_HUB_CACHE}, cannot be written to ({reason}). {cure}."
+
+
+def explain(
+    error: BaseException, repo_id: str, revision: str | None = None, *, action: str = "read", what: str = "model"
+) -> str:
     """Say in words what went wrong between us and the hub, and what to do.
 
     Args:
@@ -115,6 +158,7 @@ def explain(error: BaseException, repo_id: str, revision: str | None = None, *, 
         repo_id (`str`): The repository.
         revision (`str`, *optional*): Its branch, tag or commit.
         action (`str`): What was asked for: `"read"`, `"write"`, or `"propose"` a pull request.
+        what (`str`): What is looked for.
 
     Returns:
         `str`: the message.
@@ -129,12 +173,14 @@ def explain(error: BaseException, repo_id: str, revision: str | None = None, *, 
     """
     if isinstance(error.__cause__, HfHubHTTPError) and not isinstance(error, HfHubHTTPError):
         error = error.__cause__  # the hub answered, and what was refused is not in the cache either
+    if (message := explain_cache(error)) is not None:
+        return message
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     if isinstance(error, GatedRepoError):
         return f"{repo_id} is gated: ask for access at {constants.ENDPOINT}/{repo_id}, and log in with `hf auth login`."
     if isinstance(error, RepositoryNotFoundError):
         return (
-            f"{repo_id} holds no model: {constants.ENDPOINT} has no such repository, or it is private and you may not "
+            f"{repo_id} holds no {what}: {constants.ENDPOINT} has no such repository, or it is private and you may not "
             "read it. Check the name; for a private one log in with `hf auth login`, or set HF_TOKEN."
         )
     if isinstance(error, RevisionNotFoundError):
@@ -169,13 +215,16 @@ def explain(error: BaseException, repo_id: str, revision: str | None = None, *, 
     if isinstance(error, OfflineModeIsEnabled) or isinstance(error.__cause__, OfflineModeIsEnabled):
         return (
             f"{repo_id}{'' if revision is None else f' at {revision!r}'} is not in the cache, and HF_HUB_OFFLINE "
-            "forbids to ask the hub: unset it, or load the model once with network."
+            f"forbids to ask the hub: unset it, or load the {what} once with network."
         )
-    reason = " ".join(str(error.__cause__ or error).split())
+    cause = error.__cause__ or error
+    if isinstance(cause, FileMetadataError):  # no answer of a hub to the request for a file
+        return explain_strange_answer(cause, repo_id)
+    reason = " ".join(str(cause).split())
     return (
         f"{constants.ENDPOINT} could not be reached, and {repo_id} is not in the cache ({reason}). Check the network, "
         "and the address if HF_ENDPOINT sets another one; then try again."
     )
 
 
-__all__ = ["HUB_ERRORS", "STRANGE_ANSWERS", "explain", "explain_strange_answer", "find_folder"]
+__all__ = ["HUB_ERRORS", "STRANGE_ANSWERS", "explain", "explain_cache", "explain_strange_answer", "find_folder"]

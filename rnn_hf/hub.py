@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from .display import printable
-from .download import HUB_ERRORS, STRANGE_ANSWERS, explain, explain_strange_answer
+from .download import HUB_ERRORS, STRANGE_ANSWERS, explain, explain_cache, explain_strange_answer
 from .model_card import read_model_card, with_model_id
 from .model_files import check_file, read_json
 from .modeling_rnn import AUTO_MAP
-from .prediction import check_weights, load_config, load_tokenizer
+from .prediction import read_model
 from .secrets import find_secrets
 
 # What is uploaded, and what for. Everything else stays: checkpoints, states of optimizers, anything pickled.
@@ -229,14 +229,12 @@ def _check_folder(folder: Path) -> dict[str, str]:
         raise ValueError(f"There is no folder {folder}.")
     files = {name: purpose for name, purpose in _purposes(folder) if purpose}
     _refuse_links(folder, files)
-    config = load_config(str(folder))
-    check_weights(folder, config)
+    config = read_model(folder).config
     if getattr(config, "auto_map", None) != AUTO_MAP or "modeling_rnn.py" not in files:
         raise ValueError(
             f"{folder} was saved without the code that others need to load it: save it anew, with "
             f"rnn_hf.prediction.load({str(folder)!r})[0].save_pretrained({str(folder)!r})."
         )
-    load_tokenizer(folder, config)
     if "README.md" not in files:
         raise ValueError(f"{folder} holds no model card: write one with `python scripts/write_model_card.py {folder}`.")
     read_model_card(folder / "README.md")
@@ -321,7 +319,7 @@ def _show(folder: Path, files: dict[str, str], repo_id: str) -> None:
 def _explain_push(error: BaseException, repo_id: str, revision: str | None = None, create_pr: bool = False) -> str:
     if isinstance(error, RuntimeError):
         error = error.__cause__ or error  # of uploading one of the files
-    if isinstance(error, HfHubHTTPError):
+    if isinstance(error, HfHubHTTPError) or explain_cache(error) is not None:
         return explain(error, repo_id, revision, action="propose" if create_pr else "write")
     reason = " ".join(str(error).split())
     return (

@@ -18,6 +18,7 @@ _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 # The first line of a file that stands for one in Git's large file storage.
 _POINTER = b"version https://git-lfs.github.com/spec/"
+_WEB_PAGE = (b"<!doctype html", b"<html")
 
 # What the writers of files say when there is no room: safetensors and torch raise no OSError.
 _NO_ROOM = (
@@ -44,7 +45,7 @@ class WeightInfo(NamedTuple):
 
 
 def check_file(path: Path, remedy: str = COPY_AGAIN) -> None:
-    """Check that a file is there, can be read, is not empty, and is not the pointer that Git LFS leaves in its place.
+    """Check that a file is there, can be read, is not empty, and is neither a pointer of Git LFS nor a web page.
 
     Args:
         path (`Path`): The file.
@@ -77,6 +78,11 @@ def check_file(path: Path, remedy: str = COPY_AGAIN) -> None:
         raise ValueError(
             f"{path} is only a pointer to the file in Git LFS: fetch the file itself, with `git lfs pull` or "
             "`hf download`."
+        )
+    if start.lstrip().lower().startswith(_WEB_PAGE):
+        raise ValueError(
+            f"{path} holds a web page in place of what its name says: a proxy or a page to log in at answered when it "
+            f"was downloaded. Remove it, check the network, and {COPY_AGAIN}."
         )
 
 

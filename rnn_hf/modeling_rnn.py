@@ -8,6 +8,7 @@ costs nothing and changes nothing.
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -108,6 +109,11 @@ class RnnPreTrainedModel(PreTrainedModel):
         """
         self.config.auto_map = dict(AUTO_MAP)
         super().save_pretrained(save_directory, *args, **kwargs)
+        if kwargs.get("is_main_process", True):
+            mask = os.umask(0)
+            os.umask(mask)
+            for path in Path(save_directory).glob("model*.safetensors"):
+                path.chmod(0o666 & ~mask)  # as any new file; safetensors leaves them private
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise what no checkpoint filled.

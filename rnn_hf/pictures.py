@@ -1,12 +1,22 @@
 """Pictures of a training run: its course, and what a classifier confuses."""
 
+import io
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from .display import printable, shorten
+from .model_files import replace_file
+
+# Where its cache folder cannot be written to, matplotlib says so at each import, in lines that concern nobody.
+_logger = logging.getLogger("matplotlib")
+_level = _logger.level
+_logger.setLevel(logging.ERROR)
+from matplotlib.figure import Figure  # noqa: E402
+
+_logger.setLevel(_level)
 
 # Beyond so many labels, a matrix has no room for numbers; beyond so many, none for names.
 _MOST_NUMBERS = 20
@@ -49,7 +59,7 @@ def draw_training_curve(history: list[dict[str, Any]], path: Path) -> bool:
             axes.plot(epochs, values, "o-", markersize=3, label=label)
         axes.set(xlabel="epoch", ylabel=ylabel)
         axes.legend()
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    _save(figure, path)
     return True
 
 
@@ -90,7 +100,14 @@ def draw_confusion_matrix(counts: list[list[int]], labels: list[str], path: Path
         for row, column in np.argwhere(matrix):
             color = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", color=color, fontsize=8)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write a figure whole, or not at all."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120, metadata={"Software": None})
+    replace_file(path, picture.getvalue())
 
 
 def _curves(history: list[dict[str, Any]], names: dict[str, str]) -> dict[str, tuple[list[float], list[float]]]:

@@ -1,10 +1,10 @@
 """Predict in bulk: batches of similar length, results in the order of the input, in constant memory."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -19,6 +19,23 @@ from .tokenization import encode_texts, encode_words, max_length_of
 
 RnnModelWithHead = RnnForSequenceClassification | RnnForTokenClassification
 
+
+class SavedModel(NamedTuple):
+    """What a model's folder holds, checked: see [`read_model`].
+
+    Args:
+        model_class (`type`): [`RnnForSequenceClassification`] or [`RnnForTokenClassification`].
+        config ([`RnnConfig`]): Its configuration.
+        weights (`dict[str, torch.Tensor]`): Its weights by their names.
+        tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
+    """
+
+    model_class: type[RnnForSequenceClassification] | type[RnnForTokenClassification]
+    config: RnnConfig
+    weights: dict[str, torch.Tensor]
+    tokenizer: PreTrainedTokenizerBase
+
+
 _WINDOW = 4096
 _HEADS = (RnnForSequenceClassification, RnnForTokenClassification)
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
@@ -31,10 +48,17 @@ _FOREIGN_KEYS = (
     "quantization_config",
     "transformers_weights",
 )
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.tiktoken")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+# What to say where only a slow tokenizer's files are.
+MISSING_TOKENIZER = (
+    "tokenizer.json is missing. Save a fast tokenizer there: load this one with transformers where what it needs is "
+    "installed, as sentencepiece, and save it with save_pretrained; or take another one."
+)
+VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.tiktoken")
 # Models with so many layers too many are built, without memory, to say which weights are missing.
 _FEW_LAYERS = 64
+_MOST_LABELS = 1_000_000  # as in the configuration
+_MOST_LABEL_CHARACTERS = 100_000
 _REPAIR = (
     "It was edited, or written by another version of rnn_hf: load the model with that version and save it anew, or "
     "train it anew."
@@ -76,21 +100,80 @@ def load(
     ```
     """
     device = find_device(device)
-    folder = find_folder(model_name_or_path, revision)
+    saved = read_model(find_folder(model_name_or_path, revision), model_name_or_path)
+    # By their content: of the folder, transformers would read other files than were checked.
+    model = saved.model_class.from_pretrained(None, config=saved.config, state_dict=saved.weights)
+    return model.eval().to(device), saved.tokenizer
+
+
+def read_model(folder: Path, name: str | None = None) -> SavedModel:
+    """Read what a folder must hold to be loaded, and check all of it.
+
+    Args:
+        folder (`Path`): A model's folder.
+        name (`str`, *optional*): What the user calls the model, for messages.
+
+    Returns:
+        [`SavedModel`]
+
+    Raises:
+        ValueError: As of [`load`].
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from rnn_hf import RnnConfig, RnnForTokenClassification, train_tokenizer
+    >>> from rnn_hf.prediction import read_model
+    >>> tokenizer = train_tokenizer([["a", "b"]], kind="word", min_frequency=1, is_split_into_words=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     RnnForTokenClassification(RnnConfig(vocab_size=len(tokenizer))).save_pretrained(folder)
+    ...     _ = tokenizer.save_pretrained(folder)
+    ...     read_model(Path(folder)).weights["classifier.bias"].shape
+    torch.Size([2])
+
+    ```
+    """
     config = load_config(str(folder))
     model_class = next((one for one in _HEADS if one.__name__ in (config.architectures or [])), None)
     if model_class is None:
         raise ValueError(
-            f"{model_name_or_path} holds no classifier or tagger of rnn_hf: its config.json says "
+            f"{name or folder} holds no classifier or tagger of rnn_hf: its config.json says "
             f"model_type={config.model_type!r}, architectures={config.architectures}."
         )
     check_weights(folder, config)
     tokenizer = load_tokenizer(folder, config)
-    # By their content: of the folder, transformers would read other files than were checked.
+    return SavedModel(model_class, config, load_weights(folder), tokenizer)
+
+
+def load_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Read a model's weights, and check their values: that all are finite, and that tables name rows that exist.
+
+    Args:
+        folder (`Path`): A model's folder, which [`check_weights`] has looked through.
+
+    Returns:
+        `dict[str, torch.Tensor]`: the weights by their names.
+
+    Raises:
+        ValueError: It is not so; with the name of the weights.
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from rnn_hf import RnnConfig, RnnForTokenClassification
+    >>> from rnn_hf.prediction import load_weights
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     RnnForTokenClassification(RnnConfig(vocab_size=9)).save_pretrained(folder)
+    ...     load_weights(Path(folder))["classifier.bias"].shape
+    torch.Size([2])
+
+    ```
+    """
     weights = read_weights(folder)
     _check_values(folder, weights)
-    model = model_class.from_pretrained(None, config=config, state_dict=weights)
-    return model.eval().to(device), tokenizer
+    return weights
 
 
 def _check_values(folder: Path, weights: dict[str, torch.Tensor]) -> None:
@@ -187,6 +270,7 @@ def load_config(model_name_or_path: str, revision: str | None = None) -> RnnConf
     for key in ("dtype", "torch_dtype"):
         if found.get(key) is not None and found[key] not in _DTYPES:
             raise ValueError(f"{file} says {key}={found[key]!r}, which must be one of {', '.join(_DTYPES)}. {_REPAIR}")
+    _check_labels(file, found)
     names = found.get("architectures")
     if names is not None and not (isinstance(names, list) and all(isinstance(one, str) for one in names)):
         raise ValueError(f"{file} says architectures={names!r}, which must be a list of names. {_REPAIR}")
@@ -195,6 +279,30 @@ def load_config(model_name_or_path: str, revision: str | None = None) -> RnnConf
     except Exception as error:  # whatever a foreign value makes of the library
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{file} cannot be read: {reason} {_REPAIR}") from error
+
+
+def _check_labels(file: Path, found: dict[str, Any]) -> None:
+    """Check the number and the length of labels, since a configuration with millions of them takes minutes to make."""
+    maps = {key: found[key] for key in ("id2label", "label2id") if isinstance(found.get(key), dict)}
+    numbers = {f"{key} names {len(labels):,} labels": len(labels) for key, labels in maps.items()}
+    if "id2label" not in maps and isinstance(found.get("num_labels"), int):
+        numbers[f"num_labels={found['num_labels']:,}"] = found["num_labels"]
+    weights = {}
+    with suppress(ValueError):  # what is wrong with them is said when they are read
+        weights = read_weight_infos(file.parent)
+    for said, number in numbers.items():
+        if "classifier.bias" in weights and weights["classifier.bias"].shape != (number,):
+            num_labels = sum(weights["classifier.bias"].shape)
+            raise _misfit(file.parent, f"{said}, but classifier.bias in the weights is of {num_labels:,}")
+        if number > _MOST_LABELS:
+            raise ValueError(f"{file} cannot be read: {said}, and there may be {_MOST_LABELS:,} at most. {_REPAIR}")
+    names = [*maps.get("id2label", {}).values(), *maps.get("label2id", {})]
+    longest = max((len(name) for name in names if isinstance(name, str)), default=0)
+    if longest > _MOST_LABEL_CHARACTERS:
+        raise ValueError(
+            f"{file} cannot be read: it names a label of {longest:,} characters, and there may be "
+            f"{_MOST_LABEL_CHARACTERS:,} at most. {_REPAIR}"
+        )
 
 
 def check_weights(folder: Path, config: RnnConfig) -> None:
@@ -278,13 +386,13 @@ def load_tokenizer(folder: Path, config: RnnConfig) -> PreTrainedTokenizerBase:
 
     ```
     """
-    for name in _TOKENIZER_FILES:
+    for name in TOKENIZER_FILES:
         if (folder / name).exists() and "auto_map" in read_json(folder / name):
             raise ValueError(
                 f"{folder / name} names code of its own under auto_map, which is never run: save a tokenizer there "
                 "that transformers knows, or one of rnn_hf.train_tokenizer."
             )
-    if not any(path for pattern in _VOCABULARIES for path in folder.glob(pattern)):
+    if not any(path for pattern in VOCABULARIES for path in folder.glob(pattern)):
         raise ValueError(
             f"{folder} holds no tokenizer: tokenizer.json is missing. Save it there with "
             f"tokenizer.save_pretrained({str(folder)!r})."
@@ -295,6 +403,8 @@ def load_tokenizer(folder: Path, config: RnnConfig) -> PreTrainedTokenizerBase:
     except (KeyboardInterrupt, MemoryError):
         raise
     except BaseException as error:  # the tokenizers of Rust end in exceptions of any class
+        if not (folder / "tokenizer.json").is_file():
+            raise ValueError(f"{folder} holds no tokenizer that can be read: {MISSING_TOKENIZER}") from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
             f"{folder} holds no tokenizer that can be read, in tokenizer.json and tokenizer_config.json "
@@ -469,4 +579,18 @@ def _classified(config: RnnConfig, logits: torch.Tensor) -> dict[str, Any]:
     return {"label": labels[int(index)], "score": float(score)}
 
 
-__all__ = ["check_weights", "find_device", "is_tagger", "load", "load_config", "load_tokenizer", "predict"]
+__all__ = [
+    "MISSING_TOKENIZER",
+    "TOKENIZER_FILES",
+    "VOCABULARIES",
+    "SavedModel",
+    "check_weights",
+    "find_device",
+    "is_tagger",
+    "load",
+    "load_config",
+    "load_tokenizer",
+    "load_weights",
+    "predict",
+    "read_model",
+]

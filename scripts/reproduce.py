@@ -4,7 +4,8 @@
     python scripts/reproduce.py ud_english_ewt ~/corpora/UD_English-EWT --seeds 1 2 3 --output_dir outputs/ewt
 
 The options of each row stand in model_cards/ROW.yaml; others given here go before them, for every seed:
---spelling false. Seeds that are trained already are only read, and one that was stopped is resumed.
+--spelling false. Those that say what a run reads and where it writes are set here for each run. Seeds that are trained
+already are only read, and one that was stopped is resumed.
 """
 
 import json
@@ -45,6 +46,27 @@ ROWS: dict[str, tuple[str, str, dict[str, str]]] = {
         {"train_file": "train.jsonl", "validation_file": "validation.jsonl", "test_file": "test.jsonl"},
     ),
 }
+
+# What is set for each run here, and what to say instead.
+OWN_OPTIONS = {
+    "seed": "name the seeds with --seeds",
+    "output_dir": "give --output_dir once; each seed has its folder there",
+    "train_file": "the files are those of DATA_DIR",
+    "validation_file": "the files are those of DATA_DIR",
+    "test_file": "the files are those of DATA_DIR",
+    "dataset_name": "the files are those of DATA_DIR",
+    "config": "the options of the row are those of model_cards/ROW.yaml; give others one by one",
+    "resume_from_checkpoint": "a seed that was stopped is resumed anyway",
+}
+
+
+def check_options(words: list[str], options: list[str]) -> str | None:
+    """Say which option would contradict what is set for each run, if any: however it is written."""
+    names = [option.removeprefix("--").partition("=")[0].replace("-", "_") for option in options if option[:2] == "--"]
+    outputs = [word for word in words if word.partition("=")[0] == "--output_dir"]
+    names += ["output_dir"] if len(outputs) > 1 else []
+    clash = next((name for name in names if name in OWN_OPTIONS), None)
+    return None if clash is None else f"--{clash} is set for each run: {OWN_OPTIONS[clash]}"
 
 
 def train(row: str, data_dir: Path, output_dir: Path, seed: int, options: list[str]) -> dict[str, Any]:
@@ -104,6 +126,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="one run each")
     parser.add_argument("--output_dir", type=Path, help="folder of the runs; outputs/ROW without it")
     known, options = parser.parse_known_args(argv)
+    if problem := check_options(sys.argv[1:] if argv is None else argv, options):
+        parser.error(problem)
     if missing := [name for name in ROWS[known.row][2].values() if not (known.data_dir / name).is_file()]:
         parser.error(f"{known.data_dir} lacks {', '.join(missing)}")
     if known.show_traceback:

@@ -14,10 +14,19 @@ from transformers.utils import logging
 from rnn_hf import train_tokenizer
 from rnn_hf.building import build
 from rnn_hf.data import DataArguments, load_corpus
+from rnn_hf.prediction import load
 from rnn_hf.tokenization import NO_LIMIT, max_length_of
 from rnn_hf.training_args import ConfigArguments, TokenizerArguments
 
 CLASSIFY, TAG = "text-classification", "token-classification"
+# Labels of texts, by what they are; and tags.
+KINDS = {
+    "single": ["ham", "spam"],
+    "three": ["ham", "spam", "eggs"],
+    "regression": [0.5, 1.5],
+    "several": [["a", "b"], ["c", "d"]],
+    "tags": ["O", "B-LOC", "I-LOC"],
+}
 LITTLE = {"embedding_size": 6, "hidden_size": 4, "char_embedding_size": 3, "char_num_filters": 2}
 
 
@@ -66,6 +75,27 @@ def make(corpora, tmp_path):
         return build(corpora(task), tokenizer, ConfigArguments(**config), tmp_path, max_seq_length=max_seq_length)
 
     return make
+
+
+@pytest.fixture
+def make_kind(tmp_path):
+    """Make a model for one of the kinds of labels; its `folder` is there to save them in."""
+
+    def make_kind(kind, *, config=None, **arguments):
+        if kind == "tags":
+            rows = [{"tokens": ["in", "Rome", "now"], "tags": KINDS[kind]}] * 4
+        else:
+            rows = [{"text": f"it is {place}", "label": label} for place, label in enumerate(KINDS[kind] * 3)]
+        (tmp_path / f"{kind}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        file = str(tmp_path / f"{kind}.jsonl")
+        corpus = load_corpus(DataArguments(train_file=file, validation_file=file), TAG if kind == "tags" else CLASSIFY)
+        config = ConfigArguments(**(LITTLE if config is None else config))
+        (tmp_path / kind).mkdir(exist_ok=True)
+        folder = tmp_path / ("run" if arguments else kind)
+        return build(corpus, TokenizerArguments(**arguments), config, folder)
+
+    make_kind.folder = tmp_path
+    return make_kind
 
 
 @pytest.fixture
@@ -160,9 +190,23 @@ class TestResuming:
 
 
 class TestLoadingTokenizers:
+    @pytest.mark.parametrize("option", ["tokenizer_name", "model_name_or_path"])
+    @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
     @pytest.mark.parametrize(
-        "content", ["", "{}", '{"version": "1.0", "truncation": null, "add', "[]", "null", "\0" * 99]
+        ("content", "message"),
+        [
+            ("", "is empty: download or copy it again."),
+            ("version https://git-lfs.github.com/spec/v1\n", "is only a pointer to the file in Git LFS"),
+            ("<!DOCTYPE html><title>Log in</title>", "holds a web page in place of what its name says: a proxy or a"),
+        ],
+        ids=["empty", "pointer", "web page"],
     )
+    def test_file_that_never_arrived(self, refusal, copied, option, name, content, message):
+        folder = copied()
+        (folder / name).write_text(content)
+        assert refusal(**{option: str(folder)}).startswith(f"{folder / name} {message}")
+
+    @pytest.mark.parametrize("content", ["{}", '{"version": "1.0", "truncation": null, "add', "[]", "null", "\0" * 99])
     @pytest.mark.parametrize("option", ["tokenizer_name", "model_name_or_path"])
     def test_damaged(self, refusal, copied, option, content):
         folder = copied()
@@ -184,11 +228,45 @@ class TestLoadingTokenizers:
             f"{tmp_path / 'empty'} holds no tokenizer that can be read: tokenizer.json is missing"
         )
 
-    @pytest.mark.parametrize("name", ["nowhere/at-all", "./nowhere", "no where", "a\x1b[2J"])
-    def test_neither_folder_nor_on_the_hub(self, refusal, name):
-        message = refusal(tokenizer_name=name)
-        assert "holds no tokenizer: there is no such folder, and it could not be loaded from the hub" in message
-        assert "\x1b" not in message
+    @pytest.mark.parametrize(
+        "files",
+        [
+            {"vocab.json": "{}"},
+            {"spiece.model": "x"},
+            {"spiece.model": "x", "tokenizer_config.json": '{"tokenizer_class": "T5Tokenizer"}'},
+            {"tokenizer_config.json": '{"tokenizer_class": "T5Tokenizer"}'},
+            {"tokenizer_config.json": '{"tokenizer_class": "NoSuchTokenizer"}', "vocab.txt": "a"},
+            {"config.json": '{"model_type": "xlm-roberta"}', "sentencepiece.bpe.model": "x"},
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("option", ["tokenizer_name", "model_name_or_path"])
+    def test_only_files_of_a_slow_one(self, refusal, copied, tmp_path, option, files):
+        folder = tmp_path / "slow"
+        folder.mkdir()
+        if option == "model_name_or_path":
+            folder = copied()
+            for path in folder.glob("tokenizer*"):
+                path.unlink()
+        for name, content in files.items():
+            if not (folder / name).exists():
+                (folder / name).write_text(content)
+        message = refusal(**{option: str(folder)})
+        assert message.startswith(f"{folder} holds no tokenizer that can be read: tokenizer.json is missing. Save a ")
+        assert "tiktoken" not in message
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("nowhere/at-all", "nowhere/at-all is not in the cache, and HF_HUB_OFFLINE forbids to ask the hub"),
+            ("./nowhere", "./nowhere holds no tokenizer: there is no such folder, and it is no id on the hub"),
+            ("no where", "no where holds no tokenizer: there is no such folder, and it is no id on the hub"),
+            ("a\x1b[2J", "a\\x1b[2J holds no tokenizer: there is no such folder, and it is no id on the hub"),
+            (" ", "A tokenizer needs a name: its folder, or its id on the hub"),
+        ],
+    )
+    def test_neither_folder_nor_on_the_hub(self, refusal, name, message):
+        assert refusal(tokenizer_name=name).startswith(message)
 
     @pytest.mark.parametrize("task", [CLASSIFY, TAG])
     def test_slow(self, refusal, tmp_path, task):
@@ -279,6 +357,57 @@ class TestFineTuning:
         assert body.keys() == {name for name in saved if name.startswith("model.")}
         for name, weight in body.items():
             assert torch.equal(weight, saved[name]), name
+
+    @pytest.mark.parametrize("to", KINDS)
+    @pytest.mark.parametrize("of", KINDS)
+    def test_any_kind_of_labels_becomes_any_other(self, make_kind, of, to, caplog):
+        _, model = make_kind(of)
+        model.save_pretrained(make_kind.folder / of)
+        logging.enable_propagation()
+        caplog.clear()
+        tuned_tokenizer, tuned = make_kind(to, model_name_or_path=str(make_kind.folder / of), config={})
+        logging.disable_propagation()
+        fresh = make_kind(to)[1].config
+        assert type(tuned).__name__ == ("RnnForTokenClassification" if to == "tags" else "RnnForSequenceClassification")
+        assert (tuned.config.problem_type, tuned.config.label_names) == (fresh.problem_type, fresh.label_names)
+        assert tuned.classifier.out_features == len(fresh.label_names)
+        assert torch.equal(tuned.model.rnn.weight_hh_l0, model.model.rnn.weight_hh_l0)
+        assert all(weight.isfinite().all() for weight in tuned.parameters())
+        tuned.save_pretrained(make_kind.folder / "tuned")
+        tuned_tokenizer.save_pretrained(make_kind.folder / "tuned")
+        assert type(load(str(make_kind.folder / "tuned"))[0]) is type(tuned)
+        name = make_kind.folder / of
+        said = []
+        if model.classifier.out_features != tuned.classifier.out_features:
+            said.append(f"The classifier is new: {name} has none for these labels and options.")
+        if of == "tags" != to:
+            said.append(
+                f"The conditional random field is left out: {name} has weights of a kind that this model does not use."
+            )
+        assert caplog.messages == said
+
+    def test_new_parts_of_a_head_are_said_in_one_line_each(self, make, trained, caplog):
+        logging.enable_propagation()
+        make(TAG, model_name_or_path=str(trained[CLASSIFY]), config={"use_crf": True, "lm_loss_weight": 0.1})
+        logging.disable_propagation()
+        assert caplog.messages == [
+            f"The conditional random field and the language model are new: {trained[CLASSIFY]} has none for these "
+            "labels and options."
+        ]
+
+    def test_the_type_of_the_weights_stays(self, make, copied):
+        folder = copied()
+        load(str(folder))[0].to(torch.bfloat16).save_pretrained(folder)
+        assert make(model_name_or_path=str(folder), config={})[1].dtype == torch.bfloat16
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_weights_without_sense_are_refused(self, refusal, copied, value):
+        folder = copied()
+        weights = load_file(folder / "model.safetensors")
+        weights["model.rnn.weight_hh_l0"][0, 0] = value
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        message = refusal(model_name_or_path=str(folder), config={})
+        assert "hold numbers that are not finite, in model.rnn.weight_hh_l0" in message
 
     def test_vocabulary_stays_spelled(self, make, trained):
         _, model = make(TAG, model_name_or_path=str(trained[CLASSIFY]), config={})

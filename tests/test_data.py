@@ -855,6 +855,58 @@ class TestRefusedRows:
             "--unseen_labels count."
         )
 
+    @pytest.mark.parametrize(
+        ("known", "labels"),
+        [
+            (["ham", "spam"], [3.5, 1.25]),
+            (["ham", "spam"], ["3.5", "1.25"]),
+            (["ham", "spam"], [4, 2]),
+            (["ham", "spam"], ["4", "2"]),
+            (["1", "2", "3"], [3.5, 2.5]),
+        ],
+    )
+    def test_numbers_are_no_labels_of_a_trained_classifier(self, tmp_path, known, labels, streaming):
+        file = save(numbered(2, labels), tmp_path / "a.jsonl")
+        options = {"label_names": known, "problem_type": "single_label_classification", "streaming": streaming}
+        assert refusal(test_file=file, needed=("test",), **options) == (
+            f"{file}, row 1: column 'label' holds numbers, as '{labels[0]}', but the model is a classifier with the "
+            f"labels {str(known).strip('[]')}. Name the right column with --label_column."
+        )
+
+    def test_numbers_are_no_tags_of_a_trained_tagger(self, tmp_path):
+        file = save([{"tokens": ["x", "y"], "tags": ["A", "7"]}], tmp_path / "a.jsonl")
+        message = refusal(TAG, test_file=file, needed=("test",), label_names=["A", "B"])
+        assert message.endswith(
+            "holds numbers, as '7', but the model is a tagger with the labels 'A', 'B'. Name the right column with "
+            "--tags_column."
+        )
+
+    @pytest.mark.parametrize("known", [["1", "2"], ["0.5", "1.5", "x"]])
+    def test_numbers_may_be_labels_where_others_are(self, tmp_path, known):
+        label = "3" if known == ["1", "2"] else "2.5"
+        file = save(numbered(1, [label]), tmp_path / "a.jsonl")
+        options = {"label_names": known, "problem_type": "single_label_classification"}
+        assert f"declare it in training with --additional_labels '{label}'" in refusal(
+            test_file=file, needed=("test",), **options
+        )
+
+    @pytest.mark.parametrize(
+        ("label", "cure"),
+        [
+            ("ham", "Name the right column with --label_column."),
+            (["ham"], "Name the right column with --label_column."),
+            (True, "Name the right column with --label_column."),
+            ("3.5", "Write it without quotes."),
+        ],
+    )
+    def test_labels_are_no_numbers_of_a_trained_regression(self, tmp_path, label, cure):
+        file = save(numbered(2, [label]), tmp_path / "a.jsonl")
+        options = {"label_names": ["LABEL_0"], "problem_type": "regression"}
+        assert refusal(test_file=file, needed=("test",), **options) == (
+            f"{file}, row 1: column 'label' must hold a number, got {label!r}. A regression has no labels but numbers. "
+            f"{cure}"
+        )
+
     @pytest.mark.parametrize("task", [CLASSIFY, TAG])
     def test_label_that_a_trained_model_does_not_have(self, tmp_path, task):
         rows = numbered(2) if task == CLASSIFY else [{"tokens": ["x"], "tags": [label]} for label in "ab"]

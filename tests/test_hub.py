@@ -18,6 +18,7 @@ from hub_server import HubError, HubServer
 from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
+from rnn_hf import RnnModel
 from rnn_hf.export import export
 from rnn_hf.hub import check_access, push_folder
 from rnn_hf.training import train
@@ -546,6 +547,56 @@ class TestPull:
         outcome = owner.attempt(f"run_script('predict.py', 'alice/strange-{next(_DIFFERENCES)}')")
         assert_error(outcome, f"^error: {hub.url} did not answer as a hub does when asked for alice/strange")
 
+    @pytest.mark.parametrize("route", ["repo_info", "resolve"])
+    @pytest.mark.parametrize("option", ["--tokenizer_name", "--model_name_or_path"])
+    def test_a_page_to_log_in_at_answers_where_training_looks(self, hub, owner, tagger, trained, option, route):
+        pushed(owner, tagger, repo_id := f"alice/behind-{next(_DIFFERENCES)}")
+        page = b"<!DOCTYPE html><title>Log in to the Wi-Fi</title>"
+        hub.before = lambda handler, name: (
+            name == route and (handler.answer(page, headers={"Content-Type": "text/html"}) or True)
+        )
+        outcome = self.train(owner, trained, tagger.parent, option, repo_id)
+        assert_error(outcome, f"^error: {hub.url} did not answer as a hub does when asked for {repo_id}.*Check the net")
+
+    @pytest.mark.parametrize("option", ["--tokenizer_name", "--model_name_or_path"])
+    def test_what_training_looks_for_and_is_not_there_is_named(self, hub, owner, trained, tmp_path, option):
+        outcome = self.train(owner, trained, tmp_path, option, "alice/none")
+        assert_error(outcome, f"^error: alice/none holds no {option.strip('-').split('_')[0]}: {hub.url} has no such")
+
+    def test_a_tokenizer_is_loaded(self, hub, owner, tagger, trained, tmp_path):
+        pushed(owner, tagger, "alice/lends")
+        outcome = self.train(owner, trained, tmp_path, "--tokenizer_name", "alice/lends", "--max_steps", "1")
+        assert outcome.error is None, outcome.error
+        lent, used = (
+            json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+            for folder in (tagger, tmp_path / "out")
+        )
+        assert used == lent
+
+    def train(self, client: Client, trained: dict[str, Path], folder: Path, *options: str):
+        news = str(trained["text-classification"].parent / "news.jsonl")
+        words = ["--train_file", news, "--output_dir", str(folder / "out"), "--disable_tqdm", "true", *options]
+        return client.attempt(f"run_script('train_classifier.py', *{words!r})")
+
+    @pytest.mark.parametrize("place", ["file", "file/below", "/proc/nowhere", "/sys/nowhere"])
+    @pytest.mark.parametrize("option", [None, "--tokenizer_name", "--model_name_or_path"])
+    def test_a_cache_that_cannot_be_written_is_named(self, hub, owner, versions, trained, tmp_path, place, option):
+        (tmp_path / "file").write_text("")
+        cache = str(tmp_path / place)
+        owner.run(f"""
+            from huggingface_hub import constants
+            kept, constants.HF_HUB_CACHE = constants.HF_HUB_CACHE, {cache!r}
+        """)
+        try:
+            if option is None:
+                outcome = owner.attempt("run_script('predict.py', 'alice/versions')")
+            else:
+                outcome = self.train(owner, trained, tmp_path, option, "alice/versions")
+        finally:
+            owner.run("constants.HF_HUB_CACHE = kept")
+        assert_error(outcome, f"^error: The cache folder of the hub's files, {cache}, cannot be written to .* HF_HOME")
+        assert "could not be reached" not in outcome.error
+
     def test_what_may_not_be_read_is_named(self, hub, owner):
         def refuse(handler, route):
             raise HubError(403, "Access to this resource is restricted")
@@ -652,6 +703,27 @@ class TestFoldersThatAreNotPushed:
         weights = tagger / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:1000])
         with pytest.raises(ValueError, match=r"model.safetensors is damaged or was cut off"):
+            push_folder(tagger, "alice/x", dry_run=True)
+
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [
+            ("classifier.weight", float("nan"), "not finite, in classifier.weight"),
+            ("model.rnn.weight_hh_l0", float("-inf"), "not finite, in model.rnn.weight_hh_l0"),
+            ("model.embeddings.spelling.spellings", 10**6, "spellings names rows that do not exist"),
+            ("model.embeddings.spelling.spellings", -1, "spellings names rows that do not exist"),
+        ],
+    )
+    def test_weights_that_others_could_not_load(self, tagger, name, value, message):
+        weights = load_file(tagger / "model.safetensors")
+        weights[name].view(-1)[1] = value
+        save_file(weights, tagger / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(ValueError, match=message):
+            push_folder(tagger, "alice/x", dry_run=True)
+
+    def test_a_model_without_a_head_that_others_could_not_load(self, tagger):
+        RnnModel.from_pretrained(tagger).save_pretrained(tagger)
+        with pytest.raises(ValueError, match=r"tagger holds no classifier or tagger .*\['RnnModel'\]"):
             push_folder(tagger, "alice/x", dry_run=True)
 
     @pytest.mark.parametrize("metadata", ["license: [mit", "- a list", "model-index: [{name: x}]"])

@@ -268,7 +268,15 @@ class TestFoldersThatAreDamaged:
     @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"])
     @pytest.mark.parametrize(
         ("content", "message"),
-        [("", "{name} is empty: download or copy it again"), (POINTER, "{name} is only a pointer .*git lfs pull")],
+        [
+            ("", "{name} is empty: download or copy it again"),
+            (POINTER, "{name} is only a pointer .*git lfs pull"),
+            (
+                "<!DOCTYPE html>\n<title>Log in</title>",
+                "{name} holds a web page .*a page to log in at.* check the netw",
+            ),
+            ("\n<HTML><body>", "{name} holds a web page in place of what its name says"),
+        ],
     )
     def test_files_that_never_arrived_are_named(self, folder, name, content, message):
         (folder / name).write_text(content)
@@ -326,7 +334,7 @@ class TestFoldersThatAreDamaged:
             ({"pooling": "first"}, "cannot be read: .*'pooling' expected one of"),
             ({"hidden_size": -1}, "cannot be read: .*hidden_size"),
             ({"hidden_size": "8"}, "cannot be read: .*hidden_size"),
-            ({"id2label": {"a": "X"}}, "cannot be read: "),
+            ({"id2label": dict.fromkeys("abcd", "X")}, "cannot be read: "),
             ({"dtype": "float99"}, "says dtype='float99', which must be one of float32, float16, bfloat16, float64"),
             ({"dtype": "int8"}, "says dtype='int8', which must be one of"),
             ({"torch_dtype": ["x"]}, "says torch_dtype="),
@@ -338,6 +346,32 @@ class TestFoldersThatAreDamaged:
         edit(folder, change)
         with pytest.raises(ValueError, match=rf"config\.json {message}.*another version of rnn_hf"):
             load(str(folder))
+
+    @pytest.mark.parametrize(
+        ("labels", "message"),
+        [
+            ({"id2label": {0: "X"}}, "id2label names 1 labels, but classifier.bias in the weights is of 4"),
+            ({"id2label": dict(enumerate(map(str, range(500_000))))}, "id2label names 500,000 labels, but classifier"),
+            ({"label2id": {str(index): index for index in range(500_000)}}, "label2id names 500,000 labels, but class"),
+            ({"id2label": None, "label2id": None, "num_labels": 10**9}, "num_labels=1,000,000,000, but classifier.b"),
+            ({"id2label": dict(enumerate(["a" * 10**7, *"bcd"]))}, "it names a label of 10,000,000 characters, and t"),
+        ],
+        ids=["few", "many", "many in label2id", "a number", "long"],
+    )
+    def test_labels_that_do_not_fit_the_weights_are_named_at_once(self, folder, labels, message):
+        edit(folder, labels)
+        start = time.perf_counter()
+        with pytest.raises(ValueError, match=message):
+            load(str(folder))
+        assert time.perf_counter() - start < 2
+
+    def test_more_labels_than_there_may_be_are_refused_without_weights_too(self, folder):
+        (folder / "model.safetensors").unlink()
+        edit(folder, {"id2label": None, "label2id": None, "num_labels": 10**9})
+        with pytest.raises(
+            ValueError, match=r"config\.json cannot be read: num_labels=1,000,000,000, and there may be"
+        ):
+            load_config(str(folder))
 
     @pytest.mark.parametrize(
         ("key", "value"),
@@ -374,6 +408,15 @@ class TestFoldersThatAreDamaged:
         (folder / "tokenizer.json").unlink()
         with pytest.raises(ValueError, match=r"holds no tokenizer: tokenizer\.json is missing\. Save it there with"):
             load(str(folder))
+
+    @pytest.mark.parametrize("name", ["vocab.json", "vocab.txt", "spiece.model"])
+    def test_a_slow_tokenizer_is_named(self, folder, name):
+        for path in folder.glob("tokenizer*"):
+            path.unlink()
+        (folder / name).write_text("x")
+        with pytest.raises(ValueError, match=r"tokenizer\.json is missing\. Save a fast tokenizer there") as refused:
+            load(str(folder))
+        assert "tiktoken" not in str(refused.value)
 
     @pytest.mark.parametrize(
         ("name", "change", "message"),

@@ -101,6 +101,37 @@ def test_a_seed_that_was_stopped_is_resumed(runs, corpus, tmp_path, capfd):
     assert results(tmp_path, 1)["test_f1"] == results(runs, 1)["test_f1"]
 
 
+@pytest.mark.parametrize(
+    ("options", "name", "cure"),
+    [
+        (["--seed", "5"], "seed", "name the seeds with --seeds"),
+        (["--seed=5"], "seed", "name the seeds with --seeds"),
+        (["--hidden_size", "4", "--seed=5"], "seed", "name the seeds with --seeds"),
+        (["--output_dir", "a", "--output_dir", "b"], "output_dir", "give --output_dir once"),
+        (["--output_dir=a", "--output_dir=b"], "output_dir", "give --output_dir once"),
+        (["--output-dir", "a"], "output_dir", "give --output_dir once"),
+        (["--train_file", "a.txt"], "train_file", "the files are those of DATA_DIR"),
+        (["--train-file=a.txt"], "train_file", "the files are those of DATA_DIR"),
+        (["--validation_file=a.txt"], "validation_file", "the files are those of DATA_DIR"),
+        (["--test-file", "a.txt"], "test_file", "the files are those of DATA_DIR"),
+        (["--dataset_name", "a"], "dataset_name", "the files are those of DATA_DIR"),
+        (["--config", "a.yaml"], "config", "the options of the row are those of model_cards/ROW.yaml"),
+        (["--config=a.yaml"], "config", "the options of the row are those of model_cards/ROW.yaml"),
+        (["--resume_from_checkpoint", "true"], "resume_from_checkpoint", "a seed that was stopped is resumed anyway"),
+        (["--resume-from-checkpoint=true"], "resume_from_checkpoint", "a seed that was stopped is resumed anyway"),
+    ],
+)
+def test_options_that_are_set_for_each_run_are_refused(corpus, tmp_path, monkeypatch, capfd, options, name, cure):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        reproduce("conll2000", corpus, *options)
+    captured = capfd.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith(f"error: --{name} is set for each run: {cure}")
+    assert captured.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("content", ["", "[1]", '{"eval_f1": '])
 def test_damaged_results_are_named(content, runs, corpus, tmp_path, capfd):
     shutil.copytree(runs / "seed-1", tmp_path / "seed-1")

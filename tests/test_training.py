@@ -128,6 +128,13 @@ class TestOutputFolder:
         suffixes = {".json", ".md", ".png", ".py", ".safetensors"}
         assert {path.suffix for path in folder.iterdir() if path.is_file()} == suffixes
 
+    def test_all_files_may_be_read_by_whom_any_new_file_may(self, trained):
+        mask = os.umask(0)
+        os.umask(mask)
+        files = [path for path in trained[1].rglob("*") if path.is_file()]
+        assert {path.suffix for path in files} >= {".json", ".md", ".png", ".py", ".safetensors"}
+        assert [path for path in files if path.stat().st_mode & 0o777 != 0o666 & ~mask] == []
+
     def test_learns(self, trained):
         assert trained[0]["test_accuracy"] > 0.5  # a noun for every word would give 0.46
 
@@ -565,6 +572,25 @@ class TestEvaluation:
         metrics = evaluate_checkpoint(str(tmp_path / "model"), data, output_dir=str(tmp_path / "evaluation"))
         assert metrics["test_samples"] == 40
         assert 0 <= metrics["test_accuracy"] <= 1
+
+    @pytest.mark.parametrize("split", ["train", "validation", "test"])
+    def test_any_split_is_scored_alike_whole_and_streamed(self, trained, tagged, tmp_path, split):
+        scores = []
+        for streaming in (False, True):
+            data = DataArguments(**{f"{split}_file": tagged["test"]}, streaming=streaming)
+            metrics = evaluate_checkpoint(str(trained[1]), data, split, str(tmp_path))
+            scores.append({key.split("_", 1)[1]: value for key, value in metrics.items() if "_per_second" not in key})
+            scores[-1].pop("runtime")
+        assert scores[0] == scores[1]
+        assert scores[0]["samples"] == 20
+        assert scores[0]["accuracy"] == pytest.approx(trained[0]["test_accuracy"])
+
+    @pytest.mark.parametrize("streaming", [False, True])
+    def test_only_the_split_that_is_scored_is_read(self, trained, tagged, tmp_path, streaming):
+        (tmp_path / "bad.jsonl").write_text('{"tokens": ["x"], "tags": ["never seen"]}\n')
+        data = DataArguments(train_file=tagged["test"], test_file=str(tmp_path / "bad.jsonl"), streaming=streaming)
+        metrics = evaluate_checkpoint(str(trained[1]), data, "train", str(tmp_path))
+        assert metrics["train_samples"] == 20
 
 
 class TestStreaming:
