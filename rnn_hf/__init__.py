@@ -5,16 +5,16 @@ from typing import Any
 
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-from .configuration_rnn import RnnConfig
-from .data_collator import DataCollatorWithPacking
-from .modeling_rnn import (
+from .data.collator import DataCollatorWithPacking
+from .models.configuration_rnn import RnnConfig
+from .models.modeling_rnn import (
     RnnForSequenceClassification,
     RnnForTokenClassification,
     RnnModel,
     RnnModelOutput,
     RnnPreTrainedModel,
 )
-from .tokenization import train_tokenizer
+from .text.tokenization import train_tokenizer
 
 __version__ = "0.1.0"
 
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 # Loaded when they are asked for: they need what only training does (pip install "rnn_hf[train]").
-_OF_TRAINING = {"RnnTrainer": "rnn_hf.trainer", "RnnTrainingArguments": "rnn_hf.training_args"}
+_OF_TRAINING = {"RnnTrainer": "rnn_hf.training.trainer", "RnnTrainingArguments": "rnn_hf.training.arguments"}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from rnn_hf.command_line import command
-from rnn_hf.data import Task
-from rnn_hf.training import train
-from rnn_hf.training_args import parse_arguments
+from rnn_hf.data.corpus import Task
+from rnn_hf.training.arguments import parse_arguments
+from rnn_hf.training.train import train
+from rnn_hf.utils.command_line import command
 
 
 def training_command(task: Task, description: str | None) -> Callable[..., None]:

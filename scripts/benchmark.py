@@ -41,14 +41,14 @@ from transformers import DistilBertConfig, DistilBertForTokenClassification
 from transformers.utils import logging
 
 from rnn_hf import DataCollatorWithPacking, RnnConfig, RnnForSequenceClassification, RnnForTokenClassification
-from rnn_hf.command_line import CommandParser, command, positive_int
-from rnn_hf.data import load_corpus
-from rnn_hf.export import to_onnx
-from rnn_hf.packing_rnn import Packing
-from rnn_hf.prediction import load
-from rnn_hf.recurrence_rnn import run_recurrence
-from rnn_hf.training import train
-from rnn_hf.training_args import parse_arguments
+from rnn_hf.data.corpus import load_corpus
+from rnn_hf.export.encoder import to_onnx
+from rnn_hf.inference.loading import load
+from rnn_hf.models.packing import Packing
+from rnn_hf.models.recurrence import run_recurrence
+from rnn_hf.training.arguments import parse_arguments
+from rnn_hf.training.train import train
+from rnn_hf.utils.command_line import CommandParser, command, positive_int
 
 try:
     import resource

@@ -7,10 +7,10 @@
 The results are printed, and written as JSON into --output_dir.
 """
 
-from rnn_hf.command_line import command
-from rnn_hf.data import DataArguments
-from rnn_hf.evaluation import evaluate_checkpoint
-from rnn_hf.training_args import DataclassParser
+from rnn_hf.data.corpus import DataArguments
+from rnn_hf.training.arguments import DataclassParser
+from rnn_hf.training.evaluate import evaluate_checkpoint
+from rnn_hf.utils.command_line import command
 
 
 @command

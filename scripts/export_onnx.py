@@ -20,8 +20,8 @@ from pathlib import Path
 
 from transformers.utils import logging
 
-from rnn_hf.command_line import CommandParser, command
-from rnn_hf.model_files import read_json
+from rnn_hf.inference.model_files import read_json
+from rnn_hf.utils.command_line import CommandParser, command
 
 
 @command
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--opset", type=int, default=18, help="version of ONNX's operators")
     options = parser.parse_args(argv)
     logging.disable_progress_bar()
-    from rnn_hf.export import export
+    from rnn_hf.export.folder import export
 
     run = Path(options.output_dir) / "run.json"
     if run.is_file():
@@ -42,8 +42,8 @@ def main(argv: list[str] | None = None) -> None:
     for name, size in export(options.model, options.output_dir, opset=options.opset, int8=options.int8).items():
         print(f"{size / 1e6:8.2f} MB  {options.output_dir}/{name}")
     if run.is_file():
-        from rnn_hf.model_card import write_model_card
-        from rnn_hf.run_record import record_export
+        from rnn_hf.sharing.model_card import write_model_card
+        from rnn_hf.sharing.run_record import record_export
 
         record_export(Path(options.output_dir))
         print(f"the model card, {write_model_card(options.output_dir)}, tells of them")

@@ -15,9 +15,10 @@ from typing import Any
 
 from transformers.utils import logging
 
-from rnn_hf.command_line import CommandParser, command
-from rnn_hf.display import json_line, printable
-from rnn_hf.prediction import is_tagger, load, predict
+from rnn_hf.inference.loading import is_tagger, load
+from rnn_hf.inference.predictor import predict
+from rnn_hf.utils.command_line import CommandParser, command
+from rnn_hf.utils.display import json_line, printable
 
 
 def read_lines(path: str) -> Iterator[str]:
@@ -72,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.backend == "onnx":
         if options.device != "cpu":
             raise ValueError(f"--device {options.device} is for --backend torch: onnx runs on the cpu.")
-        from rnn_hf import onnx_model
+        from rnn_hf.export import runtime as onnx_model
 
         model, tokenizer = onnx_model.load(options.model, file_name=options.file_name, revision=options.revision)
     else:

@@ -6,8 +6,8 @@
 Log in before with `hf auth login`, or set HF_TOKEN. A push that was interrupted can be repeated.
 """
 
-from rnn_hf.command_line import CommandParser, command
-from rnn_hf.hub import push_folder
+from rnn_hf.sharing.hub import push_folder
+from rnn_hf.utils.command_line import CommandParser, command
 
 
 @command

@@ -20,7 +20,7 @@ from typing import Any
 from transformers import pipeline
 
 import rnn_hf  # noqa: F401  (registers the models)
-from rnn_hf.command_line import CommandParser, command
+from rnn_hf.utils.command_line import CommandParser, command
 
 OUTPUTS = Path("outputs/quickstart")
 

@@ -18,9 +18,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rnn_hf.checkpoints import RESULTS
-from rnn_hf.command_line import CommandParser, command
-from rnn_hf.secrets import find_secrets, mask_command
+from rnn_hf.training.checkpoints import RESULTS
+from rnn_hf.utils.command_line import CommandParser, command
+from rnn_hf.utils.secrets import find_secrets, mask_command
 
 MODEL_CARDS = Path(__file__).parents[1] / "model_cards"
 EWT = {

@@ -3,8 +3,8 @@
 python scripts/write_model_card.py outputs/pos --license apache-2.0 --language en
 """
 
-from rnn_hf.command_line import CommandParser, command
-from rnn_hf.model_card import write_model_card
+from rnn_hf.sharing.model_card import write_model_card
+from rnn_hf.utils.command_line import CommandParser, command
 
 
 @command

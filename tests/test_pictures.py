@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rnn_hf.pictures import draw_confusion_matrix, draw_training_curve
+from rnn_hf.sharing.plots import draw_confusion_matrix, draw_training_curve
 
 ROOT = Path(__file__).parents[1]
 HISTORY = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.3}]
@@ -43,6 +43,6 @@ def test_a_full_disk_leaves_the_old_picture_whole(draw, tmp_path):
 
 def test_nothing_is_said_where_matplotlib_has_no_cache_folder():
     environment = os.environ | {"MPLCONFIGDIR": "/proc/nowhere", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", "import rnn_hf.pictures"]
+    command = [sys.executable, "-c", "import rnn_hf.sharing.plots"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert result.stdout + result.stderr == ""

@@ -8,58 +8,27 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "rnn_hf"
-MODULES = sorted(PACKAGE.glob("*.py"))
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 SCRIPTS = sorted((PACKAGE.parent / "scripts").glob("*.py"))
-# The parts of the package that run a model; they travel with it and need its requirements only.
-TRAVELLING = [path for path in MODULES if path.stem.endswith("_rnn")]
+# Each folder may import from those before it.
+FOLDERS = ["utils", "models", "text", "data", "inference", "export", "sharing", "training"]
+# What `pip install rnn_hf` brings, which is enough to load a model and to run it.
 CORE_REQUIREMENTS = {"torch", "transformers", "tokenizers", "huggingface_hub", "safetensors"}
-# From what everything builds on, to what builds on everything.
-LAYERS = [
-    {"configuration_rnn", "display", "download", "losses_rnn", "model_files", "packing_rnn", "secrets"},
-    {
-        "checkpoints",
-        "command_line",
-        "crf_rnn",
-        "embeddings_rnn",
-        "inputs_rnn",
-        "language_model_rnn",
-        "padded_rnn",
-        "pictures",
-        "pooling_rnn",
-        "stepwise_rnn",
-    },
-    {"messages", "recurrence_rnn"},
-    {"data_arguments", "modeling_rnn", "tokenization"},
-    {"data_collator", "data_files", "spelling"},
-    {"batching", "prediction", "metrics", "data_checks", "vectors", "onnx_graph"},
-    {"data", "export", "onnx_model", "task_metrics"},
-    {"training_args"},
-    {"argument_checks", "building", "run_record", "trainer"},
-    {"evaluation"},
-    {"model_card"},
-    {"hub"},
-    {"training"},
-]
-CORE = {
-    "__init__",
-    "download",
-    "model_files",
-    "prediction",
-    "data_collator",
-    "spelling",
-    "tokenization",
-    *(path.stem for path in TRAVELLING),
-}
+CORE = [path for path in MODULES if path.parent.name in ("models", "inference")]
+CORE += [PACKAGE / name for name in ("__init__.py", "data/collator.py", "text/tokenization.py", "text/characters.py")]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE.parent).as_posix()
 
 
 def imports(path: Path) -> tuple[set[str], set[str]]:
-    """Name the modules of the package, and the other packages, that a file imports."""
+    """Name the package's modules, as `folder.module`, and the other packages, that a file imports."""
     own, other = set(), set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
-            assert node.level == 1, f"{path.name}: modules of one folder import each other as `from .x import y`"
-            assert node.module, f"{path.name}: `from . import x` fails when the file travels with a model"
-            own.add(node.module)
+            folder = [] if node.level == 2 or path.parent == PACKAGE else [path.parent.name]
+            own.add(".".join([*folder, *filter(None, [node.module])]))
         elif isinstance(node, ast.ImportFrom):
             other.add(node.module.partition(".")[0])
         elif isinstance(node, ast.Import):
@@ -67,25 +36,37 @@ def imports(path: Path) -> tuple[set[str], set[str]]:
     return own, other
 
 
-@pytest.mark.parametrize("path", TRAVELLING, ids=lambda path: path.stem)
-def test_what_travels_needs_only_what_travels(path):
-    own, other = imports(path)
-    assert all(name.endswith("_rnn") for name in own)
-    assert other <= CORE_REQUIREMENTS | set(sys.stdlib_module_names)
+def test_every_module_stands_in_a_folder():
+    assert {path.parent.name for path in MODULES} == set(FOLDERS)
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path.stem in CORE], ids=lambda path: path.stem)
-def test_the_core_runs_without_what_training_needs(path):
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_folders_import_from_those_before_them(path):
+    allowed = FOLDERS[: FOLDERS.index(path.parent.name) + 1]
+    for name in imports(path)[0] - {""}:
+        assert name.partition(".")[0] in allowed, f"{name_of(path)} imports {name}"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {f"{path.parent.name}.{path.stem}": imports(path)[0] for path in MODULES}
+    free: set[str] = set()
+    while ready := {name for name, needed in graph.items() if name not in free and needed & graph.keys() <= free}:
+        free |= ready
+    assert graph.keys() - free == set()
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "models").glob("[!_]*.py")), ids=name_of)
+def test_what_travels_with_a_model_needs_only_what_travels(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            assert node.level == 1, "files that travel import each other as `from .x import y`"
+            assert node.module, "`from . import x` fails when the file travels with a model"
     assert imports(path)[1] <= CORE_REQUIREMENTS | set(sys.stdlib_module_names)
 
 
-def test_modules_build_on_earlier_ones_only():
-    rank = {name: place for place, layer in enumerate(LAYERS) for name in layer}
-    assert set(rank) == {path.stem for path in MODULES} - {"__init__"}
-    for path in MODULES:
-        if path.stem != "__init__":
-            for name in imports(path)[0]:
-                assert rank[name] < rank[path.stem], f"{path.stem} imports {name}"
+@pytest.mark.parametrize("path", CORE, ids=name_of)
+def test_the_core_runs_without_what_training_needs(path):
+    assert imports(path)[1] <= CORE_REQUIREMENTS | set(sys.stdlib_module_names)
 
 
 def test_importing_the_package_loads_no_training_library():
@@ -96,14 +77,14 @@ def test_importing_the_package_loads_no_training_library():
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("path", [*MODULES, *SCRIPTS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*MODULES, *SCRIPTS], ids=name_of)
 def test_code_from_elsewhere_is_never_trusted_by_default(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
             assert ast.unparse(node.value) == "False"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_nothing_is_pickled(path):
     assert imports(path)[1].isdisjoint({"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"})
     text = path.read_text(encoding="utf-8")

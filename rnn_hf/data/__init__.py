@@ -1,0 +1,1 @@
+"""Corpora: options, files, checks, encoding, packed batches."""

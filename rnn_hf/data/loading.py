@@ -1,0 +1,340 @@
+"""Read the splits of a corpus from the hub or from local files, in any of the formats of the datasets library."""
+
+import contextlib
+import dataclasses
+import glob
+import gzip
+import inspect
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import datasets
+from datasets import Dataset, IterableDataset
+from datasets.packaged_modules.arrow.arrow import ArrowConfig
+from datasets.packaged_modules.conll.conll import ConllConfig
+from datasets.packaged_modules.csv.csv import CsvConfig
+from datasets.packaged_modules.json.json import JsonConfig
+from datasets.packaged_modules.parquet.parquet import ParquetConfig
+from transformers.utils import logging as transformers_logging
+
+from ..utils.display import json_line, one_line, shorten
+from ..utils.messages import listed, shown
+from ..utils.secrets import find_secrets, mask, mask_options
+from .arguments import DataArguments, builder_options, source_name
+
+logger = transformers_logging.get_logger(__name__)
+
+Split: TypeAlias = Dataset | IterableDataset
+
+CONLLU_COLUMNS = ["id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc"]
+
+# Builder of the datasets library and its options, for each format and for each file name's ending.
+_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+    # Without keep_default_na, the text "NA" or "null" would turn into a missing value.
+    "csv": ("csv", {"keep_default_na": False}),
+    "tsv": ("csv", {"sep": "\t", "keep_default_na": False}),
+    "json": ("json", {}),
+    "parquet": ("parquet", {}),
+    "arrow": ("arrow", {}),
+    # utf-8-sig drops the mark that some editors put before the first word.
+    "conll": ("conll", {"column_names": ["tokens", "tags"], "encoding": "utf-8-sig"}),
+    "conllu": (
+        "conll",
+        {"column_names": CONLLU_COLUMNS, "delimiter": "\t", "comment_prefix": "#", "encoding": "utf-8-sig"},
+    ),
+}
+_ENDINGS = {f".{name}": name for name in _FORMATS} | {".jsonl": "json", ".ndjson": "json", ".iob2": "conll"}
+_COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".lz4")
+_BUILDER_CONFIGS: dict[str, Any] = {
+    "csv": CsvConfig,
+    "json": JsonConfig,
+    "parquet": ParquetConfig,
+    "arrow": ArrowConfig,
+    "conll": ConllConfig,
+}
+
+SPLIT_NAMES = {"train": ["train"], "validation": ["validation", "valid", "dev", "val"], "test": ["test"]}
+
+
+def load_splits(arguments: DataArguments) -> tuple[dict[str, Split], dict[str, str]]:
+    r"""Load what is there.
+
+    Args:
+        arguments ([`DataArguments`]): Checked options.
+
+    Returns:
+        The splits among `train`, `validation` and `test`, and a description of each one's origin, for messages.
+
+    Raises:
+        ValueError: There is no such file or dataset, or it cannot be read; with its name and what to do.
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from rnn_hf.data.loading import DataArguments, load_splits
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+    ...     _ = file.write("text,label\na,b\n")
+    ...     file.flush()
+    ...     splits, origins = load_splits(DataArguments(train_file=file.name))
+    >>> splits["train"][0], list(origins)
+    ({'text': 'a', 'label': 'b'}, ['train'])
+
+    ```
+    """
+    options = builder_options(arguments)
+    if arguments.dataset_name is not None:
+        return _load_named(arguments, arguments.dataset_name, options)
+    files = {name: getattr(arguments, f"{name}_file") for name in SPLIT_NAMES}
+    files = {name: file for name, file in files.items() if file is not None}
+    splits = {name: _load_file(name, file, arguments, options) for name, file in files.items()}
+    return splits, {name: source_name(file) for name, file in files.items()}
+
+
+def _load_named(
+    arguments: DataArguments, name: str, options: dict[str, Any]
+) -> tuple[dict[str, Split], dict[str, str]]:
+    try:
+        with quiet():
+            loaded = datasets.load_dataset(
+                name, arguments.dataset_config_name, streaming=arguments.streaming, **options
+            )
+            if arguments.streaming:
+                for split in loaded.values():
+                    next(iter(split), None)
+    except Exception as error:
+        raise ValueError(
+            f"The dataset {shown(source_name(name))} could not be loaded: {first_line(error, options)} Check its id "
+            "and the network, or read local files with --train_file."
+        ) from error
+    splits, origins = {}, {}
+    for split, alternatives in SPLIT_NAMES.items():
+        for alternative in alternatives:
+            if alternative in loaded:
+                splits[split], origins[split] = loaded[alternative], f"{source_name(name)}, split {alternative!r}"
+                break
+    if not splits:
+        raise ValueError(f"The dataset {shown(name)} has no split named train, only: {listed(list(loaded))}.")
+    return splits, origins
+
+
+def _load_file(split_name: str, file: str, arguments: DataArguments, options: dict[str, Any]) -> Split:
+    shown_file = source_name(file)
+    paths = _local_paths(file)
+    name = arguments.dataset_format or _ENDINGS.get(_ending(file))
+    if name is None:
+        raise ValueError(
+            f"The name of {shown_file} does not tell its format. Say it with --dataset_format: "
+            f"{listed(list(_FORMATS))}."
+        )
+    builder, defaults = _FORMATS[name]
+    _check_builder_options(options, builder, name)
+    load = partial(
+        datasets.load_dataset,
+        builder,
+        data_files={split_name: glob.escape(file) if os.path.isfile(file) else file},
+        split=split_name,
+        **(defaults | options),
+    )
+    try:
+        with quiet():
+            split = load(streaming=arguments.streaming)
+            if arguments.streaming:
+                next(iter(split))
+    except Exception as error:
+        # On a file without rows each builder fails in words of its own.
+        if paths and (all(map(_is_blank, paths)) or _is_empty(load)):
+            raise ValueError(f"{shown_file} has no rows.") from error
+        if not paths and (isinstance(error, StopIteration) or "Please pass `features`" in first_line(error)):
+            raise ValueError(f"{shown_file} has no rows, or could not be reached. Check the address.") from error
+        fault = _json_fault(paths) if name == "json" and "field" not in options else None
+        fault = fault or first_line(error, options)
+        with_options = f" with --dataset_kwargs {_masked(options)}" if options else ""
+        raise ValueError(
+            f"{shown_file} could not be read as {name}{with_options}: {fault} If it is something else, "
+            "say so with --dataset_format; how it is written can be said with --dataset_kwargs."
+        ) from error
+    if name == "conll":
+        _warn_of_columns_left_out(paths, shown_file, options)
+    if name == "conllu":
+        progress = {} if arguments.streaming else {"desc": f"Reading {split_name} words"}
+        split = split.map(_drop_extra_conllu_rows, features=split.features, **progress)
+    return split
+
+
+def _masked(options: dict[str, Any]) -> str:
+    return shorten(json_line(mask_options(options)), 200)
+
+
+def _local_paths(file: str) -> list[str]:
+    """Find the local files that a name or a pattern means; none for an address."""
+    if "://" in file:
+        return []
+    paths = [file]
+    if not os.path.exists(file):
+        # A null character, or a name that is too long, is no pattern either.
+        with contextlib.suppress(OSError, ValueError):
+            paths = sorted(filter(os.path.isfile, glob.iglob(file, recursive=True)))
+        if not paths or paths == [file]:
+            raise ValueError(f"There is no file {source_name(file)}.")
+    elif os.path.isdir(file):
+        raise ValueError(
+            f"{source_name(file)} is a folder: name a file in it, or a pattern such as {source_name(file)}/*.csv, or "
+            "give a folder with a file for each split as --dataset_name."
+        )
+    elif not os.path.isfile(file):
+        raise ValueError(f"{source_name(file)} is no regular file: save what it gives to one, and name that.")
+    for path in paths:
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            raise ValueError(f"{source_name(path)} cannot be read: {error.strerror}.") from error
+    return paths
+
+
+def _ending(file: str) -> str:
+    """Return what the name of a file or the path of an address ends with, before the ending of a compression."""
+    path = Path(re.split(r"[?#]", file)[0] if "://" in file else file)
+    return Path(path.stem if path.suffix.lower() in _COMPRESSIONS else path.name).suffix.lower()
+
+
+def _check_builder_options(options: dict[str, Any], builder: str, name: str) -> None:
+    fixed = {"name", "version", "data_dir", "data_files", "description"}
+    own = [one.name for one in dataclasses.fields(_BUILDER_CONFIGS[builder]) if one.name not in fixed]
+    general = set(inspect.signature(datasets.load_dataset).parameters) - fixed
+    unknown = [option for option in options if option not in own and option not in general]
+    if unknown:
+        raise ValueError(
+            f"--dataset_kwargs: reading {name} has no option {listed(unknown)}. It has {listed(own, most=50)}."
+        )
+
+
+def _is_blank(file: str) -> bool:
+    with open(file, "rb") as lines:
+        return not any(line.strip() for line in lines)
+
+
+def _is_empty(load: Callable[..., IterableDataset]) -> bool:
+    with contextlib.suppress(Exception), quiet():
+        return next(iter(load(streaming=True)), None) is None
+    return False
+
+
+def _json_fault(paths: list[str]) -> str | None:
+    """Find the first line that is no row, of which the library names no line or a wrong one."""
+    for path in paths:
+        with contextlib.suppress(OSError, EOFError), _opened(path) as lines:
+            for number, line in enumerate(lines, start=1):
+                line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+                if not line.strip():
+                    continue
+                if number == 1 and line.lstrip().startswith(b"["):
+                    break  # a single list of rows
+                where = f"line {number}" if len(paths) == 1 else f"{source_name(path)}, line {number}"
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    if number == 1 and line.strip() == b"{":
+                        break  # a single object on several lines
+                    place = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+                    reason = getattr(error, "msg", str(error))
+                    return f"{where}{place}: {reason}: {shown(line.decode(errors='replace').strip(), 60)}."
+                if not isinstance(row, dict):
+                    return f"{where}: a row must be an object with the columns as its keys, got {shown(row, 60)}."
+    return None
+
+
+def _opened(path: str) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
+
+
+def _warn_of_columns_left_out(paths: list[str], shown_file: str, options: dict[str, Any]) -> None:
+    named = options.get("column_names", _FORMATS["conll"][1]["column_names"])
+    delimiter = options.get("delimiter")
+    with contextlib.suppress(OSError, UnicodeDecodeError, IndexError), open(paths[0], encoding="utf-8-sig") as lines:
+        found = len(next(line for line in lines if line.strip() and not line.startswith("-DOC")).split(delimiter))
+        if found > len(named):
+            logger.warning(
+                f"{shown_file} has {found} columns; the first {len(named)} are read, as {listed(named)}. Name all with "
+                "--dataset_kwargs '{\"column_names\": [...]}'."
+            )
+
+
+def _drop_extra_conllu_rows(sentence: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Leave out CoNLL-U's multiword tokens (`1-2`) and empty nodes (`2.1`), which are no words of the tree."""
+    keep = [re.fullmatch(r"\d+[-.]\d+", index) is None for index in sentence["id"]]
+    return {
+        column: [value for value, kept in zip(values, keep, strict=True) if kept] for column, values in sentence.items()
+    }
+
+
+def column_names(split: Split) -> list[str]:
+    """Return the names of a split's columns."""
+    # A stream does not always know its columns before its first row.
+    return list(split.column_names or next(iter(split), {}))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the datasets library from logging what it raises as well."""
+    level = datasets.utils.logging.get_verbosity()
+    datasets.utils.logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        datasets.utils.logging.set_verbosity(level)
+
+
+def reading_fault(error: BaseException, origin: str) -> str:
+    """Say why a split could not be read to its end, with the line where it is JSON lines."""
+    is_json = os.path.isfile(origin) and _ENDINGS.get(_ending(origin)) == "json"
+    return (_json_fault([origin]) if is_json else None) or first_line(error)
+
+
+def first_line(error: BaseException, options: dict[str, Any] | None = None) -> str:
+    r"""Return what an error says in its first line, as a sentence.
+
+    Args:
+        error (`BaseException`): Any error.
+        options (`dict`, *optional*): Options whose secrets are masked.
+
+    Example:
+    ```python
+    >>> from rnn_hf.data.loading import first_line
+    >>> first_line(ValueError("token=1234 is wrong\nin many ways"))
+    'token=… is wrong.'
+
+    ```
+    """
+    if isinstance(error, datasets.exceptions.DatasetGenerationError):
+        # Its own message says only that there was an error.
+        error = error.__cause__ or error.__context__ or error
+    if isinstance(error, datasets.table.CastError):
+        line = f"its rows differ in their columns; at some point {error.details()}"
+    elif isinstance(error, OverflowError):
+        line = "a whole number in it has more than 64 bits; write such numbers in quotes, or with a decimal point"
+    elif isinstance(error, OSError) and error.strerror:
+        line = f"{error.strerror}{'' if error.filename is None else f': {error.filename}'}"
+    else:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = shorten(one_line(mask(line, find_secrets((), options or {}))), 500)
+    return line if line.endswith(".") else line + "."
+
+
+__all__ = [
+    "CONLLU_COLUMNS",
+    "SPLIT_NAMES",
+    "DataArguments",
+    "Split",
+    "column_names",
+    "first_line",
+    "load_splits",
+    "quiet",
+    "reading_fault",
+]

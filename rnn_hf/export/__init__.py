@@ -1,0 +1,1 @@
+"""ONNX: graphs of classifiers and taggers, and running them."""

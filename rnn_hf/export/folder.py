@@ -1,0 +1,100 @@
+"""A folder that runs without torch: configuration, tokenizer and graphs."""
+
+import json
+import os
+from pathlib import Path
+
+from ..inference.loading import load
+from ..inference.model_files import read_json
+from ..utils.files import replace_file
+from .encoder import LOWEST_OPSET, check_opset, to_onnx
+
+
+def export(
+    model_name_or_path: str, output_dir: str | Path, *, opset: int = LOWEST_OPSET, int8: bool = False
+) -> dict[str, int]:
+    """Write a folder that runs without torch: configuration, tokenizer, `onnx/model.onnx`, `onnx/model_int8.onnx`.
+
+    Args:
+        model_name_or_path (`str`): Folder or hub id of a trained classifier or tagger.
+        output_dir (`str` or `Path`): Folder to write to; the model's own gets the folder `onnx` beside its weights.
+        opset (`int`): Version of ONNX's operators.
+        int8 (`bool`): Whether to write the quantised graph too.
+
+    Returns:
+        `dict[str, int]`: see [`exported_files`].
+
+    Raises:
+        ValueError: Not a model of this package, an unsupported opset, or a folder that cannot be written to, or that
+            holds another model.
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from rnn_hf import RnnConfig, RnnForTokenClassification, train_tokenizer
+    >>> from rnn_hf.export.folder import export
+    >>> tokenizer = train_tokenizer([["a", "b"]], kind="word", min_frequency=1, is_split_into_words=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     RnnForTokenClassification(RnnConfig(vocab_size=len(tokenizer))).save_pretrained(folder)
+    ...     _ = tokenizer.save_pretrained(folder)
+    ...     list(export(folder, folder))
+    ['config.json', 'tokenizer.json', 'tokenizer_config.json', 'onnx/model.onnx']
+
+    ```
+    """
+    check_opset(opset)
+    folder = Path(output_dir)
+    own = Path(model_name_or_path).is_dir() and folder.exists() and folder.samefile(model_name_or_path)
+    _check_output(folder, own)
+    model, tokenizer = load(model_name_or_path)
+    graphs = {"model.onnx": to_onnx(model, opset=opset)}
+    if int8:
+        graphs["model_int8.onnx"] = to_onnx(model, opset=opset, int8=True)
+    (folder / "onnx").mkdir(parents=True, exist_ok=True)
+    if not own:
+        model.config.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        file = folder / "tokenizer.json"
+        replace_file(file, json.dumps(read_json(file), ensure_ascii=False, separators=(",", ":")))
+    for name, graph in graphs.items():
+        replace_file(folder / "onnx" / name, graph.SerializeToString())
+    return exported_files(folder)
+
+
+def _check_output(folder: Path, own: bool) -> None:
+    """Check, before what takes long, that a folder can be written to and holds no other model."""
+    for path in (folder, folder / "onnx"):
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"{path} is a file: name a folder to write to.")
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise ValueError(f"{folder} cannot be made: {existing} is a file.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{folder} cannot be written to: check the permissions of {existing}.")
+    if not own and any(folder.glob("*.safetensors")):
+        raise ValueError(f"{folder} holds another model, whose configuration would be replaced: name another folder.")
+    if (
+        not own
+        and (folder / "config.json").exists()
+        and read_json(folder / "config.json").get("model_type") != "rnn_hf"
+    ):
+        raise ValueError(
+            f"{folder} holds a config.json of something else, which would be replaced: name another folder."
+        )
+
+
+def exported_files(folder: str | Path) -> dict[str, int]:
+    """Tell what an exported folder holds for running without torch.
+
+    Args:
+        folder (`str` or `Path`): A folder that [`export`] wrote.
+
+    Returns:
+        `dict[str, int]`: bytes of `config.json`, the tokenizer's files and the graphs, by their paths in the folder.
+    """
+    folder = Path(folder)
+    names = ["config.json", "tokenizer.json", "tokenizer_config.json", "onnx/model.onnx", "onnx/model_int8.onnx"]
+    return {name: (folder / name).stat().st_size for name in names if (folder / name).is_file()}
+
+
+__all__ = ["export", "exported_files"]

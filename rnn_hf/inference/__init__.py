@@ -1,0 +1,1 @@
+"""Trained models: their files, loading, prediction in bulk."""

@@ -1,0 +1,176 @@
+"""Predict in bulk: batches of similar length, results in the order of the input, in constant memory."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from ..data.collator import DataCollatorWithPacking, cut_batches
+from ..models.configuration_rnn import RnnConfig
+from ..text.tokenization import encode_texts, encode_words, max_length_of
+from .loading import RnnModelWithHead, is_tagger
+
+_WINDOW = 4096
+
+
+def predict(
+    model: RnnModelWithHead | Any,
+    tokenizer: PreTrainedTokenizerBase,
+    inputs: Iterable[str] | Iterable[list[str]],
+    *,
+    batch_size: int = 128,
+    max_tokens_per_batch: int = 16384,
+) -> Iterator[dict[str, Any]]:
+    """Classify texts, or tag sentences that are split into words.
+
+    Inputs are read a few thousand at a time and run in batches of similar length, so that inputs of any number,
+    from a generator for instance, take little memory. A classifier reads as many tokens of a text as it was trained
+    to read, the tokenizer's `model_max_length`; a tagger reads every word. The model predicts in evaluation mode, and
+    is in the mode it was in whenever a result is returned.
+
+    Args:
+        model ([`RnnForSequenceClassification`] or [`RnnForTokenClassification`]):
+            A trained model, or one of the classes in `onnx_model` that run it with onnxruntime.
+        tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
+        inputs (`Iterable[str]` or `Iterable[list[str]]`): Texts for a classifier, lists of words for a tagger.
+        batch_size (`int`): Most sequences in a batch.
+        max_tokens_per_batch (`int`): Most tokens in a batch; a longer sequence makes a batch of its own.
+
+    Yields:
+        For each input, in order: of a classifier `{"text", "label", "score"}` with the label's probability, for
+        several labels at once `{"text", "labels", "scores"}` of those above one half, for a regression
+        `{"text", "scores"}`; of a tagger `{"tokens", "tags"}`.
+
+    Raises:
+        TypeError: The inputs, or one of them, are not what the model takes; the message says which.
+        ValueError: A bound below 1, or text with lone surrogates.
+
+    Example:
+    ```python
+    >>> from rnn_hf import RnnConfig, RnnForTokenClassification, train_tokenizer
+    >>> from rnn_hf.inference.predictor import predict
+    >>> tokenizer = train_tokenizer([["a", "b", "a", "b"]], kind="word", is_split_into_words=True)
+    >>> model = RnnForTokenClassification(RnnConfig(vocab_size=len(tokenizer), id2label={0: "X"}))
+    >>> list(predict(model, tokenizer, [["a", "b"], [], ["c"]]))
+    [{'tokens': ['a', 'b'], 'tags': ['X', 'X']}, {'tokens': [], 'tags': []}, {'tokens': ['c'], 'tags': ['X']}]
+
+    ```
+    """
+    for name, bound in (("batch_size", batch_size), ("max_tokens_per_batch", max_tokens_per_batch)):
+        if not isinstance(bound, int) or bound < 1:
+            raise ValueError(f"{name} must be a number of at least 1, got {bound!r}.")
+    if isinstance(inputs, str | bytes | Mapping) or not isinstance(inputs, Iterable):
+        wanted = "lists of words" if is_tagger(model) else "texts"
+        raise TypeError(f"The inputs must be a list or a generator of {wanted}, got {_shown(inputs)}.")
+    return _predict_all(model, tokenizer, inputs, batch_size, max_tokens_per_batch)
+
+
+def _predict_all(
+    model: Any, tokenizer: PreTrainedTokenizerBase, inputs: Iterable[Any], batch_size: int, max_tokens_per_batch: int
+) -> Iterator[dict[str, Any]]:
+    collator = DataCollatorWithPacking(tokenizer, padding=not isinstance(model, torch.nn.Module))
+    check = _check_words if is_tagger(model) else _check_text
+    iterator, start = iter(inputs), 0
+    while window := list(islice(iterator, _WINDOW)):
+        for place, one in enumerate(window, start):
+            check(one, place)
+        with _evaluating(model):
+            results = _predict_window(model, tokenizer, collator, window, batch_size, max_tokens_per_batch)
+        yield from results
+        start += len(window)
+
+
+def _check_text(text: Any, place: int) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"Input {place} must be a text, as the model is a classifier; got {_shown(text)}.")
+    _check_characters(text, place)
+
+
+def _check_words(words: Any, place: int) -> None:
+    if not isinstance(words, list | tuple):
+        raise TypeError(
+            f"Input {place} must be a list of words, as the model is a tagger; got {_shown(words)}. Text is split "
+            "into words by text.split(), for instance."
+        )
+    for index, word in enumerate(words):
+        if not isinstance(word, str):
+            raise TypeError(f"Input {place}, word {index} must be a text, got {_shown(word)}.")
+    _check_characters("".join(words), place)
+
+
+def _check_characters(text: str, place: int) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"Input {place} holds the lone surrogate {text[error.start]!a}, which is no character: decode the text "
+            "anew, for instance as UTF-8."
+        ) from error
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:59] + '…'} ({type(value).__name__})"
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Put a model into evaluation mode for a while."""
+    modules = model.modules() if isinstance(model, torch.nn.Module) else ()
+    training = [module for module in modules if module.training]
+    if training:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _predict_window(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    collator: DataCollatorWithPacking,
+    window: list[Any],
+    batch_size: int,
+    max_tokens_per_batch: int,
+) -> list[dict[str, Any]]:
+    firsts: list[list[int]] = []
+    tags_tokens = is_tagger(model)
+    if tags_tokens:
+        ids, firsts = encode_words(tokenizer, [list(words) for words in window])
+    else:
+        ids = encode_texts(tokenizer, window, max_length_of(tokenizer))
+    results: list[dict[str, Any]] = [{} for _ in window]
+    lengths = [len(one) for one in ids]
+    longest_first = sorted(range(len(ids)), key=lambda place: -lengths[place])
+    for places in cut_batches(longest_first, lengths, batch_size, max_tokens_per_batch):
+        batch = collator([{"input_ids": ids[place]} for place in places])
+        with torch.inference_mode():
+            logits = model(**{name: value.to(model.device) for name, value in batch.items()}).logits.float().cpu()
+        for row, place in enumerate(places):
+            if tags_tokens:
+                best = logits[row, firsts[place]].argmax(dim=-1).tolist()
+                tags = [model.config.id2label[index] for index in best]
+                results[place] = {"tokens": window[place], "tags": tags}
+            else:
+                results[place] = {"text": window[place]} | _classified(model.config, logits[row])
+    return results
+
+
+def _classified(config: RnnConfig, logits: torch.Tensor) -> dict[str, Any]:
+    labels = config.label_names
+    if config.problem_type == "regression":
+        return {"scores": logits.tolist()}
+    if config.problem_type == "multi_label_classification":
+        scores = logits.sigmoid().tolist()
+        chosen = [index for index, score in enumerate(scores) if score > 0.5]
+        return {"labels": [labels[index] for index in chosen], "scores": [scores[index] for index in chosen]}
+    score, index = logits.softmax(dim=-1).max(dim=-1)
+    return {"label": labels[int(index)], "score": float(score)}
+
+
+__all__ = ["predict"]

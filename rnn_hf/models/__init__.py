@@ -1,0 +1,1 @@
+"""The model: configuration, layers, heads; all that travels with a saved checkpoint."""

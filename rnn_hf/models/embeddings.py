@@ -1,0 +1,252 @@
+"""Embeddings of vocabulary entries: a vector of each entry's own, one from outside, one read off its spelling.
+
+A convolutional network over the characters of an entry (https://arxiv.org/abs/1603.01354) lets related words share
+what they have in common, and gives rare words a good vector. Spellings stand in a table of the model, so that token
+ids stay its only input.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .configuration_rnn import RnnConfig
+
+# Codes of characters: those of `config.characters` come after these.
+PADDING, UNKNOWN, BEGINNING, CONTINUATION, END = range(5)
+
+# Most spellings that are read at once in evaluation, and most tokens that are embedded at once without gradients.
+_CHUNK = 4096
+_MOST_TOKENS = 65536
+
+
+class RnnEmbeddings(nn.Module):
+    """Turn token ids into vectors, joined of up to three parts.
+
+    In training, character features are computed for the distinct ids of a batch. In evaluation, without gradients,
+    those of each entry are computed once and cached. Each look-up compares the weights of the character CNN, and the
+    characters of the entries, with those that the cache was computed from, so that no change leaves it stale.
+
+    Args:
+        config ([`RnnConfig`]): The architecture. With `characters`, spellings are read.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf import RnnConfig
+    >>> from rnn_hf.models.embeddings import RnnEmbeddings
+    >>> config = RnnConfig(vocab_size=100, embedding_size=8, characters="abc", char_num_filters=6)
+    >>> RnnEmbeddings(config)(torch.tensor([4, 5, 4])).shape
+    torch.Size([3, 20])
+
+    ```
+    """
+
+    def __init__(self, config: RnnConfig):
+        super().__init__()
+        self.num_entries = config.vocab_size
+        self.word_dropout = config.word_dropout
+        self.unk_token_id = config.unk_token_id or 0
+        self.word_embeddings = nn.Embedding(config.num_word_embeddings or config.vocab_size, config.embedding_size)
+        self.static_embeddings = StaticEmbeddings(config) if config.static_embedding_size > 0 else None
+        self.spelling = SpellingEncoder(config) if config.characters is not None else None
+        self._cached: _CharacterFeatures | None = None
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Look up, or compute, vectors.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `[num_tokens]`): Token ids.
+
+        Returns:
+            `torch.FloatTensor` of shape `[num_tokens, config.input_size]`.
+        """
+        if torch.is_grad_enabled() or len(input_ids) <= _MOST_TOKENS:
+            return self._embed(input_ids)
+        # The parts of all tokens together would take the memory of the whole once more.
+        joined: Tensor | None = None
+        for first in range(0, len(input_ids), _MOST_TOKENS):
+            embeds = self._embed(input_ids[first : first + _MOST_TOKENS])
+            if joined is None:
+                joined = embeds.new_empty(len(input_ids), embeds.shape[1])
+            joined[first : first + _MOST_TOKENS] = embeds
+        assert joined is not None
+        return joined
+
+    def _embed(self, input_ids: Tensor) -> Tensor:
+        parts = [self._own(input_ids)]
+        if self.static_embeddings is not None:
+            parts.append(self.static_embeddings(input_ids))
+        if self.spelling is not None:
+            if self.training or torch.is_grad_enabled():
+                distinct, places = input_ids.unique(return_inverse=True)
+                parts.append(nn.functional.embedding(places, self.spelling(distinct)))
+            else:
+                parts.append(self.folded_spelling(input_ids))
+        return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
+
+    def folded_spelling(self, input_ids: Tensor) -> Tensor:
+        """Look up what is read off the spellings of entries, `[num_tokens, spelling_size]`; read those that are new."""
+        assert self.spelling is not None
+        weights, spellings = list(self.spelling.parameters()), self.spelling.spellings
+        if self._cached is None or not self._cached.is_of(weights, spellings):
+            # Tensors made in inference mode could not be written to outside of it.
+            with torch.inference_mode(False):
+                self._cached = _CharacterFeatures.empty(weights, self.spelling)
+        table, read = self._cached.table, self._cached.read
+        rows = spellings.index_select(0, input_ids) + 1
+        if not torch.equal(read.index_select(0, input_ids), rows):
+            new = input_ids[(read[input_ids] != rows).any(dim=1)].unique()
+            with torch.inference_mode(False), torch.no_grad(), torch.autocast(new.device.type, enabled=False):
+                for chunk in new.clone().split(_CHUNK):
+                    table[chunk] = self.spelling(chunk)
+                    read[chunk] = spellings[chunk] + 1
+        return nn.functional.embedding(input_ids, table)
+
+    def resize(self, num_entries: int) -> None:
+        """Let the tables beside the own vectors have a row for each entry again; new rows are empty."""
+        self.num_entries = num_entries
+        if self.static_embeddings is not None:
+            self.static_embeddings.places = resized(self.static_embeddings.places, num_entries, 0)
+        if self.spelling is not None:
+            self.spelling.spellings = resized(self.spelling.spellings, num_entries, PADDING)
+
+    def train(self, mode: bool = True) -> "RnnEmbeddings":
+        """Switch between training and evaluation; training gives the folded spellings up."""
+        if mode:
+            self._cached = None
+        return super().train(mode)
+
+    def own_ids(self, input_ids: Tensor) -> Tensor:
+        """Replace entries that have no vector of their own by the unknown token; the shape stays."""
+        if self.word_embeddings.num_embeddings == self.num_entries:
+            return input_ids
+        return torch.where(input_ids < self.word_embeddings.num_embeddings, input_ids, self.unk_token_id)
+
+    def _own(self, input_ids: Tensor) -> Tensor:
+        own = self.word_embeddings(self.own_ids(input_ids))
+        if self.training and self.word_dropout > 0:
+            own = own * (torch.rand(len(input_ids), 1, device=own.device) >= self.word_dropout).to(own.dtype)
+        return own
+
+
+class _CharacterFeatures(NamedTuple):
+    """Cached character features, and what they were computed from.
+
+    Args:
+        weights (`list[torch.Tensor]`): Copies of the weights of the character CNN.
+        table (`torch.FloatTensor` of shape `[num_entries, size]`): The features.
+        read (`torch.IntTensor` of shape `[num_entries, max_spelling_length]`): The characters they were
+            computed from, with codes from 1; 0 for entries without cached features.
+    """
+
+    weights: list[Tensor]
+    table: Tensor
+    read: Tensor
+
+    @classmethod
+    def empty(cls, weights: list[nn.Parameter], spelling: "SpellingEncoder") -> "_CharacterFeatures":
+        # Rows take up memory once they are written to.
+        table = weights[0].new_empty(len(spelling.spellings), spelling.size)
+        return cls([weight.detach().clone() for weight in weights], table, torch.zeros_like(spelling.spellings))
+
+    def is_of(self, weights: list[nn.Parameter], spellings: Tensor) -> bool:
+        """Tell whether these weights computed the features. They are compared by value, however they were changed."""
+        return (
+            len(self.weights) == len(weights)
+            and (self.read.shape, self.read.dtype, self.read.device)
+            == (spellings.shape, spellings.dtype, spellings.device)
+            and all(
+                ours.dtype == theirs.dtype and ours.device == theirs.device and torch.equal(ours, theirs)
+                for ours, theirs in zip(self.weights, weights, strict=True)
+            )
+        )
+
+
+class StaticEmbeddings(nn.Module):
+    """Vectors from outside, which several vocabulary entries may share (`The` and `the`).
+
+    Args:
+        config ([`RnnConfig`]): `static_vocab_size` and `static_embedding_size` say how many and how large.
+    """
+
+    places: Tensor
+
+    def __init__(self, config: RnnConfig):
+        super().__init__()
+        # The first row is that of entries without a vector.
+        self.vectors = nn.Embedding(config.static_vocab_size + 1, config.static_embedding_size)
+        self.register_buffer("places", torch.zeros(config.vocab_size, dtype=torch.int32))
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Look vectors up: `[num_tokens]` to `[num_tokens, static_embedding_size]`."""
+        return self.vectors(self.places[input_ids])
+
+
+class SpellingEncoder(nn.Module):
+    """A convolutional network over the characters of vocabulary entries, with the maximum over each entry.
+
+    Args:
+        config ([`RnnConfig`]): `characters`, `max_spelling_length`, `char_embedding_size`, `char_kernel_sizes` and
+            `char_num_filters` say all.
+    """
+
+    spellings: Tensor
+
+    def __init__(self, config: RnnConfig):
+        super().__init__()
+        self.size = len(config.char_kernel_sizes) * config.char_num_filters
+        num_codes = END + 1 + len(config.characters or "")
+        self.register_buffer("spellings", torch.zeros(config.vocab_size, config.max_spelling_length, dtype=torch.int32))
+        self.char_embeddings = nn.Embedding(num_codes, config.char_embedding_size)
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(config.char_embedding_size, config.char_num_filters, size) for size in config.char_kernel_sizes
+        )
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Read the spellings of entries.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `[num_entries]`): Ids of entries.
+
+        Returns:
+            `torch.FloatTensor` of shape `[num_entries, len(char_kernel_sizes) * char_num_filters]`.
+        """
+        codes = self.spellings[input_ids].long()  # [num_entries, max_spelling_length]
+        present = torch.arange(self.char_embeddings.num_embeddings, device=codes.device) != PADDING
+        characters = self.char_embeddings.weight * present.unsqueeze(1)  # [num_codes, char_embedding_size]
+        maxima = [_convolve(convolution, characters, codes).amax(dim=1) for convolution in self.convolutions]
+        return torch.cat(maxima, dim=1).relu()
+
+
+def resized(table: Tensor, num_rows: int, value: float) -> Tensor:
+    """Cut rows off a table, or add rows that hold a value."""
+    added = table.new_full((max(num_rows - len(table), 0), *table.shape[1:]), value)
+    return torch.cat([table[:num_rows], added])
+
+
+def _convolve(convolution: Any, characters: Tensor, codes: Tensor) -> Tensor:
+    """Run a convolution over texts: `[num_texts, length, num_filters]`.
+
+    There are far fewer characters than places in texts, so each character is multiplied with the kernel once, and a
+    place is the sum of what its neighbours contribute.
+    """
+    (size,) = convolution.kernel_size
+    contributions = torch.einsum("cd,fdk->ckf", characters, convolution.weight).flatten(0, 1)
+    windows = nn.functional.pad(codes, (size // 2, (size - 1) // 2), value=PADDING).unfold(1, size, 1)
+    rows = windows * size + torch.arange(size, device=codes.device)  # [num_texts, length, size]
+    summed = nn.functional.embedding_bag(rows.flatten(0, 1), contributions, mode="sum")
+    return summed.view(*codes.shape, -1) + convolution.bias
+
+
+__all__ = [
+    "BEGINNING",
+    "CONTINUATION",
+    "END",
+    "PADDING",
+    "UNKNOWN",
+    "RnnEmbeddings",
+    "SpellingEncoder",
+    "StaticEmbeddings",
+    "resized",
+]

@@ -1,0 +1,188 @@
+"""One vector of each sequence's states, computed on packed tokens.
+
+Between two lengths at which sequences end, packed tokens are a whole block of steps and sequences (`Packing.runs`).
+Each block is reduced over its steps, and what remains is joined: no padding, and no copy of the states.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .losses import at_least_float32
+from .packing import Packing
+
+
+def max_pool(states: Tensor, packing: Packing) -> Tensor:
+    """Take the maximum of each feature over a sequence's tokens.
+
+    Tokens that share the maximum share its gradient evenly, as with `torch.amax`.
+
+    Args:
+        states (`torch.FloatTensor` of shape `[num_tokens, size]`): States in packed layout.
+        packing ([`Packing`]): The layout.
+
+    Returns:
+        `torch.FloatTensor` of shape `[batch_size, size]`, in the batch's order; 0 for a sequence without a token.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.models.packing import Packing
+    >>> from rnn_hf.models.pooling import max_pool
+    >>> packing = Packing.from_mask(torch.tensor([[1, 0], [1, 1], [0, 0]]))
+    >>> max_pool(torch.tensor([[-3.0], [-1.0], [-2.0]]), packing)
+    tensor([[-1.],
+            [-2.],
+            [ 0.]])
+
+    ```
+    """
+    return _in_batch_order(_Max.apply(states, packing), packing)
+
+
+def mean_pool(states: Tensor, packing: Packing) -> Tensor:
+    """Average a sequence's states.
+
+    Args:
+        states (`torch.FloatTensor` of shape `[num_tokens, size]`): States in packed layout.
+        packing ([`Packing`]): The layout.
+
+    Returns:
+        `torch.FloatTensor` of shape `[batch_size, size]`, in the batch's order; 0 for a sequence without a token.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.models.packing import Packing
+    >>> from rnn_hf.models.pooling import mean_pool
+    >>> packing = Packing.from_mask(torch.tensor([[1, 0], [1, 1], [0, 0]]))
+    >>> mean_pool(torch.tensor([[-3.0], [-1.0], [-2.0]]), packing)
+    tensor([[-1.0000],
+            [-2.5000],
+            [ 0.0000]])
+
+    ```
+    """
+    ones = states.new_ones(packing.num_tokens, 1)
+    lengths = packing.sorted_lengths[: packing.num_sequences].unsqueeze(1)
+    pooled = _WeightedSum.apply(states, ones, packing) / lengths
+    return _in_batch_order(pooled.to(states.dtype), packing)
+
+
+def attention_pool(states: Tensor, scores: Tensor, packing: Packing) -> Tensor:
+    """Average a sequence's states with the softmax of scores as weights.
+
+    Args:
+        states (`torch.FloatTensor` of shape `[num_tokens, size]`): States in packed layout.
+        scores (`torch.FloatTensor` of shape `[num_tokens, 1]`): A score of each.
+        packing ([`Packing`]): The layout.
+
+    Returns:
+        `torch.FloatTensor` of shape `[batch_size, size]`, in the batch's order; 0 for a sequence without a token.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.models.packing import Packing
+    >>> from rnn_hf.models.pooling import attention_pool
+    >>> packing = Packing.from_mask(torch.tensor([[1, 0], [1, 1], [0, 0]]))
+    >>> attention_pool(torch.tensor([[-3.0], [-1.0], [-2.0]]), torch.tensor([[0.0], [5.0], [0.0]]), packing)
+    tensor([[-1.0000],
+            [-2.5000],
+            [ 0.0000]])
+
+    ```
+    """
+    scores = at_least_float32(scores)
+    # Shifted so that no exponential overflows; the shift cancels out.
+    highest = _Max.apply(scores.detach(), packing)
+    weights = (scores - highest.index_select(0, packing.sorted_rows)).exp()
+    total = _WeightedSum.apply(weights, torch.ones_like(weights), packing)
+    weights = (weights / total.index_select(0, packing.sorted_rows)).to(states.dtype)
+    pooled = _WeightedSum.apply(states, weights, packing)
+    return _in_batch_order(pooled.to(states.dtype), packing)
+
+
+def _in_batch_order(pooled: Tensor, packing: Packing) -> Tensor:
+    """Put the longest sequence's row, the first one, where it belongs; add those of sequences without a token."""
+    missing = packing.batch_size - packing.num_sequences
+    if missing:
+        pooled = torch.cat([pooled, pooled.new_zeros(missing, pooled.shape[1])])
+    return pooled.index_select(0, packing.unsorted_indices)
+
+
+def _blocks(packed: Tensor, packing: Packing) -> Iterator[Tensor]:
+    """View packed values as blocks `[num_steps, num_sequences, size]` without a sequence's end in between."""
+    runs = packing.runs
+    blocks = packed.split([num_steps * num_rows for num_steps, num_rows in runs])
+    for block, (num_steps, num_rows) in zip(blocks, runs, strict=True):
+        yield block.view(num_steps, num_rows, -1)
+
+
+class _Max(torch.autograd.Function):
+    """The maximum of each feature over each sequence: `[num_tokens, size]` to `[num_sequences, size]`."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, packing: Packing) -> Tensor:
+        maxima = states.new_full((packing.num_sequences, states.shape[1]), -torch.inf)
+        for block in _blocks(states, packing):
+            rows = maxima[: block.shape[1]]
+            torch.maximum(rows, block.amax(dim=0), out=rows)
+        ctx.save_for_backward(states, maxima)
+        ctx.packing = packing
+        return maxima
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        states, maxima = ctx.saved_tensors
+        found = torch.empty_like(states)
+        counts = at_least_float32(torch.zeros_like(maxima))
+        for block, shares in zip(_blocks(states, ctx.packing), _blocks(found, ctx.packing), strict=True):
+            rows = block.shape[1]
+            torch.eq(block, maxima[:rows], out=shares)
+            counts[:rows] += shares.sum(dim=0, dtype=counts.dtype)
+        portion = (gradient / counts).to(states.dtype)
+        for shares in _blocks(found, ctx.packing):
+            shares *= portion[: shares.shape[1]]
+        return found, None
+
+
+class _WeightedSum(torch.autograd.Function):
+    """The sum of each sequence's states times weights: `[num_tokens, size]` to `[num_sequences, size]`.
+
+    It is in single precision at least.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weights: Tensor, packing: Packing) -> Tensor:
+        total = at_least_float32(states.new_zeros(packing.num_sequences, states.shape[1]))
+        with torch.autocast(states.device.type, enabled=False):
+            for block, factors in zip(_blocks(states, packing), _blocks(weights, packing), strict=True):
+                # [num_rows, 1, num_steps] @ [num_rows, num_steps, size]
+                total[: block.shape[1]] += torch.bmm(factors.permute(1, 2, 0), block.transpose(0, 1)).squeeze(1)
+        ctx.save_for_backward(states, weights)
+        ctx.packing = packing
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        states, weights = ctx.saved_tensors
+        gradient = gradient.to(states.dtype)
+        d_states = d_weights = None
+        if ctx.needs_input_grad[1]:
+            d_weights = torch.empty_like(weights)
+            with torch.autocast(states.device.type, enabled=False):
+                for block, found in zip(_blocks(states, ctx.packing), _blocks(d_weights, ctx.packing), strict=True):
+                    of_rows = gradient[: block.shape[1]].unsqueeze(2)  # [num_rows, size, 1]
+                    found.copy_(torch.bmm(block.transpose(0, 1), of_rows).transpose(0, 1))
+        if ctx.needs_input_grad[0]:
+            d_states = gradient.index_select(0, ctx.packing.sorted_rows).mul_(weights)
+        return d_states, d_weights, None
+
+
+__all__ = ["attention_pool", "max_pool", "mean_pool"]

@@ -1,0 +1,375 @@
+"""Stacked recurrent layers over packed sequences, with the weights of a stock `nn.LSTM`, `nn.GRU` or `nn.RNN`.
+
+Three paths give the results of the stock module on a `PackedSequence`:
+
+- `"packed"` calls torch's kernel for packed input: cuDNN on CUDA, and the quickest start for inference on a CPU.
+- `"stepwise"` runs `stepwise`, whose training time on a CPU is linear in the sequence length.
+- `"padded"`, of LSTMs only, runs `padded`, which reaches oneDNN.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .packing import SEGMENT_COST, Packing
+from .padded import run_full, run_padded
+from .stepwise import run_steps
+
+_CELLS: dict[str, Callable[..., Any]] = {
+    "LSTM": torch.lstm,
+    "GRU": torch.gru,
+    "RNN_TANH": torch.rnn_tanh,
+    "RNN_RELU": torch.rnn_relu,
+}
+
+# The paths of each kind of module.
+PATHS = dict.fromkeys(_CELLS, ("packed", "stepwise")) | {"LSTM": ("packed", "stepwise", "padded")}
+
+# What a step costs beside its tokens, and a token, in the unit of `Packing.padded_cost`; measured with
+# `scripts/benchmark.py layer`. In training the steps' many little operations weigh less the larger the state is.
+_STEP_COST = 3
+_TRAINING_STEP_COST_TIMES_HIDDEN_SIZE = 900
+_TOKEN_COST = 1.1
+
+# Without gradients, more tokens than these run through torch's kernel for packed input piece by piece: it keeps the
+# gates of all tokens, and a tensor for each step.
+_MOST_TOKENS = 16384
+
+
+class LockedDropout(nn.Module):
+    """Dropout with one mask per sequence, the same at every step (https://arxiv.org/abs/1512.05287).
+
+    Args:
+        p (`float`): Probability of a feature to be dropped from a sequence.
+    """
+
+    def __init__(self, p: float = 0.5):
+        super().__init__()
+        self.p = p
+
+    def forward(self, packed: Tensor, packing: Packing) -> Tensor:
+        """Drop features of packed states.
+
+        Args:
+            packed (`torch.Tensor` of shape `[num_tokens, size]`): States in packed layout.
+            packing ([`Packing`]): Says which sequence each token belongs to.
+
+        Returns:
+            `torch.Tensor` of shape `[num_tokens, size]`; the input itself in evaluation.
+        """
+        if not self.training or self.p == 0:
+            return packed
+        mask = nn.functional.dropout(packed.new_ones(packing.num_sequences, packed.shape[1]), self.p)
+        return packed * mask.index_select(0, packing.sorted_rows)
+
+    def extra_repr(self) -> str:
+        """Show the probability."""
+        return f"p={self.p}"
+
+
+class RecurrentOutput(NamedTuple):
+    """What [`run_recurrence`] returns.
+
+    Args:
+        states (`list[torch.Tensor]` of shape `[num_tokens, directions * hidden_size]`):
+            The packed states of each layer, or of the last one only.
+        h_n (`torch.Tensor` of shape `[layers * directions, batch_size, hidden_size]`):
+            Hidden states after the last step of each direction, in the batch's order.
+        c_n (`torch.Tensor`, the shape of `h_n`, or `None`): The LSTM's cell states.
+    """
+
+    states: list[Tensor]
+    h_n: Tensor
+    c_n: Tensor | None
+
+
+def run_recurrence(
+    rnn: nn.RNNBase,
+    packed: Tensor,
+    packing: Packing,
+    h_0: Tensor | None = None,
+    c_0: Tensor | None = None,
+    dropout: LockedDropout | None = None,
+    weight_dropout: float = 0.0,
+    path: str | None = None,
+    all_layers: bool = True,
+) -> RecurrentOutput:
+    """Run a stock recurrent module over packed sequences.
+
+    Args:
+        rnn (`nn.LSTM`, `nn.GRU` or `nn.RNN`): Holds the weights; its own `dropout` is not applied.
+        packed (`torch.Tensor` of shape `[num_tokens, input_size]`): Input in packed layout.
+        packing ([`Packing`]): The layout.
+        h_0 (`torch.Tensor` of shape `[layers * directions, batch_size, hidden_size]`, *optional*):
+            Initial hidden states in the batch's order; zeros without it.
+        c_0 (`torch.Tensor`, the shape of `h_0`, *optional*): Initial cell states of an LSTM.
+        dropout ([`LockedDropout`], *optional*): Applied between layers.
+        weight_dropout (`float`):
+            Probability of a recurrent weight to be dropped from all steps, in training
+            (https://arxiv.org/abs/1708.02182).
+        path (`str`, *optional*):
+            `"packed"`, `"stepwise"` or, of an LSTM, `"padded"`, to force a path; without it the fastest is taken.
+        all_layers (`bool`): Whether to return the states of every layer, rather than of the last one only.
+
+    Returns:
+        [`RecurrentOutput`]
+
+    Raises:
+        ValueError: An initial state of the wrong shape, type or device, a cell state for a cell that has none, or an
+            unknown path.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.models.packing import Packing
+    >>> from rnn_hf.models.recurrence import run_recurrence
+    >>> packing = Packing.from_mask(torch.tensor([[1, 1, 0], [1, 1, 1]]))
+    >>> states, h_n, c_n = run_recurrence(torch.nn.LSTM(4, 8, num_layers=2), torch.randn(5, 4), packing)
+    >>> states[-1].shape, h_n.shape, c_n.shape
+    (torch.Size([5, 8]), torch.Size([2, 2, 8]), torch.Size([2, 2, 8]))
+
+    ```
+    """
+    directions = 2 if rnn.bidirectional else 1
+    shape = (rnn.num_layers * directions, packing.batch_size, rnn.hidden_size)
+    has_cell_state = rnn.mode == "LSTM"
+    if c_0 is not None and not has_cell_state:
+        raise ValueError(f"c_0 was given, but only an LSTM has a cell state; this is a {rnn.mode}.")
+    state: tuple[Tensor, ...] = (_initial_state("h_0", h_0, shape, packed, packing),)
+    if has_cell_state:
+        state += (_initial_state("c_0", c_0, shape, packed, packing),)
+    if path is None:
+        path = choose_path(rnn, packed, packing)
+    elif path not in PATHS[rnn.mode]:
+        raise ValueError(f"A {rnn.mode} has the paths {', '.join(map(repr, PATHS[rnn.mode]))}; got {path!r}.")
+    run_layer = _RUN_LAYER[path]
+
+    layers: list[Tensor] = []
+    finals: list[tuple[Tensor, ...]] = []
+    all_weights: list[Any] = rnn._flat_weights
+    if weight_dropout > 0 and rnn.training:
+        all_weights = [
+            nn.functional.dropout(weight, weight_dropout) if name.startswith("weight_hh") else weight
+            for name, weight in zip(rnn._flat_weights_names, all_weights, strict=True)
+        ]
+    num_weights = len(all_weights) // rnn.num_layers
+    for layer in range(rnn.num_layers):
+        layer_state = state
+        if rnn.num_layers > 1:
+            layer_state = tuple(part[layer * directions : (layer + 1) * directions] for part in state)
+        if packed.shape[0] == 0:
+            packed, final = packed.new_zeros(0, directions * rnn.hidden_size), layer_state
+        else:
+            if layer > 0 and dropout is not None:
+                packed = dropout(packed, packing)
+            weights = all_weights[layer * num_weights : (layer + 1) * num_weights]
+            if packing.num_sequences == packing.batch_size:
+                packed, final = run_layer(rnn, weights, packed, packing, layer_state)
+            else:
+                # Sequences without a token keep their initial state.
+                present = tuple(part[:, : packing.num_sequences].contiguous() for part in layer_state)
+                packed, final = run_layer(rnn, weights, packed, packing, present)
+                final = tuple(
+                    torch.cat([part.to(first.dtype), first[:, packing.num_sequences :]], dim=1)
+                    for part, first in zip(final, layer_state, strict=True)
+                )
+        layers = [*layers, packed] if all_layers else [packed]
+        finals.append(final)
+    joined: tuple[Tensor, ...] = finals[0] if rnn.num_layers == 1 else tuple(map(torch.cat, zip(*finals, strict=True)))
+    if packing.batch_size > 1:
+        joined = tuple(part.index_select(1, packing.unsorted_indices) for part in joined)
+    return RecurrentOutput(layers, joined[0], joined[1] if has_cell_state else None)
+
+
+def choose_path(rnn: nn.RNNBase, packed: Tensor, packing: Packing) -> str:
+    """Name the fastest path.
+
+    Args:
+        rnn (`nn.LSTM`, `nn.GRU` or `nn.RNN`): The module.
+        packed (`torch.Tensor` of shape `[num_tokens, input_size]`): Its input.
+        packing ([`Packing`]): The layout.
+
+    Returns:
+        `str`: On CUDA, and for a single step, `"packed"`. Else of an LSTM `"padded"`, unless padding and segments cost
+        more than stepping. Otherwise `"stepwise"` where there will be gradients, and `"packed"` where not.
+    """
+    if packed.device.type == "cuda" or packing.max_length <= 1:
+        return "packed"
+    in_training = torch.is_grad_enabled()
+    stepping = "stepwise" if in_training else "packed"
+    if rnn.mode != "LSTM" or packed.device.type != "cpu" or (packing.num_sequences == 1 and not in_training):
+        return stepping
+    if in_training and packing.is_full:
+        return "padded"
+    step_cost = _TRAINING_STEP_COST_TIMES_HIDDEN_SIZE / rnn.hidden_size if in_training else _STEP_COST
+    stepping_cost = _TOKEN_COST * packed.shape[0] + step_cost * packing.max_length
+    if packed.shape[0] + SEGMENT_COST >= stepping_cost:  # spares a few tokens the search for segments
+        return stepping
+    return "padded" if packing.padded_cost < stepping_cost else stepping
+
+
+class _TakesPackedTokens:
+    """A stock recurrent module that also takes packed tokens, with the arguments of [`run_recurrence`]."""
+
+    def forward(
+        self, input: Any, hx: Any = None, *, packing: Packing | None = None, **options: Any
+    ) -> RecurrentOutput | Any:
+        """Run over packed tokens where their layout is given, and as the stock module where not.
+
+        Args:
+            input (`torch.Tensor` or `PackedSequence`): Packed tokens, or what the stock module takes.
+            hx (`torch.Tensor` or `tuple[torch.Tensor]`, *optional*): The stock module's initial states.
+            packing ([`Packing`], *optional*): The layout of packed tokens.
+            options: The other arguments of [`run_recurrence`].
+
+        Returns:
+            [`RecurrentOutput`] of packed tokens, else what the stock module returns.
+
+        Example:
+        ```python
+        >>> import torch
+        >>> from rnn_hf.models.packing import Packing
+        >>> from rnn_hf.models.recurrence import PackedGRU
+        >>> packing = Packing.from_mask(torch.tensor([[1, 1, 0], [1, 1, 1]]))
+        >>> PackedGRU(4, 8)(torch.randn(5, 4), packing=packing).states[-1].shape
+        torch.Size([5, 8])
+
+        ```
+        """
+        if packing is None:
+            return super().forward(input, hx)  # type: ignore[misc]
+        assert isinstance(self, nn.RNNBase)
+        return run_recurrence(self, input, packing, **options)
+
+
+class PackedLSTM(_TakesPackedTokens, nn.LSTM):  # type: ignore[misc]
+    """`nn.LSTM` that also takes packed tokens."""
+
+
+class PackedGRU(_TakesPackedTokens, nn.GRU):  # type: ignore[misc]
+    """`nn.GRU` that also takes packed tokens."""
+
+
+class PackedRNN(_TakesPackedTokens, nn.RNN):  # type: ignore[misc]
+    """`nn.RNN` that also takes packed tokens."""
+
+
+def _initial_state(
+    name: str, given: Tensor | None, shape: tuple[int, int, int], packed: Tensor, packing: Packing
+) -> Tensor:
+    if given is None:
+        return packed.new_zeros(shape)
+    if given.shape != shape:
+        raise ValueError(
+            f"{name} must have the shape [layers * directions, batch_size, hidden_size] = {list(shape)}, "
+            f"got {list(given.shape)}."
+        )
+    # Autocast computes in a type of its own, and returns states of it.
+    of_right_type = given.dtype == packed.dtype or torch.is_autocast_enabled(packed.device.type)
+    if given.device != packed.device or not given.is_floating_point() or not of_right_type:
+        raise ValueError(
+            f"{name} must be of {packed.dtype} on {packed.device}, as the vectors of the tokens; got {given.dtype} on "
+            f"{given.device}."
+        )
+    return given[:, packing.sorted_indices]
+
+
+def _packed_layer(
+    rnn: nn.RNNBase, weights: Sequence[Tensor], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    if len(packed) > _MOST_TOKENS and packed.device.type == "cpu" and not torch.is_grad_enabled():
+        return _in_pieces(rnn, weights, packed, packing, state)
+    return _packed_kernel(rnn, weights, packed, packing.batch_sizes, state)
+
+
+def _packed_kernel(
+    rnn: nn.RNNBase, weights: Sequence[Tensor], packed: Tensor, batch_sizes: Tensor, state: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Call torch's kernel for one layer on packed tokens, with as many directions as there are states."""
+    bidirectional = state[0].shape[0] == 2
+    initial = state if len(state) == 2 else state[0]
+    states, *final = _CELLS[rnn.mode](
+        packed, batch_sizes, initial, weights, rnn.bias, 1, 0.0, rnn.training, bidirectional
+    )
+    return states, tuple(final)
+
+
+def _in_pieces(
+    rnn: nn.RNNBase, weights: Sequence[Tensor], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run each direction piece by piece of the time axis, the backward one over reversed sequences."""
+    states, finals = None, []
+    num_weights = len(weights) // len(state[0])
+    for direction in range(len(state[0])):
+        of_direction = weights[direction * num_weights : (direction + 1) * num_weights]
+        columns = slice(direction * rnn.hidden_size, (direction + 1) * rnn.hidden_size)
+        carried = tuple(part[direction : direction + 1] for part in state)
+        ended: list[tuple[Tensor, ...]] = []
+        first = 0
+        for batch_sizes in packing.batch_sizes.split(max(1, _MOST_TOKENS // packing.num_sequences)):
+            num_rows, num_tokens = int(batch_sizes[0]), int(batch_sizes.sum())
+            ended.append(tuple(part[:, num_rows:] for part in carried))
+            carried = tuple(part[:, :num_rows].contiguous() for part in carried)
+            indices: Any = slice(first, first + num_tokens)
+            if direction == 1:
+                indices = packing.reversal[indices]
+            found, carried = _packed_kernel(rnn, of_direction, packed[indices], batch_sizes, carried)
+            if states is None:
+                states = found.new_empty(len(packed), len(state[0]) * rnn.hidden_size)
+            states[indices, columns] = found
+            first += num_tokens
+        finals.append(tuple(torch.cat(parts, dim=1) for parts in zip(carried, *reversed(ended), strict=True)))
+    assert states is not None
+    return states, tuple(torch.cat(parts) for parts in zip(*finals, strict=True))
+
+
+def _stepwise_layer(
+    rnn: nn.RNNBase, weights: Sequence[Tensor], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    return _by_direction(partial(run_steps, rnn.mode, packed, packing), weights, state)
+
+
+def _padded_layer(
+    rnn: nn.RNNBase, weights: Sequence[Tensor], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    if packing.is_full and len(packing.segments) == 2:
+        return run_full(packed, packing, state, weights)
+    return _by_direction(partial(run_padded, packed, packing), weights, state)
+
+
+def _by_direction(
+    run: Callable[..., tuple[Tensor, tuple[Tensor, ...]]],
+    weights: Sequence[Tensor],
+    state: tuple[Tensor, ...],
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run each direction on its own, and join states and final states."""
+    states, finals = [], []
+    directions = state[0].shape[0]
+    num_weights = len(weights) // directions
+    for direction in range(directions):
+        initial = tuple(part[direction] for part in state)
+        of_direction = weights[direction * num_weights : (direction + 1) * num_weights]
+        direction_states, final = run(initial, of_direction, reverse=direction == 1)
+        states.append(direction_states)
+        finals.append(final)
+    if len(states) == 1:
+        return states[0], tuple(part.unsqueeze(0) for part in finals[0])
+    return torch.cat(states, dim=1), tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
+
+
+_RUN_LAYER = {"packed": _packed_layer, "stepwise": _stepwise_layer, "padded": _padded_layer}
+
+
+__all__ = [
+    "PATHS",
+    "LockedDropout",
+    "PackedGRU",
+    "PackedLSTM",
+    "PackedRNN",
+    "RecurrentOutput",
+    "choose_path",
+    "run_recurrence",
+]

@@ -1,0 +1,1 @@
+"""Tokenizers, the characters of a vocabulary, and word vectors."""

@@ -1,0 +1,1 @@
+"""Training and evaluation: options, model setup, the Trainer, checkpoints, metrics."""

@@ -1,0 +1,309 @@
+"""Refuse options that make no sense, before anything is read or written.
+
+Out of range, of the other task, or without effect beside another option: each is named with what would be right.
+"""
+
+import copy
+import json
+import math
+from dataclasses import MISSING, fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import Trainer, get_scheduler
+from transformers.integrations import get_available_reporting_integrations
+
+from ..data.corpus import DataArguments, Task
+from ..models.configuration_rnn import RnnConfig
+from ..utils.command_line import describe
+from ..utils.secrets import mask_options
+from .arguments import RnnTrainingArguments, TokenizerArguments
+from .task_metrics import score_names
+
+# The least value of each option, and whether it may be reached.
+_LEAST: dict[str, tuple[float, bool]] = {
+    "num_train_epochs": (0, False),
+    "per_device_train_batch_size": (1, True),
+    "per_device_eval_batch_size": (1, True),
+    "gradient_accumulation_steps": (1, True),
+    "max_tokens_per_batch": (1, True),
+    "save_total_limit": (1, True),
+    "eval_steps": (0, False),
+    "save_steps": (0, False),
+    "logging_steps": (0, False),
+    "learning_rate": (0, True),
+    "vectors_learning_rate": (0, True),
+    "warmup_steps": (0, True),
+    "weight_decay": (0, True),
+    "max_grad_norm": (0, True),
+    "adam_beta1": (0, True),
+    "adam_beta2": (0, True),
+    "adam_epsilon": (0, False),
+    "label_smoothing_factor": (0, True),
+    "early_stopping_patience": (0, True),
+    "dataloader_num_workers": (0, True),
+    "eval_delay": (0, True),
+    "eval_accumulation_steps": (1, True),
+    "dataloader_prefetch_factor": (1, True),
+    "ddp_timeout": (1, True),
+    "seed": (0, True),
+    "data_seed": (0, True),
+    "vocab_size": (4, True),
+    "min_frequency": (1, True),
+    "vectors_vocab_size": (1, True),
+    "mimick_epochs": (0, True),
+}
+# Values that these must stay below.
+_BOUND: dict[str, float] = {
+    "label_smoothing_factor": 1,
+    "adam_beta1": 1,
+    "adam_beta2": 1,
+    "seed": 2**32,
+    "data_seed": 2**32,
+}
+# Options of one task, by the other's name.
+_OTHER_TASK: dict[Task, tuple[str, dict[str, str]]] = {
+    "text-classification": (
+        "taggers",
+        dict.fromkeys(("use_crf", "lm_loss_weight", "auxiliary_loss_weight"), "config")
+        | dict.fromkeys(("tokens_column", "tags_column", "auxiliary_tags_column"), "data"),
+    ),
+    "token-classification": (
+        "classifiers",
+        {"pooling": "config", "problem_type": "config"}
+        | dict.fromkeys(("text_column", "label_column", "max_seq_length"), "data"),
+    ),
+}
+_NEW_TOKENIZER = ("tokenizer_kind", "vocab_size", "min_frequency", "lowercase")
+
+
+def check_arguments(
+    task: Task,
+    data: DataArguments,
+    tokenizer: TokenizerArguments,
+    config: Any,
+    training: RnnTrainingArguments,
+) -> None:
+    """Check the options of a training run against each other.
+
+    Args:
+        task (`str`): `"text-classification"` or `"token-classification"`.
+        data ([`DataArguments`]): The corpus.
+        tokenizer ([`TokenizerArguments`]): The tokenizer, or a checkpoint to fine-tune.
+        config (`ConfigArguments`): Fields of the configuration to override.
+        training ([`RnnTrainingArguments`]): Everything else.
+
+    Raises:
+        ValueError: The first option that makes no sense.
+
+    Example:
+    ```python
+    >>> from rnn_hf.training.argument_checks import check_arguments
+    >>> from rnn_hf.data.corpus import DataArguments
+    >>> from rnn_hf.training.arguments import ConfigArguments, RnnTrainingArguments, TokenizerArguments
+    >>> tokenizer = TokenizerArguments(tokenizer_name="bert-base-uncased", vocab_size=500)
+    >>> check_arguments("text-classification", DataArguments(), tokenizer, ConfigArguments(), RnnTrainingArguments())
+    Traceback (most recent call last):
+    ...
+    ValueError: --vocab_size is for a new tokenizer, but --tokenizer_name gives one: leave one of them out.
+
+    ```
+    """
+    _check_ranges(tokenizer, training)
+    _check_task(task, data, config)
+    _check_config(task, config)
+    _check_tokenizer(data, tokenizer, config)
+    if not training.output_dir or "\0" in training.output_dir:
+        raise ValueError(f"--output_dir {training.output_dir!r} is no name of a folder.")
+    if training.vectors_learning_rate and tokenizer.vectors is None and tokenizer.model_name_or_path is None:
+        raise ValueError("--vectors_learning_rate has no effect without --vectors: leave it out.")
+    _check_metric(task, training)
+    _check_schedule(data, training)
+    _check_scheduler(training)
+    _check_optimizer(training)
+    _check_unfit(training)
+    _check_losses(data, config, training)
+    _check_reports(training)
+
+
+def _check_ranges(*arguments: Any) -> None:
+    for one in arguments:
+        for name, (least, reachable) in _LEAST.items():
+            value = getattr(one, name, None)
+            if value is None or isinstance(value, str):
+                continue
+            if not math.isfinite(value) or value < least or (value == least and not reachable):
+                raise ValueError(f"--{name} must be {'at least' if reachable else 'above'} {least}, got {value}.")
+            if name in _BOUND and value >= _BOUND[name]:
+                raise ValueError(f"--{name} must be below {_BOUND[name]}, got {value}.")
+
+
+def _check_task(task: Task, data: DataArguments, config: Any) -> None:
+    of_whom, options = _OTHER_TASK[task]
+    for name, kind in options.items():
+        if _is_given(config if kind == "config" else data, name):
+            raise ValueError(f"--{name} is an option of {of_whom}: leave it out.")
+
+
+def _check_config(task: Task, config: Any) -> None:
+    given = {name: value for name, value in vars(config).items() if value is not None}
+    try:
+        RnnConfig(**given)
+    except (StrictDataclassError, TypeError, ValueError) as error:
+        message = describe(error)
+        raise ValueError(f"--{message}" if message.split(" ")[0].split("=")[0] in given else message) from error
+
+
+def _check_tokenizer(data: DataArguments, tokenizer: TokenizerArguments, config: Any) -> None:
+    base = next((name for name in ("tokenizer_name", "model_name_or_path") if _is_given(tokenizer, name)), None)
+    if base is not None:
+        for name in _NEW_TOKENIZER:
+            if _is_given(tokenizer, name):
+                raise ValueError(f"--{name} is for a new tokenizer, but --{base} gives one: leave one of them out.")
+    if _is_given(tokenizer, "model_name_or_path"):
+        for name in ("tokenizer_name", "spelling", "vectors", "mimick_epochs"):
+            if _is_given(tokenizer, name):
+                raise ValueError(f"--{name} is for new models: the checkpoint of --model_name_or_path has its own.")
+    if tokenizer.vectors is None:
+        for name in ("vectors_vocab_size", "mimick_epochs"):
+            if _is_given(tokenizer, name):
+                raise ValueError(f"--{name} needs --vectors: name some, or leave it out.")
+    elif not Path(tokenizer.vectors).is_file() and not _is_package(tokenizer.vectors):
+        raise ValueError(f"--vectors {tokenizer.vectors} is neither a file nor an installed package.")
+    if data.auxiliary_tags_column is None and getattr(config, "auxiliary_loss_weight", None) is not None:
+        raise ValueError("--auxiliary_loss_weight has no effect without --auxiliary_tags_column.")
+
+
+def _check_metric(task: Task, training: RnnTrainingArguments) -> None:
+    if training.metric_for_best_model is None:
+        return
+    names = {
+        name
+        for problem_type in ("single_label_classification", "multi_label_classification", "regression")
+        for label_names in (["O", "B-X"], ["X"])
+        for name in score_names(task, problem_type, label_names)
+    }
+    if training.metric_for_best_model.removeprefix("eval_") not in names:
+        raise ValueError(
+            f"--metric_for_best_model {training.metric_for_best_model} is no score of this task: "
+            f"{', '.join(sorted(names))}."
+        )
+
+
+def _check_schedule(data: DataArguments, training: RnnTrainingArguments) -> None:
+    if training.max_steps > 0 and _is_given(training, "num_train_epochs"):
+        raise ValueError("--num_train_epochs has no effect beside --max_steps: leave one of them out.")
+    if training.max_steps == 0 or training.max_steps < -1:
+        raise ValueError(f"--max_steps must be at least 1, got {training.max_steps}.")
+    if str(getattr(training.eval_strategy, "value", training.eval_strategy)) == "no":
+        for name in ("metric_for_best_model", "early_stopping_patience"):
+            if _is_given(training, name) and getattr(training, name):
+                raise ValueError(f"--{name} needs evaluations on validation data: leave it or --eval_strategy no out.")
+    strategy = training.train_sampling_strategy
+    if training.max_tokens_per_batch is not None:
+        if data.streaming:
+            raise ValueError("--max_tokens_per_batch needs to know all lengths: use it without --streaming.")
+        if strategy != "random":
+            raise ValueError(
+                f"--train_sampling_strategy {strategy} has no effect beside --max_tokens_per_batch, which gathers "
+                "texts of similar length already: leave one of them out."
+            )
+    if data.streaming and strategy != "random":
+        raise ValueError(f"--train_sampling_strategy {strategy} needs to know all rows: use it without --streaming.")
+    if strategy == "batch_rebalance":
+        raise ValueError(
+            "--train_sampling_strategy batch_rebalance is made for padded batches: use --max_tokens_per_batch."
+        )
+
+
+def _check_scheduler(training: RnnTrainingArguments) -> None:
+    name = str(getattr(training.lr_scheduler_type, "value", training.lr_scheduler_type))
+    if name == "reduce_lr_on_plateau":
+        return
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    options: Any = training.lr_scheduler_kwargs or {}
+    try:
+        get_scheduler(name, optimizer, num_warmup_steps=1, num_training_steps=10, scheduler_specific_kwargs=options)
+    except (TypeError, ValueError, KeyError) as error:
+        given = json.dumps(mask_options(options))
+        raise ValueError(f"--lr_scheduler_type {name} with --lr_scheduler_kwargs {given}: {error}.") from error
+
+
+def _check_optimizer(training: RnnTrainingArguments) -> None:
+    if not training.optim_args:
+        return
+    name = str(getattr(training.optim, "value", training.optim))
+
+    def settings(pairs: list[str]) -> dict[str, Any]:
+        args = copy.copy(training)
+        args.optim_args = ",".join(pairs) or None
+        return dict(Trainer.get_optimizer_cls_and_kwargs(args)[1])
+
+    pairs = training.optim_args.split(",")
+    try:
+        in_effect = settings(pairs)
+        without_effect = [one for one in pairs if settings([other for other in pairs if other != one]) == in_effect]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"--optim_args {training.optim_args} does not fit --optim {name}: {error}.") from error
+    if without_effect:
+        raise ValueError(
+            f"--optim_args {without_effect[0]} has no effect on --optim {name}: correct it, or leave it out."
+        )
+
+
+def _check_unfit(training: RnnTrainingArguments) -> None:
+    """Refuse options of the Trainer that these models, or the metrics, have no use for."""
+    if training.neftune_noise_alpha is not None:
+        raise ValueError("--neftune_noise_alpha is for embeddings of transformers: use --embedding_dropout.")
+    if training.prediction_loss_only and training.load_best_model_at_end:
+        raise ValueError("--prediction_loss_only leaves no scores to choose the best model by: leave it out.")
+    if training.label_names is not None and training.label_names != ["labels"]:
+        raise ValueError(f"--label_names {' '.join(training.label_names)}: the labels are called labels; leave it out.")
+
+
+def _check_losses(data: DataArguments, config: Any, training: RnnTrainingArguments) -> None:
+    if training.label_smoothing_factor == 0:
+        return
+    if training.class_weights is not None:
+        raise ValueError(
+            "--label_smoothing_factor is for one label a text or word, and without --class_weights: leave one of them "
+            "out."
+        )
+    others = {
+        "--rdrop_loss_weight": getattr(config, "rdrop_loss_weight", None),
+        "--lm_loss_weight": getattr(config, "lm_loss_weight", None),
+        "--auxiliary_tags_column": data.auxiliary_tags_column,
+    }
+    for name, value in others.items():
+        if value:
+            raise ValueError(
+                f"--label_smoothing_factor replaces the model's own loss, and with it that of {name}: leave one of "
+                "them out."
+            )
+
+
+def _check_reports(training: RnnTrainingArguments) -> None:
+    reports = [training.report_to] if isinstance(training.report_to, str) else list(training.report_to or [])
+    available = get_available_reporting_integrations()
+    for name in reports:
+        if name not in ("none", "all", *available):
+            raise ValueError(
+                f"--report_to {name}: no such package is installed. Install it, or name one of: none"
+                f"{''.join(f', {one}' for one in available)}."
+            )
+
+
+def _is_package(name: str) -> bool:
+    return name.isidentifier() and find_spec(name) is not None
+
+
+def _is_given(arguments: Any, name: str) -> bool:
+    """Tell whether an option has another value than its default."""
+    default = next(one.default for one in fields(arguments) if one.name == name)
+    return default is not MISSING and getattr(arguments, name) != default
+
+
+__all__ = ["check_arguments"]

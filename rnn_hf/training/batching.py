@@ -1,0 +1,229 @@
+"""Which examples make a batch in training, in an order that depends on the seed and the epoch alone.
+
+A run that is resumed in the middle of an epoch therefore sees the batches that it would have seen.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import datasets
+import torch
+from torch.utils.data import IterableDataset, Sampler
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from ..data.collator import cut_batches
+
+
+class TokenBatchSampler(Sampler[list[int]]):
+    """Batches of bounded size that gather sequences of similar length, drawn anew in each epoch.
+
+    Every process gets as many batches as the others; the last ones may be given out twice for that.
+
+    Args:
+        lengths (`Sequence[int]`): Number of tokens of each example.
+        max_tokens (`int`): Most tokens of a batch. A longer sequence makes a batch of its own.
+        max_examples (`int`): Most examples of a batch.
+        seed (`int`): Seed of the order, to which the epoch is added.
+        num_replicas (`int`): Number of processes.
+        rank (`int`): Number of this process.
+
+    Example:
+    ```python
+    >>> from rnn_hf.training.batching import TokenBatchSampler
+    >>> lengths = [1, 9, 2, 2, 8, 1]
+    >>> sorted(sorted(lengths[index] for index in batch) for batch in TokenBatchSampler(lengths, 10, 32))
+    [[1, 1, 2, 2], [8], [9]]
+
+    ```
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        max_tokens: int,
+        max_examples: int,
+        seed: int = 0,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ):
+        self.lengths = lengths
+        self.max_tokens = max_tokens
+        self.max_examples = max_examples
+        self.seed = seed
+        self.num_replicas = num_replicas
+        self.rank = rank
+        self.epoch = 0
+        # Cut along the sorted lengths, which are the same in each epoch: so is the number of batches.
+        self._num_batches = sum(1 for _ in self._cut(range(len(lengths))))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches come next."""
+        self.epoch = epoch
+
+    def _cut(self, order: Sequence[int]) -> Iterator[list[int]]:
+        by_length = sorted(order, key=self.lengths.__getitem__)
+        return cut_batches(by_length, self.lengths, self.max_examples, self.max_tokens)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        batches = list(self._cut(torch.randperm(len(self.lengths), generator=generator).tolist()))
+        order = torch.randperm(len(batches), generator=generator).tolist()
+        order += order[: -len(order) % self.num_replicas]
+        for index in order[self.rank :: self.num_replicas]:
+            yield batches[index]
+
+    def __len__(self) -> int:
+        return -(-self._num_batches // self.num_replicas)
+
+
+class SeededLengthGroupedSampler(LengthGroupedSampler):
+    """The Trainer's sampler by length, with an order that depends on seed and epoch rather than on what ran before.
+
+    Args:
+        seed (`int`): Seed of the order, to which the epoch is added.
+        options: See `transformers.trainer_pt_utils.LengthGroupedSampler`.
+
+    Example:
+    ```python
+    >>> from rnn_hf.training.batching import SeededLengthGroupedSampler
+    >>> sampler = SeededLengthGroupedSampler(seed=1, batch_size=2, lengths=[3, 1, 2, 5])
+    >>> list(sampler) == list(sampler)
+    True
+
+    ```
+    """
+
+    def __init__(self, seed: int, **options: Any):
+        super().__init__(**options)
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self.generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        return super().__iter__()
+
+
+class SizedStream(IterableDataset):
+    """A stream of examples whose number is known, so that the Trainer can count epochs and find its place again.
+
+    Args:
+        stream (`datasets.IterableDataset`): Examples, shuffled by a seed and the epoch.
+        num_examples (`int`): How many there are.
+
+    Example:
+    ```python
+    >>> from datasets import Dataset
+    >>> from rnn_hf.training.batching import SizedStream
+    >>> stream = SizedStream(Dataset.from_dict({"input_ids": [[5], [6, 7]]}).to_iterable_dataset(), num_examples=2)
+    >>> len(stream), [len(example["input_ids"]) for example in stream]
+    (2, [1, 2])
+
+    ```
+    """
+
+    def __init__(self, stream: Any, num_examples: int):
+        self.stream = stream
+        self.num_examples = num_examples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self.stream.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        yield from self.stream
+
+    def __len__(self) -> int:
+        return self.num_examples
+
+
+def iterate_examples(dataset: Any) -> Iterator[Any]:
+    """Iterate over the examples of a dataset of any kind, in its order.
+
+    Args:
+        dataset: A `datasets.Dataset`, a dataset of torch, a list, or a stream. An item that is a list of examples, as
+            of a [`TokenBudgetDataset`], gives each of them.
+
+    Yields:
+        An example.
+
+    Example:
+    ```python
+    >>> from rnn_hf.training.batching import iterate_examples
+    >>> next(iterate_examples([{"input_ids": [5, 6], "labels": 0}, {"input_ids": [7], "labels": 1}]))
+    {'input_ids': [5, 6], 'labels': 0}
+
+    ```
+    """
+    is_stream = isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__")
+    for item in dataset if is_stream else (dataset[index] for index in range(len(dataset))):
+        yield from item if isinstance(item, list) else [item]
+
+
+def iterate_column(dataset: Any, *names: str) -> Iterator[Any]:
+    """Iterate over one column of a dataset of any kind.
+
+    Args:
+        dataset: See [`iterate_examples`].
+        names (`str`): Names of the column; the first that there is counts.
+
+    Yields:
+        The value of an example.
+
+    Raises:
+        ValueError: An example without that column, or one that has no columns.
+
+    Example:
+    ```python
+    >>> from rnn_hf.training.batching import iterate_column
+    >>> list(iterate_column([{"input_ids": [5, 6], "label": 0}, {"input_ids": [7], "label": 1}], "labels", "label"))
+    [0, 1]
+
+    ```
+    """
+    dataset = dataset.stream if isinstance(dataset, SizedStream) else dataset
+    is_table = isinstance(dataset, datasets.Dataset | datasets.IterableDataset)
+    found = next((name for name in names if name in (dataset.column_names or ())), None) if is_table else None
+    # A transform may need the other columns.
+    if found is not None and getattr(dataset, "format", {}).get("type") != "custom":
+        for batch in dataset.select_columns([found]).iter(batch_size=1000):
+            yield from batch[found]
+        return
+    for position, example in enumerate(iterate_examples(dataset)):
+        if not isinstance(example, Mapping):
+            raise ValueError(
+                f"Example {position} of the data must be a mapping such as {{'input_ids': [5, 6], 'labels': 0}}, got "
+                f"{type(example).__name__}."
+            )
+        found = next((name for name in names if example.get(name) is not None), None)
+        if found is None:
+            raise ValueError(f"Example {position} of the data has no {names[0]}, only {sorted(example)}.")
+        yield example[found]
+
+
+def set_epoch(loader: Any, epoch: int) -> None:
+    """Tell a data loader's dataset and samplers the epoch, however deep they are wrapped.
+
+    Args:
+        loader: A data loader, sampler or dataset.
+        epoch (`int`): The epoch, from 0.
+    """
+    for name in ("batch_sampler", "sampler", "dataset"):
+        inner = getattr(loader, name, None)
+        if inner is not None:
+            set_epoch(inner, epoch)
+            if hasattr(inner, "set_epoch"):
+                inner.set_epoch(epoch)
+
+
+__all__ = [
+    "SeededLengthGroupedSampler",
+    "SizedStream",
+    "TokenBatchSampler",
+    "iterate_column",
+    "iterate_examples",
+    "set_epoch",
+]

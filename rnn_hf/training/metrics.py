@@ -1,0 +1,167 @@
+"""Metrics of the `evaluate` library that need no network.
+
+Each is an `evaluate.Metric`: `compute` at once, or `add_batch` and `compute` bit by bit; `evaluate.combine` takes
+them together.
+"""
+
+import warnings
+from typing import Any
+
+import datasets
+import evaluate
+from seqeval.metrics import f1_score, precision_score, recall_score
+from sklearn import metrics as sklearn_metrics
+
+_LABEL_IDS = datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")})
+_LABEL_LISTS = datasets.Features(
+    {"predictions": datasets.List(datasets.Value("int64")), "references": datasets.List(datasets.Value("int64"))}
+)
+_TAG_LISTS = datasets.Features(
+    {"predictions": datasets.List(datasets.Value("string")), "references": datasets.List(datasets.Value("string"))}
+)
+_FLOATS = datasets.Features({"predictions": datasets.Value("float64"), "references": datasets.Value("float64")})
+
+
+def _info(description: str, features: Any, citation: str = "") -> evaluate.MetricInfo:
+    return evaluate.MetricInfo(
+        description=description, citation=citation, inputs_description="predictions, references", features=features
+    )
+
+
+class Accuracy(evaluate.Metric):
+    """Share of predictions that equal their reference.
+
+    Example:
+    ```python
+    >>> from rnn_hf.training.metrics import Accuracy
+    >>> Accuracy().compute(predictions=[0, 1, 1, 0], references=[0, 1, 0, 0])
+    {'accuracy': 0.75}
+
+    ```
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("Share of predictions that equal their reference.", _LABEL_IDS)
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        return {"accuracy": float(sklearn_metrics.accuracy_score(references, predictions))}
+
+
+class F1(evaluate.Metric):
+    """F1, precision and recall, averaged over the classes that occur (`"macro"`), pooled (`"micro"`) or weighted.
+
+    Takes class ids, or for several labels at once lists of 0 and 1: `F1("multilabel")`.
+
+    Example:
+    ```python
+    >>> from rnn_hf.training.metrics import F1
+    >>> F1().compute(predictions=[0, 1, 1, 0], references=[0, 1, 0, 0])["f1"].__round__(3)
+    0.733
+
+    ```
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        features = _LABEL_LISTS if self.config_name == "multilabel" else _LABEL_IDS
+        return _info("F1, precision and recall.", features)
+
+    def _compute(self, predictions: Any, references: Any, average: str = "macro") -> dict[str, float]:
+        precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
+            references, predictions, average=average, zero_division=0.0
+        )
+        return {"f1": float(f1), "precision": float(precision), "recall": float(recall)}
+
+
+class ExactMatch(evaluate.Metric):
+    """Share of sequences of which all labels are right.
+
+    Example:
+    ```python
+    >>> from rnn_hf.training.metrics import ExactMatch
+    >>> ExactMatch().compute(predictions=[[0, 1], [1, 1]], references=[[0, 1], [1, 0]])
+    {'exact_match': 0.5}
+
+    ```
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("Share of sequences of which all labels are right.", _LABEL_LISTS)
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        pairs = [list(a) == list(b) for a, b in zip(predictions, references, strict=True)]
+        return {"exact_match": sum(pairs) / max(len(pairs), 1)}
+
+
+class TokenAccuracy(evaluate.Metric):
+    """Share of words that have the right tag, over all sentences together.
+
+    Example:
+    ```python
+    >>> from rnn_hf.training.metrics import TokenAccuracy
+    >>> TokenAccuracy().compute(predictions=[["DET", "NOUN"], ["VERB"]], references=[["DET", "NOUN"], ["NOUN"]])
+    {'accuracy': 0.6666666666666666}
+
+    ```
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("Share of words that have the right tag.", _TAG_LISTS)
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        right = [p == r for pair in zip(predictions, references, strict=True) for p, r in zip(*pair, strict=True)]
+        return {"accuracy": sum(right) / max(len(right), 1)}
+
+
+class SpanF1(evaluate.Metric):
+    """F1, precision and recall of labelled spans in IOB2 or IOBES, as CoNLL's `conlleval` counts them.
+
+    A reference without a prefix (`LOC`) is a span of one word.
+
+    Source: seqeval (https://github.com/chakki-works/seqeval).
+
+    Example:
+    ```python
+    >>> from rnn_hf.training.metrics import SpanF1
+    >>> predictions, references = [["B-LOC", "I-LOC", "O"]], [["B-LOC", "I-LOC", "S-PER"]]
+    >>> SpanF1().compute(predictions=predictions, references=references)["f1"].__round__(3)
+    0.667
+
+    ```
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("F1, precision and recall of labelled spans.", _TAG_LISTS)
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        scores = {"f1": f1_score, "precision": precision_score, "recall": recall_score}
+        if not references:
+            return dict.fromkeys(scores, 0.0)
+        with warnings.catch_warnings():
+            # References may hold labels that the model does not know, which may be of another kind.
+            warnings.filterwarnings("ignore", message=".* seems not to be NE tag", category=UserWarning)
+            return {name: float(score(references, predictions, zero_division=0)) for name, score in scores.items()}
+
+
+class SquaredError(evaluate.Metric):
+    """Mean squared error and coefficient of determination of a regression.
+
+    Example:
+    ```python
+    >>> from rnn_hf.training.metrics import SquaredError
+    >>> SquaredError().compute(predictions=[1.0, 2.0, 3.0], references=[1.0, 2.0, 5.0])["mse"].__round__(3)
+    1.333
+
+    ```
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("Mean squared error and coefficient of determination.", _FLOATS)
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        scores = {"mse": float(sklearn_metrics.mean_squared_error(references, predictions))}
+        if len(references) > 1:
+            scores["r2"] = float(sklearn_metrics.r2_score(references, predictions))
+        return scores
+
+
+__all__ = ["F1", "Accuracy", "ExactMatch", "SpanF1", "SquaredError", "TokenAccuracy"]

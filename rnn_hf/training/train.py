@@ -1,0 +1,344 @@
+"""Train classifiers and taggers."""
+
+import contextlib
+import copy
+import json
+import math
+import shutil
+import sys
+from collections.abc import Collection, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from transformers import TrainerCallback, set_seed
+from transformers.trainer_utils import PredictionOutput
+from transformers.utils import logging
+
+from ..data.corpus import Corpus, DataArguments, Task, load_corpus
+from ..inference.loading import RnnModelWithHead
+from ..inference.model_files import read_json
+from ..models.configuration_rnn import RnnConfig
+from ..sharing.hub import check_access, push_folder
+from ..sharing.model_card import write_model_card
+from ..sharing.run_record import record_run
+from ..utils.display import printable, shorten
+from ..utils.files import replace_file
+from ..utils.secrets import find_secrets, mask, mask_options
+from .argument_checks import check_arguments
+from .arguments import RnnTrainingArguments, TokenizerArguments
+from .batching import SizedStream, iterate_examples
+from .checkpoints import ARGUMENTS, changed_options, find_checkpoint, list_checkpoints, locked, read_options
+from .evaluate import print_results, quieten
+from .model_setup import build
+from .trainer import RnnTrainer, diverged
+
+logger = logging.get_logger(__name__)
+
+_SHUFFLE_BUFFER = 10_000
+# What a batch holds beside the inputs.
+_TARGETS = ("labels", "auxiliary_tags")
+# Fields of the configuration that a resumed run may change, and those that are not set yet when it is compared.
+_FREE = ("rdrop_loss_weight", "auxiliary_loss_weight")
+_SET_LATER = ("class_weights", "initializer_range")
+
+
+def train(
+    task: Task,
+    data_arguments: DataArguments,
+    tokenizer_arguments: TokenizerArguments,
+    config_arguments: Any,
+    training_arguments: RnnTrainingArguments,
+) -> dict[str, float]:
+    """Train a model on a corpus, keep the best on validation, test it, and save it.
+
+    With `eval_strategy="no"`, nothing is held out of the training data, and the last state is kept.
+
+    The output folder holds `config.json`, `model.safetensors`, the code, the tokenizer, `all_results.json`, the
+    arguments in `training_args.json`, the model card with what it is made from, and the Trainer's `checkpoint-*`
+    folders. Only one run at a time may write to it.
+
+    Args:
+        task (`str`): `"text-classification"` or `"token-classification"`.
+        data_arguments ([`DataArguments`]): The corpus.
+        tokenizer_arguments ([`TokenizerArguments`]): The tokenizer, or a checkpoint to fine-tune.
+        config_arguments (`ConfigArguments`): Fields of the configuration to override.
+        training_arguments ([`RnnTrainingArguments`]): Everything else.
+
+    Returns:
+        `dict[str, float]`: results with the prefixes `train_`, `eval_` and, where there is test data, `test_`.
+
+    Raises:
+        ValueError: For data, arguments or folders that do not fit, and where training diverged: its losses, weights or
+            logits are NaN or infinite. The message says what to do.
+    """
+    check_arguments(task, data_arguments, tokenizer_arguments, config_arguments, training_arguments)
+    args = copy.copy(training_arguments)
+    output_dir = Path(str(args.output_dir))
+    # The Trainer's own pushing would replace the card by its own, and add pickled arguments; those of checkpoints would
+    # hold the token.
+    push_to, args.push_to_hub = _repository(args), False
+    token, args.hub_token = args.hub_token, None
+    secrets = find_secrets(sys.argv, token, vars(data_arguments))
+    for name in ("license", "dataset_pretty_name", "run_name"):
+        setattr(args, name, mask_options(getattr(args, name), secrets))
+    if mask(output_dir.name, secrets) != output_dir.name:
+        raise ValueError(
+            "The name of --output_dir is or holds a token or a password, and would stand in the model card: take "
+            "another one."
+        )
+    is_first = args.process_index == 0
+    with locked(output_dir) if is_first else contextlib.nullcontext():
+        try:
+            trainer, corpus, encoded, checkpoint = _prepare(
+                task, data_arguments, tokenizer_arguments, config_arguments, args, secrets
+            )
+            result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        except KeyboardInterrupt as error:
+            hint = "Resume with --resume_from_checkpoint true." if list_checkpoints(output_dir) else ""
+            raise KeyboardInterrupt(hint) from error
+        tokenizer, model = trainer.processing_class, trainer.model
+        _check_finite(trainer, encoded.get("validation", encoded.get("test", trainer.train_dataset)))
+        if is_first:
+            model.save_pretrained(output_dir)  # type: ignore[union-attr, operator]
+            tokenizer.save_pretrained(output_dir)  # type: ignore[union-attr]
+        trainer.save_state()
+        metrics, predictions = _measure(trainer, result.metrics, corpus, encoded)
+        trainer.save_metrics("all", metrics, combined=False)
+        if is_first:
+            print_results(metrics, _title(trainer, metrics))
+            for line in _course(trainer):
+                print(printable(line))
+            base_model = tokenizer_arguments.model_name_or_path
+            record_run(
+                output_dir, corpus, data_arguments, base_model, args.device, args.world_size, predictions, secrets
+            )
+            write_model_card(output_dir)
+            _tidy(output_dir, args.keep_checkpoints)
+            if push_to is not None:
+                private, revision = bool(args.hub_private_repo), args.hub_revision
+                print(push_folder(output_dir, push_to, private=private, revision=revision, token=token))
+    return metrics
+
+
+def _prepare(
+    task: Task,
+    data_arguments: DataArguments,
+    tokenizer_arguments: TokenizerArguments,
+    config_arguments: Any,
+    args: RnnTrainingArguments,
+    secrets: Collection[str],
+) -> tuple[RnnTrainer, Corpus, dict[str, Any], Path | None]:
+    """Load corpus, tokenizer and model, and find the checkpoint to resume from."""
+    quieten()
+    set_seed(args.seed)
+    output_dir, is_first = Path(str(args.output_dir)), args.process_index == 0
+    with args.main_process_first(desc="loading the corpus"):
+        checkpoint = find_checkpoint(output_dir, args.resume_from_checkpoint, set_aside=is_first)
+        needed = ("train",) if args.eval_strategy == "no" else ("train", "validation")
+        corpus = load_corpus(data_arguments, task, config_arguments.problem_type, needed=needed)
+        if is_first:
+            _note_options(output_dir, checkpoint, args, data_arguments, corpus, secrets)
+        tokenizer, model = build(
+            corpus,
+            tokenizer_arguments,
+            config_arguments,
+            output_dir,
+            trained_already=checkpoint is not None or not is_first,
+            max_seq_length=data_arguments.max_seq_length,
+            tokenizer_folder=checkpoint,
+        )
+        encoded = corpus.encode(tokenizer, data_arguments.max_seq_length)
+    if checkpoint is not None:
+        _check_resumed(checkpoint, model)
+    train_dataset = encoded.pop("train")
+    if isinstance(train_dataset, datasets.IterableDataset):
+        shuffled = train_dataset.shuffle(seed=args.seed, buffer_size=_SHUFFLE_BUFFER)
+        train_dataset = SizedStream(shuffled, corpus.num_rows["train"])
+    trainer = RnnTrainer(
+        model=model,
+        args=args,
+        train_dataset=train_dataset,
+        eval_dataset=encoded.get("validation"),
+        processing_class=tokenizer,
+        label_names=corpus.label_names + corpus.unseen_names,
+        callbacks=[_Announcement(), _Watch()],
+    )
+    return trainer, corpus, encoded, checkpoint
+
+
+def _note_options(
+    output_dir: Path,
+    checkpoint: Path | None,
+    args: RnnTrainingArguments,
+    data_arguments: DataArguments,
+    corpus: Corpus,
+    secrets: Collection[str],
+) -> None:
+    """Write down what a run begins with; of a resumed run, say what differs."""
+    data = corpus.fingerprints | {
+        name: str(getattr(data_arguments, name))
+        for name in ("max_seq_length", "auxiliary_tags_column")
+        if getattr(data_arguments, name) is not None
+    }
+    options = mask_options(args.to_dict() | {"data": data}, secrets)
+    if checkpoint is not None:
+        differences = changed_options(read_options(output_dir), options, checkpoint, args.world_size)
+        if any(one.startswith("optim ") for one in differences):
+            raise ValueError(
+                f"{checkpoint} holds the state of another optimizer ({', '.join(differences)}): resume with the "
+                "options that the run began with."
+            )
+        if differences:
+            logger.warning(
+                f"The run to be resumed began with other options or data ({', '.join(differences)}): it will not end "
+                "as it would have."
+            )
+    replace_file(output_dir / ARGUMENTS, json.dumps(options, indent=2))
+
+
+def _check_finite(trainer: RnnTrainer, dataset: Any) -> None:
+    """Check the weights of a trained model, and its logits on some data."""
+    model: Any = trainer.model
+    where = f"no model is saved in {trainer.args.output_dir}"
+    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+        raise diverged(f"its weights are no numbers any more, and {where}")
+    batch = trainer.data_collator(list(islice(iterate_examples(dataset), trainer.args.per_device_eval_batch_size)))
+    inputs = {name: value.to(model.device) for name, value in batch.items() if name not in _TARGETS}
+    with torch.no_grad():
+        logits = model.eval()(**inputs).logits
+    if not logits.isfinite().all():
+        raise diverged(f"the model's logits are no numbers any more, and {where}")
+
+
+def _measure(
+    trainer: RnnTrainer, metrics: dict[str, float], corpus: Corpus, encoded: dict[str, Any]
+) -> tuple[dict[str, float], dict[str, PredictionOutput]]:
+    """Score the trained model on validation and test data."""
+    num_parameters = trainer.model.num_parameters()  # type: ignore[union-attr, operator]
+    metrics = metrics | {"num_parameters": num_parameters, "train_samples": corpus.num_rows["train"]}
+    predictions = {}
+    for split, prefix in (("validation", "eval"), ("test", "test")):
+        if split in encoded:
+            output = trainer.predict(encoded[split], metric_key_prefix=prefix)
+            metrics |= output.metrics or {}
+            if output.predictions is not None:  # without --prediction_loss_only
+                predictions[split] = output
+            metrics[f"{prefix}_samples"] = corpus.num_rows[split]
+    left_out = ("total_flos", "model_preparation_time")
+    metrics = {key: value for key, value in metrics.items() if not key.endswith(left_out)}
+    if infinite := [key for key, value in metrics.items() if not math.isfinite(value)]:
+        logger.warning(f"{', '.join(infinite)}: no finite numbers, and therefore left out of the results.")
+    return {key: value for key, value in metrics.items() if key not in infinite}, predictions
+
+
+def _title(trainer: RnnTrainer, metrics: dict[str, float]) -> str:
+    model: Any = trainer.model
+    crf = " with a conditional random field" if model.config.use_crf else ""
+    size = f"{metrics['num_parameters']:,} parameters"
+    return f"{type(model).__name__}{crf}, {size}, saved in {trainer.args.output_dir}"
+
+
+class _Announcement(TrainerCallback):
+    """Say what is about to be trained."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if state.is_world_process_zero:
+            config = model.config
+            cell = f"{'bidirectional ' if config.bidirectional else ''}{config.cell_type.partition('_')[0].upper()}"
+            crf = ", conditional random field" if config.use_crf else ""
+            warmup = args.get_warmup_steps(state.max_steps)
+            logger.warning(
+                f"Training {type(model).__name__} ({cell}{crf}): {state.num_train_epochs:,} epochs, "
+                f"{state.max_steps:,} steps; the learning rate rises in the first {warmup:,}."
+            )
+
+
+class _Watch(TrainerCallback):
+    """End a run whose losses or scores are no finite numbers; JSON has none of them."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        entry = state.log_history[-1]
+        # Mixed precision tries scales with which gradients are infinite, and leaves those steps out.
+        if not math.isfinite(entry.get("grad_norm", 0.0)):
+            del entry["grad_norm"]
+        for name, value in entry.items():
+            if not math.isfinite(value):
+                step = f"after {state.global_step:,} steps"
+                raise diverged(f"{name} is {value} {step}, and no model is saved in {args.output_dir}")
+
+
+def _course(trainer: RnnTrainer) -> Iterator[str]:
+    """Tell which state was kept, and whether training stopped early."""
+    state = trainer.state
+    if state.best_global_step and trainer.args.load_best_model_at_end:
+        measure = str(trainer.args.metric_for_best_model).removeprefix("eval_")
+        epochs = [entry["epoch"] for entry in state.log_history if entry.get("step") == state.best_global_step]
+        yield (
+            f"The best state on validation was kept: that of epoch {max(epochs, default=0):g} of {state.epoch or 0:g}, "
+            f"{measure} {state.best_metric:.4f}."
+        )
+    if state.global_step < state.max_steps:
+        yield (
+            f"Training stopped early, after {state.epoch or 0:g} of {state.num_train_epochs:g} epochs: "
+            f"{getattr(trainer.args, 'early_stopping_patience', 0)} evaluations in a row were no better "
+            "(--early_stopping_patience)."
+        )
+
+
+def _tidy(output_dir: Path, keep_checkpoints: bool) -> None:
+    """Delete the checkpoints of a run that has ended, or say how large they are."""
+    checkpoints = list_checkpoints(output_dir)
+    if not keep_checkpoints:
+        for checkpoint in checkpoints:
+            shutil.rmtree(checkpoint)
+    elif checkpoints:
+        size = sum(path.stat().st_size for folder in checkpoints for path in folder.rglob("*") if path.is_file())
+        print(
+            f"{len(checkpoints)} checkpoints, to resume training with more epochs, take {size / 1e6:.0f} MB beside the "
+            "model; --keep_checkpoints false deletes them."
+        )
+
+
+def _check_resumed(checkpoint: Path, model: RnnModelWithHead) -> None:
+    """Check that a checkpoint is of the same model, for the same labels."""
+    before, now = read_json(checkpoint / "config.json"), json.loads(model.config.to_json_string())
+    names = [name for name in RnnConfig.__annotations__ if name in before and before[name] != now.get(name)]
+    free = [name for name in names if name in _FREE or name.endswith("_dropout")]
+    names = [name for name in names if name not in (*free, *_SET_LATER)]
+    names += ["architectures"] if before.get("architectures") != [type(model).__name__] else []
+
+    def changes(names: list[str]) -> Iterator[str]:
+        for name in names[:5]:
+            yield f"{name} {shorten(str(before[name]), 80)} → {shorten(str(now.get(name)), 80)}"
+
+    if free:
+        logger.warning(
+            f"The run to be resumed began with other options ({', '.join(changes(free))}): it will not end as it would "
+            "have."
+        )
+    if names:
+        raise ValueError(
+            f"{checkpoint} is of another model than these options and these data make ({'; '.join(changes(names))}): "
+            "resume with those that the run began with, or name another --output_dir."
+        )
+
+
+def _repository(args: RnnTrainingArguments) -> str | None:
+    """Return where the model shall be pushed when it is trained, after checking that it may be."""
+    if not args.push_to_hub:
+        return None
+    if args.hub_strategy in ("checkpoint", "all_checkpoints"):
+        raise ValueError(
+            "--hub_strategy checkpoint and all_checkpoints would upload pickled states of optimizers: leave it out. "
+            "The model is pushed once, at the end of training."
+        )
+    repo_id = args.hub_model_id or Path(str(args.output_dir)).resolve().name
+    if args.process_index == 0:
+        check_access(repo_id, token=args.hub_token)
+    return repo_id
+
+
+__all__ = ["train"]

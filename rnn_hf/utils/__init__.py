@@ -1,0 +1,1 @@
+"""What all commands share: text made safe, masked secrets, one line for each mistake."""
