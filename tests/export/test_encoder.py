@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 from strategies import CELLS, POOLINGS, VOCAB_SIZE, few, generator, little_config, seeds
 
-from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification, RnnModel, export, train_tokenizer
+from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification, RnnModel, train_tokenizer
+from rnn_hf.export import encoder
 from rnn_hf.export.encoder import LOWEST_OPSET, to_onnx
-from rnn_hf.export.folder import exported_files
+from rnn_hf.export.folder import export, exported_files
 
 PLAIN = ["A", "B", "C", "D", "E"]
 IOB2 = ["B-X", "O", "I-X", "B-Y", "I-Y"]
@@ -106,7 +107,7 @@ def test_logits_and_tags_are_those_of_torch(
     model_class, names, options = head
     options = {**options, **embedding, "cell_type": cell, "bidirectional": bidirectional}
     model = make(model_class, names, seed, num_hidden_layers=num_layers, **options)
-    with mock.patch.object(export, "_MOST_FOLDED_ENTRIES", VOCAB_SIZE if folded else 0):
+    with mock.patch.object(encoder, "_MOST_FOLDED_ENTRIES", VOCAB_SIZE if folded else 0):
         session = session_for(model)
     mask = torch.tensor(masks)[:, :length].long()
     input_ids = torch.randint(VOCAB_SIZE, mask.shape, generator=generator(seed))
@@ -144,7 +145,7 @@ def test_opsets_agree(opset):
 def test_padding_changes_nothing(int8):
     for model_class, names, options in HEADS:
         for embedding in EMBEDDINGS:
-            with mock.patch.object(export, "_MOST_FOLDED_ENTRIES", 0):
+            with mock.patch.object(encoder, "_MOST_FOLDED_ENTRIES", 0):
                 session = session_for(make(model_class, names, 0, **options, **embedding), int8=int8)
             input_ids, mask = right_padded([6, 3, 1], 6, 0)
             logits, _ = run(session, input_ids, mask)
@@ -194,7 +195,7 @@ def test_of_a_large_alphabet_int8_keeps_the_characters_that_fit_a_byte(int8):
     spellings = model.model.embeddings.spelling.spellings
     spellings[:5] = torch.arange(205, 405).view(5, 40)
     spellings[5:] = torch.randint(205, (VOCAB_SIZE - 5, 40), generator=generator(0))
-    with mock.patch.object(export, "_MOST_FOLDED_ENTRIES", 0):
+    with mock.patch.object(encoder, "_MOST_FOLDED_ENTRIES", 0):
         graph = to_onnx(model, int8=int8).graph
         session = session_for(model, int8=int8)
     kinds = {one.data_type for one in graph.initializer if list(one.dims) == [VOCAB_SIZE + 1, 40]}
@@ -238,7 +239,7 @@ def test_a_model_without_a_head_is_refused():
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no model"):
-        export.export(str(tmp_path / "nothing"), tmp_path / "out")
+        export(str(tmp_path / "nothing"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -251,7 +252,7 @@ def test_a_missing_package_is_named(monkeypatch):
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_onnx)
-    spec = importlib.util.spec_from_file_location("rnn_hf.export_again", export.__file__)
+    spec = importlib.util.spec_from_file_location("rnn_hf.export.encoder_again", encoder.__file__)
     with pytest.raises(ImportError, match=r'pip install "rnn_hf\[onnx\]"'):
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
@@ -278,7 +279,7 @@ def topics(tmp_path_factory):
 
 
 def test_a_folder_is_exported(topics, tmp_path):
-    files = export.export(str(topics), tmp_path / "out", int8=True)
+    files = export(str(topics), tmp_path / "out", int8=True)
     names = ["config.json", "tokenizer.json", "tokenizer_config.json", "onnx/model.onnx", "onnx/model_int8.onnx"]
     assert list(files) == names
     assert files == exported_files(tmp_path / "out")
@@ -288,7 +289,7 @@ def test_a_folder_is_exported(topics, tmp_path):
 
 def test_a_model_can_be_exported_into_its_own_folder(topics):
     before = {path.name: path.read_bytes() for path in topics.iterdir() if path.is_file()}
-    export.export(str(topics), topics)
+    export(str(topics), topics)
     assert {path.name: path.read_bytes() for path in topics.iterdir() if path.is_file()} == before
     assert (topics / "onnx" / "model.onnx").is_file()
 
@@ -298,7 +299,7 @@ def test_the_readme_runs_a_model_without_torch_and_transformers(topics, tmp_path
     (code,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "InferenceSession" in block]
     assert len(code.splitlines()) <= 15
     folder = re.search(r'"(outputs/\S+?)/tokenizer.json"', code)[1]
-    export.export(str(topics), tmp_path / folder, int8=True)
+    export(str(topics), tmp_path / folder, int8=True)
     blocked = "import sys\nsys.modules.update(dict.fromkeys(['torch', 'transformers', 'rnn_hf', 'onnx']))\n"
     result = subprocess.run(
         [sys.executable, "-c", blocked + code], capture_output=True, text=True, check=True, cwd=tmp_path
@@ -311,30 +312,30 @@ class TestOutputFolders:
         RnnForTokenClassification(little_config()).save_pretrained(tmp_path)
         before = (tmp_path / "config.json").read_bytes()
         with pytest.raises(ValueError, match="holds another model, whose configuration would be replaced"):
-            export.export(str(topics), tmp_path)
+            export(str(topics), tmp_path)
         assert (tmp_path / "config.json").read_bytes() == before
 
     def test_somebody_s_own_configuration_is_not_overwritten(self, topics, tmp_path):
         (tmp_path / "config.json").write_text('{"editor": "vim"}')
         with pytest.raises(ValueError, match=r"holds a config\.json of something else"):
-            export.export(str(topics), tmp_path)
+            export(str(topics), tmp_path)
         assert (tmp_path / "config.json").read_text() == '{"editor": "vim"}'
 
     def test_an_export_is_written_anew(self, topics, tmp_path):
-        first = export.export(str(topics), tmp_path)
-        assert export.export(str(topics), tmp_path) == first
+        first = export(str(topics), tmp_path)
+        assert export(str(topics), tmp_path) == first
 
     def test_a_file_is_no_folder(self, topics, tmp_path):
         (tmp_path / "file").write_text("mine")
         for output_dir in (tmp_path / "file", tmp_path / "file" / "below"):
             with pytest.raises(ValueError, match="is a file"):
-                export.export(str(topics), output_dir)
+                export(str(topics), output_dir)
         (tmp_path / "onnx").write_text("mine")
         with pytest.raises(ValueError, match="onnx is a file"):
-            export.export(str(topics), tmp_path)
+            export(str(topics), tmp_path)
 
     def test_nothing_is_left_of_a_graph_that_could_not_be_written(self, topics, tmp_path, monkeypatch):
-        export.export(str(topics), tmp_path)
+        export(str(topics), tmp_path)
         before = (tmp_path / "onnx" / "model.onnx").read_bytes()
 
         def disk_full(source, target):
@@ -342,11 +343,11 @@ class TestOutputFolders:
 
         monkeypatch.setattr(os, "replace", disk_full)
         with pytest.raises(ValueError, match=r"cannot be written: No space left on device"):
-            export.export(str(topics), tmp_path)
+            export(str(topics), tmp_path)
         assert [path.name for path in (tmp_path / "onnx").iterdir()] == ["model.onnx"]
         assert (tmp_path / "onnx" / "model.onnx").read_bytes() == before
 
     def test_an_opset_is_checked_before_the_model_is_loaded(self, tmp_path):
         with pytest.raises(ValueError, match="opset must be from 18 to"):
-            export.export("no/such/model", tmp_path / "out", opset=7)
+            export("no/such/model", tmp_path / "out", opset=7)
         assert not (tmp_path / "out").exists()
