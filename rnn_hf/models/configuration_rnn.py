@@ -56,6 +56,15 @@ _COMMON_KEYWORDS = frozenset(
     }
 )
 
+# Fields of earlier versions, which are options of training now (`RnnTrainingArguments`).
+_OF_TRAINING = (
+    "auxiliary_loss_weight",
+    "class_weights",
+    "lm_loss_weight",
+    "num_auxiliary_tags",
+    "rdrop_loss_weight",
+)
+
 # More than any model has: numbers above these are mistakes, and would end in an allocator's error or in none at all.
 _HIGHEST = {
     "vocab_size": 10**8,
@@ -67,7 +76,6 @@ _HIGHEST = {
     "max_spelling_length": 1000,
     "char_embedding_size": 10**5,
     "char_num_filters": 10**5,
-    "num_auxiliary_tags": 10**6,
 }
 _HIGHEST_KERNEL_SIZE = 1000
 _MOST_LABELS = 10**6
@@ -124,19 +132,6 @@ class RnnConfig(PreTrainedConfig):
             learned score per step).
         use_crf (`bool`):
             Whether a tagger scores whole sequences with a conditional random field.
-        lm_loss_weight (`float`):
-            How much predicting the next and the previous token counts in the training of a tagger, beside its labels.
-        num_auxiliary_tags (`int`):
-            Number of tags of a second kind that a tagger also learns in training, from the states of its first layer;
-            0 for none.
-        auxiliary_loss_weight (`float`):
-            How much those tags count beside the labels.
-        rdrop_loss_weight (`float`):
-            How much two readings of a batch, each with dropout of its own, must agree in training, beside the labels
-            (R-Drop, https://arxiv.org/abs/2106.14448); 0 reads once.
-        class_weights (`list[float]`, *optional*):
-            How much each label counts in the loss, in the order of their ids; of several labels a text, how much
-            one that is there counts against its absence.
         initializer_range (`float`):
             Standard deviation of the initial embeddings.
         pad_token_id (`int`, *optional*):
@@ -160,16 +155,16 @@ class RnnConfig(PreTrainedConfig):
     The other fields of `PreTrainedConfig` go with these.
 
     Raises:
-        TypeError: A keyword that is no field but nearly has the name of one (`hiden_size`). In a `config.json`, it is
-            kept with a warning.
+        TypeError: A keyword that is no field but nearly has the name of one (`hiden_size`), or that is an option of
+            training. In a `config.json`, the first is kept with a warning, the second ignored.
         StrictDataclassFieldValidationError: A value of the wrong type.
-        StrictDataclassClassValidationError: Values out of range: dropouts and loss weights that are no finite numbers,
+        StrictDataclassClassValidationError: Values out of range: dropouts that are no probabilities,
             sizes above 100,000 (of vocabularies 100 million), more than 1,000 layers, a million labels, or 100 billion
             parameters.
         ValueError: `id2label` and `label2id` contradict each other.
 
     A keyword that resembles no field is kept as an attribute, with a warning: tools write keys of their own
-    into `config.json`. Where another number of labels is assigned, `class_weights` are dropped, with a warning.
+    into `config.json`.
 
     Example:
     ```python
@@ -211,11 +206,6 @@ class RnnConfig(PreTrainedConfig):
     classifier_dropout: float | int = 0.5
     pooling: Literal["last", "mean", "max", "attention"] = "max"
     use_crf: bool = False
-    lm_loss_weight: float | int = 0.0
-    num_auxiliary_tags: int = 0
-    auxiliary_loss_weight: float | int = 0.5
-    rdrop_loss_weight: float | int = 0.0
-    class_weights: list[float | int] | None = None
     initializer_range: float | int = 0.1
     pad_token_id: int | None = None
     unk_token_id: int | None = None
@@ -233,7 +223,7 @@ class RnnConfig(PreTrainedConfig):
 
         Args:
             config_dict (`dict[str, Any]`): What it holds. Keys that are no field are kept as attributes.
-            kwargs: Values that replace those; other labels than those of the file drop its `class_weights`.
+            kwargs: Values that replace those.
 
         Returns:
             [`RnnConfig`], and what of `kwargs` was not used where `return_unused_kwargs` is among them.
@@ -246,7 +236,7 @@ class RnnConfig(PreTrainedConfig):
 
         ```
         """
-        config_dict = dict(config_dict)
+        config_dict = {name: value for name, value in config_dict.items() if name not in _OF_TRAINING}
         unknown = {name: config_dict.pop(name) for name in list(config_dict) if not cls._is_known(name)}
         for name in unknown:
             cls._warn_of_unknown(name, stacklevel=4)
@@ -255,14 +245,7 @@ class RnnConfig(PreTrainedConfig):
         if labels:
             config_dict = {name: value for name, value in config_dict.items() if name not in ("id2label", "label2id")}
             config_dict |= labels
-        if "class_weights" in kwargs:
-            config_dict["class_weights"] = kwargs.pop("class_weights")
-        elif config_dict.get("class_weights") is not None:
-            given = next((value for value in labels.values() if value is not None), config_dict.get("id2label") or {})
-            num_labels = kwargs.get("num_labels") or len(given)
-            if num_labels != len(config_dict["class_weights"]):
-                _warn_of_dropped_weights(len(config_dict["class_weights"]), num_labels)
-                config_dict["class_weights"] = None
+        cls._refuse_misspelt({name: kwargs[name] for name in _OF_TRAINING if name in kwargs})
         result = super().from_dict(config_dict, **kwargs)
         config = result[0] if isinstance(result, tuple) else result
         for name, value in unknown.items():
@@ -289,9 +272,6 @@ class RnnConfig(PreTrainedConfig):
         super().__setattr__(name, value)
         if name in ("id2label", "label2id") and value is not None and "_post_init_done" in self.__dict__:
             self._set_labels(value if name == "id2label" else {index: label for label, index in value.items()})
-            if len(self.class_weights or value) != len(value):
-                _warn_of_dropped_weights(len(self.class_weights or []), len(value))
-                self.class_weights = None
 
     def _set_labels(self, id2label: dict[Any, str]) -> None:
         super().__setattr__("id2label", {int(index): label for index, label in id2label.items()})
@@ -319,6 +299,8 @@ class RnnConfig(PreTrainedConfig):
         for keyword in keywords:
             if cls._is_known(keyword):
                 continue
+            if keyword in _OF_TRAINING:
+                raise TypeError(f"{keyword} is an option of training: give it to RnnTrainingArguments.")
             meant = cls._resembles(keyword)
             if meant:
                 raise TypeError(f"{cls.__name__} has no field {_short(keyword)}. Did you mean {meant!r}?")
@@ -347,7 +329,7 @@ class RnnConfig(PreTrainedConfig):
     def validate_sizes(self) -> None:
         """Check that all sizes are positive, and none is larger than a model can be."""
         for name, highest in _HIGHEST.items():
-            lowest = 0 if name in ("static_embedding_size", "static_vocab_size", "num_auxiliary_tags") else 1
+            lowest = 0 if name in ("static_embedding_size", "static_vocab_size") else 1
             size = getattr(self, name)
             if size < lowest:
                 least = "not be negative" if lowest == 0 else "be at least 1"
@@ -388,17 +370,12 @@ class RnnConfig(PreTrainedConfig):
         return own + static + spelling + recurrent + head
 
     def validate_dropouts(self) -> None:
-        """Check that dropouts are probabilities below 1, and that deviation and weights are finite, not negative."""
+        """Check that dropouts are probabilities below 1, and that the deviation is finite, not negative."""
         for name in ("word_dropout", "embedding_dropout", "hidden_dropout", "weight_dropout", "classifier_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}.")
-        for name in ("initializer_range", "lm_loss_weight", "auxiliary_loss_weight", "rdrop_loss_weight"):
-            value = getattr(self, name)
-            if not math.isfinite(value) or value < 0:
-                raise ValueError(f"{name} must not be negative, and finite; got {value}.")
-        for index, weight in enumerate(self.class_weights or []):
-            if not math.isfinite(weight) or weight < 0:
-                raise ValueError(f"class_weights must not be negative, and finite; that of label {index} is {weight}.")
+        if not math.isfinite(self.initializer_range) or self.initializer_range < 0:
+            raise ValueError(f"initializer_range must not be negative, and finite; got {self.initializer_range}.")
 
     def validate_special_token_ids(self) -> None:
         """Check that special token ids lie within the vocabulary."""
@@ -410,13 +387,8 @@ class RnnConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={index} is outside the vocabulary of {self.vocab_size} entries.")
 
     def validate_labels(self) -> None:
-        """Check that `id2label` counts from 0 without a gap and names no label twice, and that weights fit it."""
+        """Check that `id2label` counts from 0 without a gap and names no label twice."""
         ids = sorted(self.id2label or {})
-        if self.class_weights is not None and len(self.class_weights) != len(ids):
-            raise ValueError(
-                f"class_weights must hold one number for each of {len(ids)} labels, got {len(self.class_weights)}. For "
-                "other labels than a checkpoint's, give class_weights=None."
-            )
         if ids != list(range(len(ids))):
             raise ValueError(f"The keys of id2label must be 0, 1, … {len(ids) - 1}, got {_short(ids)}.")
         first: dict[str, Any] = {}
@@ -429,12 +401,6 @@ def _short(value: Any) -> str:
     """Write a value for a message, the beginning of a long one."""
     shown = repr(value)
     return shown if len(shown) <= 200 else f"{shown[:200]}…"
-
-
-def _warn_of_dropped_weights(num_weights: int, num_labels: int) -> None:
-    warnings.warn(
-        f"class_weights of {num_weights} labels are dropped: there are {num_labels} labels now.", stacklevel=3
-    )
 
 
 __all__ = ["RnnConfig"]

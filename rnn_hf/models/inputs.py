@@ -145,4 +145,32 @@ def repeat_batch(tokens: Sequence[Tensor | None], packing: Packing, times: int) 
     return [None if values is None else values.index_select(0, indices) for values in tokens], repeated
 
 
-__all__ = ["read_input", "repeat_batch"]
+def check_ids(input_ids: Tensor, num_entries: int) -> None:
+    """Check that ids lie within the vocabulary; on a CPU only: elsewhere that would wait for the device.
+
+    Args:
+        input_ids (`torch.LongTensor` of any shape): The ids.
+        num_entries (`int`): Number of entries of the vocabulary.
+
+    Raises:
+        ValueError: An id that is no entry.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.models.inputs import check_ids
+    >>> check_ids(torch.tensor([0, 9]), 10)
+
+    ```
+    """
+    if input_ids.device.type != "cpu" or input_ids.numel() == 0 or torch.compiler.is_compiling():
+        return
+    lowest, highest = (int(bound) for bound in input_ids.aminmax())
+    if lowest < 0 or highest >= num_entries:
+        raise ValueError(
+            f"input_ids must be at least 0 and below the vocabulary's size, {num_entries}; got ids from {lowest} to "
+            f"{highest}. Does the tokenizer belong to this model?"
+        )
+
+
+__all__ = ["check_ids", "read_input", "repeat_batch"]

@@ -126,7 +126,7 @@ def infer_problem_type(num_labels: int, labels: Tensor) -> ProblemType:
     return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
 
 
-def mean(total: Tensor, count: Tensor | int, num_items_in_batch: Tensor | int | None) -> Tensor:
+def average_loss(total: Tensor, count: Tensor | int, num_items_in_batch: Tensor | int | None) -> Tensor:
     """Average a sum of losses over the items of all batches that belong together.
 
     Args:
@@ -149,13 +149,13 @@ def cross_entropy(
     Args:
         logits (`torch.FloatTensor` of shape `[num_items, num_labels]`): Scores.
         labels (`torch.LongTensor` of shape `[num_items]`): Class ids.
-        num_items_in_batch (`int` or `torch.Tensor`, *optional*): See [`mean`].
+        num_items_in_batch (`int` or `torch.Tensor`, *optional*): See [`average_loss`].
         class_weights (`list[float]`, *optional*): Factors of the losses of each class.
     """
     logits = at_least_float32(logits)
     weight = _class_weights(class_weights, logits)
     total = nn.functional.cross_entropy(logits, labels, weight=weight, ignore_index=-100, reduction="sum")
-    return mean(total, (labels != -100).sum(), num_items_in_batch)
+    return average_loss(total, (labels != -100).sum(), num_items_in_batch)
 
 
 def _binary_cross_entropy(
@@ -166,7 +166,7 @@ def _binary_cross_entropy(
     total = nn.functional.binary_cross_entropy_with_logits(
         logits, labels.to(logits.dtype), pos_weight=weight, reduction="sum"
     )
-    return mean(total, labels.numel(), num_items_in_batch)
+    return average_loss(total, labels.numel(), num_items_in_batch)
 
 
 def _squared_error(
@@ -174,7 +174,7 @@ def _squared_error(
 ) -> Tensor:
     logits = at_least_float32(logits)
     total = nn.functional.mse_loss(logits, labels.to(logits.dtype).view_as(logits), reduction="sum")
-    return mean(total, labels.numel(), num_items_in_batch)
+    return average_loss(total, labels.numel(), num_items_in_batch)
 
 
 def _class_weights(class_weights: list[float] | None, logits: Tensor) -> Tensor | None:
@@ -188,7 +188,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Any, list[float] | None], Tensor]] =
 }
 
 
-def divergence(logits: Tensor, others: Tensor, problem_type: ProblemType) -> Tensor:
+def symmetric_kl(logits: Tensor, others: Tensor, problem_type: ProblemType) -> Tensor:
     """Tell how far two predictions are apart.
 
     Args:
@@ -203,8 +203,8 @@ def divergence(logits: Tensor, others: Tensor, problem_type: ProblemType) -> Ten
     Example:
     ```python
     >>> import torch
-    >>> from rnn_hf.models.losses import divergence
-    >>> divergence(torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0, 3.0]]), "single_label_classification")
+    >>> from rnn_hf.models.losses import symmetric_kl
+    >>> symmetric_kl(torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0, 3.0]]), "single_label_classification")
     tensor([0.])
 
     ```
@@ -222,10 +222,10 @@ __all__ = [
     "LOSSES",
     "ProblemType",
     "at_least_float32",
+    "average_loss",
     "check_class_ids",
     "check_labels",
     "cross_entropy",
-    "divergence",
     "infer_problem_type",
-    "mean",
+    "symmetric_kl",
 ]

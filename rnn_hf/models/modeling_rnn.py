@@ -5,184 +5,31 @@ tagger reads every step. All of them take padded or packed input and compute on 
 costs nothing and changes nothing.
 """
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
-from transformers import PreTrainedModel
-from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassifierOutput
-from transformers.utils import ModelOutput
 
+from .base import (
+    AUTO_MAP,
+    Encoded,
+    RnnModelOutput,
+    RnnPreTrainedModel,
+    as_wanted,
+    select_hidden_states,
+    wants_hidden_states,
+)
 from .configuration_rnn import RnnConfig
 from .crf import ConditionalRandomField
-from .embeddings import RnnEmbeddings, SpellingEncoder, StaticEmbeddings, resized
-from .inputs import read_input, repeat_batch
-from .labels import tagging_scheme
-from .language_model import LanguageModelHead
-from .losses import (
-    LOSSES,
-    check_class_ids,
-    check_labels,
-    cross_entropy,
-    divergence,
-    infer_problem_type,
-    mean,
-)
+from .embeddings import RnnEmbeddings
+from .inputs import check_ids, read_input, repeat_batch
+from .losses import LOSSES, average_loss, check_class_ids, check_labels, cross_entropy, infer_problem_type
 from .packing import Packing
 from .pooling import attention_pool, max_pool, mean_pool
-from .recurrence import LockedDropout, PackedGRU, PackedLSTM, PackedRNN, RecurrentOutput
-
-_RECURRENT_MODULES: dict[str, tuple[Callable[..., nn.RNNBase], dict[str, str]]] = {
-    "lstm": (PackedLSTM, {}),
-    "gru": (PackedGRU, {}),
-    "rnn_tanh": (PackedRNN, {"nonlinearity": "tanh"}),
-    "rnn_relu": (PackedRNN, {"nonlinearity": "relu"}),
-}
-
-# What each Auto class loads from a saved folder's own code.
-AUTO_MAP = {
-    "AutoConfig": "configuration_rnn.RnnConfig",
-    "AutoModel": "modeling_rnn.RnnModel",
-    "AutoModelForSequenceClassification": "modeling_rnn.RnnForSequenceClassification",
-    "AutoModelForTokenClassification": "modeling_rnn.RnnForTokenClassification",
-}
-
-
-@dataclass
-class RnnModelOutput(ModelOutput):
-    """What [`RnnModel`] returns.
-
-    Args:
-        last_hidden_state (`torch.FloatTensor` of shape `[batch_size, sequence_length, directions * hidden_size]`):
-            States of the last layer, 0 on padding.
-        h_n (`torch.FloatTensor` of shape `[num_hidden_layers * directions, batch_size, hidden_size]`):
-            Hidden states after the last real step of each direction, in the batch's order.
-        c_n (`torch.FloatTensor`, the shape of `h_n`, *optional*):
-            Cell states of an LSTM.
-        hidden_states (`tuple(torch.FloatTensor)`, *optional*):
-            With `output_hidden_states=True`: the embeddings and the states of each layer, padded.
-    """
-
-    last_hidden_state: Tensor | None = None
-    h_n: Tensor | None = None
-    c_n: Tensor | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-
-
-class Encoded(NamedTuple):
-    """What [`RnnModel.encode`] returns, packed.
-
-    Args:
-        input_ids (`torch.LongTensor` of shape `[num_tokens]`, or `None`): Token ids, where ids were given.
-        embeds (`torch.FloatTensor` of shape `[num_tokens, input_size]`, or `None`): Their vectors, if wanted.
-        packing ([`Packing`]): The layout.
-        output ([`RecurrentOutput`]): States of all layers, or of the last one, and the final ones.
-    """
-
-    input_ids: Tensor | None
-    embeds: Tensor | None
-    packing: Packing
-    output: RecurrentOutput
-
-
-class RnnPreTrainedModel(PreTrainedModel):
-    """Initialisation and loading, common to all recurrent models."""
-
-    config: RnnConfig
-    config_class = RnnConfig
-    base_model_prefix = "model"
-    accepts_loss_kwargs = True
-
-    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
-        """Save configuration, weights, and the code that loads them where this package is not installed.
-
-        The code is the package's own files, copied. Every `Auto` class finds its part in `config.json`.
-
-        Args:
-            save_directory (`str` or `os.PathLike`): Folder, made where it is missing.
-            args, kwargs: See `PreTrainedModel.save_pretrained`.
-        """
-        self.config.auto_map = dict(AUTO_MAP)
-        super().save_pretrained(save_directory, *args, **kwargs)
-        if kwargs.get("is_main_process", True):
-            mask = os.umask(0)
-            os.umask(mask)
-            for path in Path(save_directory).glob("model*.safetensors"):
-                path.chmod(0o666 & ~mask)  # as any new file; safetensors leaves them private
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """Initialise what no checkpoint filled.
-
-        Recurrent weights are orthogonal for each gate (https://arxiv.org/abs/1312.6120), input weights Xavier
-        uniform for each gate, biases 0 but for the LSTM's forget gate, which starts at 1
-        (https://proceedings.mlr.press/v37/jozefowicz15.html).
-        """
-        if isinstance(module, nn.RNNBase):
-            for name, parameter in module.named_parameters():
-                values = torch.zeros(parameter.shape)
-                gates = values.split(module.hidden_size)
-                for gate in gates:
-                    if "weight_hh" in name:
-                        nn.init.orthogonal_(gate)
-                    elif "weight_ih" in name:
-                        nn.init.xavier_uniform_(gate)
-                if "bias_ih" in name and module.mode == "LSTM":
-                    gates[1].fill_(1.0)
-                init.copy_(parameter, values.to(parameter))
-        elif isinstance(module, nn.Embedding):
-            init.normal_(module.weight, std=float(self.config.initializer_range))
-        elif isinstance(module, ConditionalRandomField):
-            for parameter in module.parameters():
-                init.zeros_(parameter)
-        elif isinstance(module, SpellingEncoder):
-            init.zeros_(module.spellings)
-        elif isinstance(module, StaticEmbeddings):
-            init.zeros_(module.places)
-        elif isinstance(module, RnnForTokenClassification):
-            init.ones_(module.word_starts)
-        elif isinstance(module, nn.Linear | nn.Conv1d):
-            init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                init.zeros_(module.bias)
-
-    def post_init(self) -> None:
-        """Initialise, and let distributed training leave the tables alone: no step changes them."""
-        super().post_init()
-        # Else each step would broadcast them from one process to the others.
-        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
-
-    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Embedding:
-        """Change the number of vocabulary entries, of all tables that have a row for each.
-
-        Args:
-            new_num_tokens (`int`, *optional*): The new number; without it nothing changes.
-            args, kwargs: See `PreTrainedModel.resize_token_embeddings`.
-
-        Returns:
-            `nn.Embedding`: the module of the entries' own vectors.
-
-        Raises:
-            ValueError: Some entries have no vector of their own, or a special token would be cut off.
-        """
-        if new_num_tokens is None and kwargs.get("pad_to_multiple_of") is None and not args:
-            return self.get_input_embeddings()  # type: ignore[return-value]
-        if self.config.num_word_embeddings is not None:
-            raise ValueError("A vocabulary with words that only have vectors from outside cannot be resized.")
-        if new_num_tokens is not None:
-            self._check_vocab_size(new_num_tokens)
-        return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
-
-    def _check_vocab_size(self, num_entries: int) -> None:
-        for name in ("pad_token_id", "unk_token_id", "bos_token_id", "eos_token_id", "sep_token_id"):
-            index = getattr(self.config, name)
-            if index is not None and index >= num_entries:
-                raise ValueError(f"{name}={index} is outside a vocabulary of {num_entries} entries.")
+from .recurrence import RECURRENT_MODULES, LockedDropout
+from .subwords import WordStartsMixin
 
 
 class RnnModel(RnnPreTrainedModel):
@@ -206,7 +53,7 @@ class RnnModel(RnnPreTrainedModel):
 
     def __init__(self, config: RnnConfig):
         super().__init__(config)
-        recurrent_module, options = _RECURRENT_MODULES[config.cell_type]
+        recurrent_module, options = RECURRENT_MODULES[config.cell_type]
         self.embeddings = RnnEmbeddings(config)
         self.embedding_dropout = LockedDropout(config.embedding_dropout)
         self.rnn = recurrent_module(
@@ -261,7 +108,7 @@ class RnnModel(RnnPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         return_packed: bool = False,
-        num_readings: int = 1,
+        num_passes: int = 1,
     ) -> RnnModelOutput | Encoded | tuple:
         """Encode a batch of sequences.
 
@@ -291,66 +138,26 @@ class RnnModel(RnnPreTrainedModel):
             return_dict (`bool`, *optional*):
                 Whether to return a [`RnnModelOutput`] rather than a tuple.
             return_packed (`bool`):
-                Whether to leave the batch packed: see [`~RnnModel.encode`], through which the heads call.
-            num_readings (`int`):
+                Whether to leave the batch packed, as the heads want it.
+            num_passes (`int`):
                 Number of forward passes over the batch, each with dropout of its own, where it stays packed.
 
         Returns:
-            [`RnnModelOutput`]
+            [`RnnModelOutput`]; with `return_packed`, [`Encoded`] with `num_passes * batch_size` rows, all of the batch
+            and all again, whose states are those of the last layer alone unless `output_hidden_states` asks for more.
 
         Raises:
             ValueError: Contradicting or missing inputs, ids outside the vocabulary, states of the wrong shape.
         """
-        inputs = (input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices, h_0, c_0)
-        wanted = _wants_hidden_states(self.config, output_hidden_states)
-        encoded = self._encode(*inputs, num_readings=num_readings if return_packed else 1, all_layers=wanted)
-        if return_packed:
-            return encoded
-        result = RnnModelOutput(
-            last_hidden_state=encoded.packing.pad(encoded.output.states[-1]),
-            h_n=encoded.output.h_n,
-            c_n=encoded.output.c_n,
-            hidden_states=_hidden_states(self.config, encoded, output_hidden_states),
-        )
-        return result if _wants_dict(self.config, return_dict) else result.to_tuple()
-
-    def encode(self, *args: Any, num_readings: int = 1, output_hidden_states: bool = True, **kwargs: Any) -> Encoded:
-        """Encode a batch and leave it packed; the other arguments are those of [`~RnnModel.forward`].
-
-        Args:
-            num_readings (`int`): How often to read the batch, each time with dropout of its own.
-            output_hidden_states (`bool`): Whether to return the embeddings and the states of all layers, which take
-                memory, rather than the states of the last one only.
-
-        Returns:
-            [`Encoded`], with `num_readings * batch_size` rows: all of the batch, and all again.
-        """
-        # By way of `forward`, so that its hooks run.
-        return self(
-            *args, return_packed=True, num_readings=num_readings, output_hidden_states=output_hidden_states, **kwargs
-        )
-
-    def _encode(
-        self,
-        input_ids: Tensor | PackedSequence | None,
-        attention_mask: Tensor | None,
-        inputs_embeds: Tensor | None,
-        batch_sizes: Tensor | None,
-        sorted_indices: Tensor | None,
-        unsorted_indices: Tensor | None,
-        h_0: Tensor | None,
-        c_0: Tensor | None,
-        num_readings: int,
-        all_layers: bool,
-    ) -> Encoded:
+        wanted = wants_hidden_states(self.config, output_hidden_states)
         ids, embeds, packing = read_input(
             input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices
         )
-        if num_readings > 1:
-            (ids, embeds), packing = repeat_batch([ids, embeds], packing, num_readings)
-            h_0, c_0 = (None if state is None else state.repeat(1, num_readings, 1) for state in (h_0, c_0))
+        if num_passes > 1 and return_packed:
+            (ids, embeds), packing = repeat_batch([ids, embeds], packing, num_passes)
+            h_0, c_0 = (None if state is None else state.repeat(1, num_passes, 1) for state in (h_0, c_0))
         if ids is not None:
-            self._check_ids(ids)
+            check_ids(ids, self.embeddings.num_entries)
         if embeds is None:
             assert ids is not None
             if attention_mask is None and batch_sizes is None and isinstance(input_ids, Tensor) and input_ids.numel():
@@ -367,20 +174,18 @@ class RnnModel(RnnPreTrainedModel):
             c_0=c_0,
             dropout=self.hidden_dropout,
             weight_dropout=float(self.config.weight_dropout),
-            all_layers=all_layers,
+            all_layers=wanted,
         )
-        return Encoded(ids, embeds if all_layers else None, packing, output)
-
-    def _check_ids(self, tokens: Tensor) -> None:
-        # Elsewhere than on the CPU, looking at the ids would wait for the device.
-        if tokens.device.type != "cpu" or tokens.numel() == 0 or torch.compiler.is_compiling():
-            return
-        lowest, highest = (int(bound) for bound in tokens.aminmax())
-        if lowest < 0 or highest >= self.embeddings.num_entries:
-            raise ValueError(
-                f"input_ids must be at least 0 and below the vocabulary's size, {self.embeddings.num_entries}; got "
-                f"ids from {lowest} to {highest}. Does the tokenizer belong to this model?"
-            )
+        encoded = Encoded(ids, embeds if wanted else None, packing, output)
+        if return_packed:
+            return encoded
+        result = RnnModelOutput(
+            last_hidden_state=packing.pad(output.states[-1]),
+            h_n=output.h_n,
+            c_n=output.c_n,
+            hidden_states=select_hidden_states(self.config, encoded, output_hidden_states),
+        )
+        return as_wanted(self.config, result, return_dict)
 
 
 class RnnForSequenceClassification(RnnPreTrainedModel):
@@ -416,16 +221,11 @@ class RnnForSequenceClassification(RnnPreTrainedModel):
         self,
         input_ids: Tensor | PackedSequence | None = None,
         attention_mask: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        batch_sizes: Tensor | None = None,
-        sorted_indices: Tensor | None = None,
-        unsorted_indices: Tensor | None = None,
-        h_0: Tensor | None = None,
-        c_0: Tensor | None = None,
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        **inputs: Any,
     ) -> SequenceClassifierOutput | tuple:
         """Classify each sequence of a batch; the inputs are those of [`RnnModel.forward`].
 
@@ -436,6 +236,7 @@ class RnnForSequenceClassification(RnnPreTrainedModel):
             num_items_in_batch (`int` or `torch.Tensor`, *optional*):
                 Number of labels over which the loss is averaged, when this is one of several accumulated or
                 distributed batches; without it the batch's own.
+            inputs: The other arguments of [`RnnModel.forward`]: vectors, packed layout, initial states.
 
         Returns:
             `SequenceClassifierOutput` with `logits` of shape `[batch_size, num_labels]`.
@@ -443,46 +244,46 @@ class RnnForSequenceClassification(RnnPreTrainedModel):
         Raises:
             ValueError: Labels of another shape or type than the problem's, or ids that are no class.
         """
-        inputs = (input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices, h_0, c_0)
-        num_readings = _num_readings(self, labels)
-        all_layers = _wants_hidden_states(self.config, output_hidden_states)
-        encoded = self.model.encode(*inputs, num_readings=num_readings, output_hidden_states=all_layers)
+        num_passes = self._num_passes(labels)
+        encoded = self.model(
+            input_ids,
+            attention_mask,
+            output_hidden_states=wants_hidden_states(self.config, output_hidden_states),
+            return_packed=True,
+            num_passes=num_passes,
+            **inputs,
+        )
         logits = self._classify(encoded)
-        num_rows = len(logits) // num_readings
+        num_rows = len(logits) // num_passes
         loss = None
         if labels is not None:
             problem_type = self.config.problem_type or infer_problem_type(logits.shape[-1], labels)
             labels = check_labels(labels, logits[:num_rows], problem_type)
             self.config.problem_type = problem_type
-            labels = labels.repeat(num_readings, *[1] * (labels.dim() - 1))
-            num_items = None if num_items_in_batch is None else num_items_in_batch * num_readings
-            loss = LOSSES[self.config.problem_type](logits, labels, num_items, self.config.class_weights)
-            if num_readings > 1:
-                apart = divergence(logits, logits.roll(num_rows, 0), self.config.problem_type)
-                loss = loss + self.config.rdrop_loss_weight * mean(apart.sum(), apart.numel(), num_items)
+            labels = labels.repeat(num_passes, *[1] * (labels.dim() - 1))
+            num_items = None if num_items_in_batch is None else num_items_in_batch * num_passes
+            loss = LOSSES[problem_type](logits, labels, num_items, self._class_weights)
+            if self.objectives is not None and self.training:
+                loss = loss + self.objectives(self, encoded, logits, labels, num_items)
         result = SequenceClassifierOutput(
             loss=loss,
             logits=logits[:num_rows],
-            hidden_states=_hidden_states(self.config, encoded, output_hidden_states, num_readings),
+            hidden_states=select_hidden_states(self.config, encoded, output_hidden_states, num_passes),
         )
-        return result if _wants_dict(self.config, return_dict) else result.to_tuple()
+        return as_wanted(self.config, result, return_dict)
 
     def _classify(self, encoded: Encoded) -> Tensor:
-        return self.classifier(self.dropout(self._pool(encoded.packing, encoded.output)))  # [batch_size, num_labels]
-
-    def _pool(self, packing: Packing, output: RecurrentOutput) -> Tensor:
-        """Make one vector of each sequence, 0 for one without a token: `[batch_size, directions * hidden_size]`."""
+        states, packing = encoded.output.states[-1], encoded.packing
         if self.config.pooling == "last":
-            return torch.cat(list(output.h_n[-self.config.num_directions :]), dim=-1)
-        states = output.states[-1]
-        if self.config.pooling == "mean":
-            return mean_pool(states, packing)
-        if self.config.pooling == "max":
-            return max_pool(states, packing)
-        return attention_pool(states, self.attention(states), packing)
+            pooled = torch.cat(list(encoded.output.h_n[-self.config.num_directions :]), dim=-1)
+        elif self.config.pooling == "attention":
+            pooled = attention_pool(states, self.attention(states), packing)
+        else:
+            pooled = (mean_pool if self.config.pooling == "mean" else max_pool)(states, packing)
+        return self.classifier(self.dropout(pooled))  # [batch_size, num_labels]
 
 
-class RnnForTokenClassification(RnnPreTrainedModel):
+class RnnForTokenClassification(WordStartsMixin, RnnPreTrainedModel):
     """A recurrent encoder with a classifier on every step: a tagger.
 
     A bidirectional one reads a word of several tokens whole: the forward state at its last token, joined with the
@@ -508,8 +309,6 @@ class RnnForTokenClassification(RnnPreTrainedModel):
     ```
     """
 
-    word_starts: Tensor
-
     def __init__(self, config: RnnConfig):
         super().__init__(config)
         self.model = RnnModel(config)
@@ -518,30 +317,19 @@ class RnnForTokenClassification(RnnPreTrainedModel):
         self.crf: ConditionalRandomField | None = None
         if config.use_crf:
             self.crf = ConditionalRandomField(config.label_names)
-        self.language_model = LanguageModelHead(config) if config.lm_loss_weight > 0 else None
-        self.auxiliary_classifier: nn.Linear | None = None
-        if config.num_auxiliary_tags > 0:
-            size = config.num_directions * config.hidden_size
-            self.auxiliary_classifier = nn.Linear(size, config.num_auxiliary_tags)
-        self.register_buffer("word_starts", torch.ones(config.vocab_size, dtype=torch.bool))
-        self.register_state_dict_pre_hook(_match_vocabulary_first)
+        self.register_word_starts()
         self.post_init()
 
     def forward(
         self,
         input_ids: Tensor | PackedSequence | None = None,
         attention_mask: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        batch_sizes: Tensor | None = None,
-        sorted_indices: Tensor | None = None,
-        unsorted_indices: Tensor | None = None,
-        h_0: Tensor | None = None,
-        c_0: Tensor | None = None,
         labels: Tensor | None = None,
         auxiliary_tags: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        **inputs: Any,
     ) -> TokenClassifierOutput | tuple:
         """Tag each token of a batch; the inputs are those of [`RnnModel.forward`].
 
@@ -549,10 +337,12 @@ class RnnForTokenClassification(RnnPreTrainedModel):
             labels (`torch.LongTensor` of shape `[batch_size, sequence_length]`, *optional*):
                 Class ids, -100 where a token has no label.
             auxiliary_tags (`torch.LongTensor` of shape `[batch_size, sequence_length]`, *optional*):
-                Ids of tags of a second kind, which count in training only; -100 where a token has none.
+                Ids of auxiliary labels, which count where training has an objective for them; -100 where a token has
+                none.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*):
                 Number of labels over which the loss is averaged, when this is one of several accumulated or
                 distributed batches; without it the batch's own.
+            inputs: The other arguments of [`RnnModel.forward`]: vectors, packed layout, initial states.
 
         Returns:
             `TokenClassifierOutput` with `logits` of shape `[batch_size, sequence_length, num_labels]`, 0 on padding.
@@ -561,42 +351,33 @@ class RnnForTokenClassification(RnnPreTrainedModel):
             ValueError: Labels of another shape than the padded batch, or ids that are no class; `inputs_embeds` without
                 `input_ids`, where it takes ids to know which tokens begin a word.
         """
-        inputs = (input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices, h_0, c_0)
-        num_readings = _num_readings(self, labels)
-        # The losses beside that of the labels are those of the first layer's states.
-        all_layers = self.training or _wants_hidden_states(self.config, output_hidden_states)
-        encoded = self._encode(*inputs, num_readings=num_readings, output_hidden_states=all_layers)
+        num_passes = self._num_passes(labels)
+        # Additional objectives are those of the first layer's states.
+        all_layers = self.training or wants_hidden_states(self.config, output_hidden_states)
+        encoded = self._encode(
+            input_ids, attention_mask, output_hidden_states=all_layers, num_passes=num_passes, **inputs
+        )
         packing = encoded.packing
-        num_rows = packing.batch_size // num_readings
+        num_rows = packing.batch_size // num_passes
         packed_logits = self._classify(encoded)
         loss = None
         if labels is not None:
             shape = (num_rows, packing.sequence_length)
-            labels = check_class_ids("labels", labels, shape, packed_logits.shape[1]).repeat(num_readings, 1)
-            packed_labels = packing.pack(labels)
-            num_items = None if num_items_in_batch is None else num_items_in_batch * num_readings
-            loss = self._loss(packed_logits, packed_labels, packing, num_items)
-            if num_readings > 1:
-                padded = packing.pad(packed_logits)
-                apart = divergence(padded, padded.roll(num_rows, 0), "single_label_classification")[labels != -100]
-                loss = loss + self.config.rdrop_loss_weight * mean(apart.sum(), apart.numel(), num_items)
-            if self.training and self.language_model is not None and encoded.input_ids is not None:
-                loss = loss + self._language_model_loss(encoded, packed_labels, num_items)
-            if self.training and self.auxiliary_classifier is not None and auxiliary_tags is not None:
-                num_tags = self.auxiliary_classifier.out_features
-                tags = check_class_ids("auxiliary_tags", auxiliary_tags, shape, num_tags)
-                tags = packing.pack(tags.repeat(num_readings, 1))
-                loss = loss + self._auxiliary_loss(encoded, tags, num_items)
+            labels = check_class_ids("labels", labels, shape, packed_logits.shape[1]).repeat(num_passes, 1)
+            num_items = None if num_items_in_batch is None else num_items_in_batch * num_passes
+            loss = self._loss(packed_logits, packing.pack(labels), packing, num_items)
+            if self.objectives is not None and self.training:
+                loss = loss + self.objectives(self, encoded, packed_logits, labels, num_items, auxiliary_tags)
         if self.crf is None or self.training:
             logits = packing.pad(packed_logits)
         else:
-            logits = self._over_words(encoded, packed_logits, self.crf.max_marginals)
+            logits = self.score_words(encoded, packed_logits, self.crf.max_marginals)
         result = TokenClassifierOutput(
             loss=loss,
             logits=logits[:num_rows],
-            hidden_states=_hidden_states(self.config, encoded, output_hidden_states, num_readings),
+            hidden_states=select_hidden_states(self.config, encoded, output_hidden_states, num_passes),
         )
-        return result if _wants_dict(self.config, return_dict) else result.to_tuple()
+        return as_wanted(self.config, result, return_dict)
 
     @torch.no_grad()
     def marginals(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -621,21 +402,15 @@ class RnnForTokenClassification(RnnPreTrainedModel):
         packed_logits = self._classify(encoded)
         if self.crf is None:
             return encoded.packing.pad(packed_logits).softmax(dim=-1)
-        return self._over_words(encoded, packed_logits, self.crf.log_marginals).softmax(dim=-1)
+        return self.score_words(encoded, packed_logits, self.crf.log_marginals).softmax(dim=-1)
 
     def _classify(self, encoded: Encoded) -> Tensor:
-        states = self._read_words(encoded, encoded.output.states[-1])
+        states = self.pool_subwords(encoded, encoded.output.states[-1])
         return self.classifier(self.dropout(states, encoded.packing))  # [num_tokens, num_labels]
-
-    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Embedding:
-        """Change the number of vocabulary entries: see [`RnnPreTrainedModel.resize_token_embeddings`]."""
-        word_embeddings = super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
-        self.match_vocabulary()
-        return word_embeddings
 
     def _encode(self, *args: Any, **kwargs: Any) -> Encoded:
         self.match_vocabulary()
-        encoded = self.model.encode(*args, **kwargs)
+        encoded = self.model(*args, return_packed=True, **kwargs)
         needs_ids = self.config.bidirectional or self.crf is not None
         if encoded.input_ids is None and needs_ids and not self.word_starts.all():
             raise ValueError(
@@ -644,114 +419,17 @@ class RnnForTokenClassification(RnnPreTrainedModel):
             )
         return encoded
 
-    def match_vocabulary(self) -> None:
-        """Let `word_starts` have a row for each entry again, after the vocabulary was resized; new ones begin a word.
-
-        It happens before each use and before the weights are saved.
-
-        Example:
-        ```python
-        >>> from rnn_hf import RnnConfig, RnnForTokenClassification
-        >>> model = RnnForTokenClassification(RnnConfig(vocab_size=100))
-        >>> _ = model.model.resize_token_embeddings(110)
-        >>> model.match_vocabulary()
-        >>> model.word_starts.shape
-        torch.Size([110])
-
-        ```
-        """
-        if len(self.word_starts) != self.model.embeddings.num_entries:
-            self.word_starts = resized(self.word_starts, self.model.embeddings.num_entries, True)
-
-    def _read_words(self, encoded: Encoded, states: Tensor) -> Tensor:
-        """Read a word to its last token forwards, and to its first one backwards: the shape stays."""
-        if not self.config.bidirectional or encoded.input_ids is None:
-            return states
-        ends = encoded.packing.group_ends(self.word_starts[encoded.input_ids])
-        forwards, backwards = states.chunk(2, dim=1)
-        return torch.cat([forwards[ends], backwards], dim=1)
-
     def _loss(
         self, logits: Tensor, labels: Tensor, packing: Packing, num_items_in_batch: Tensor | int | None
     ) -> Tensor:
         if self.crf is None:
-            return cross_entropy(logits, labels, num_items_in_batch, self.config.class_weights)
+            return cross_entropy(logits, labels, num_items_in_batch, self._class_weights)
         words = packing.select(labels != -100)
         labels = words.pack(packing.pad(labels))
         losses = self.crf(words.pack(packing.pad(logits)), labels, words)
-        if self.config.class_weights is not None:
-            losses = losses * losses.new_tensor(self.config.class_weights)[labels]
-        return mean(losses.sum(), words.num_tokens, num_items_in_batch)
-
-    def _language_model_loss(self, encoded: Encoded, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
-        assert self.language_model is not None
-        assert encoded.input_ids is not None
-        embeddings, states = self.model.embeddings, encoded.output.states[0]
-        own_ids, vectors = embeddings.own_ids(encoded.input_ids), embeddings.word_embeddings.weight
-        total = self.language_model(states, own_ids, vectors, encoded.packing)
-        return self.config.lm_loss_weight * mean(total, int((labels != -100).sum()), num_items_in_batch)
-
-    def _auxiliary_loss(self, encoded: Encoded, tags: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
-        assert self.auxiliary_classifier is not None
-        states = self._read_words(encoded, encoded.output.states[0])
-        logits = self.auxiliary_classifier(self.dropout(states, encoded.packing))
-        return self.config.auxiliary_loss_weight * cross_entropy(logits, tags, num_items_in_batch)
-
-    def _over_words(self, encoded: Encoded, logits: Tensor, score: Callable[[Tensor, Packing], Tensor]) -> Tensor:
-        """Score labels over the first tokens of words; a word's other tokens get what its first one has."""
-        packing = encoded.packing
-        if encoded.input_ids is None:
-            return packing.pad(score(logits, packing))
-        starts = self.word_starts[encoded.input_ids]
-        words = packing.select(starts)
-        scores = words.pad(score(words.pack(packing.pad(logits)), words))  # [batch_size, sequence_length, num_labels]
-        columns = torch.arange(packing.sequence_length, device=scores.device)
-        is_start = packing.pad(starts)
-        firsts = torch.where(is_start, columns, 0).cummax(dim=1).values if packing.sequence_length else columns
-        copied = scores.gather(1, firsts.unsqueeze(2).expand_as(scores)) if packing.sequence_length else scores
-        return torch.where(is_start.unsqueeze(2), scores, self._continued(copied))
-
-    def _continued(self, scores: Tensor) -> Tensor:
-        """Let the label of a word's first token go on: `B-LOC` as `I-LOC`."""
-        assert self.crf is not None
-        names = self.crf.label_names
-        if tagging_scheme(names) is None:
-            return scores
-        scores = scores.clone()
-        for begin, name in enumerate(names):
-            if name.startswith("B-") and f"I{name[1:]}" in names:
-                inside = names.index(f"I{name[1:]}")
-                both = scores[..., [begin, inside]]
-                scores[..., inside], scores[..., begin] = both.amax(dim=-1), both.amin(dim=-1)
-        return scores
-
-
-def _num_readings(model: RnnPreTrainedModel, labels: Tensor | None) -> int:
-    """Say how often to read a batch: twice where two readings must agree (https://arxiv.org/abs/2106.14448)."""
-    return 2 if model.training and labels is not None and model.config.rdrop_loss_weight > 0 else 1
-
-
-def _match_vocabulary_first(model: RnnForTokenClassification, prefix: str, keep_vars: bool) -> None:
-    """Run before the weights are collected for saving."""
-    model.match_vocabulary()
-
-
-def _hidden_states(
-    config: RnnConfig, encoded: Encoded, wanted: bool | None, num_readings: int = 1
-) -> tuple[Tensor, ...] | None:
-    if not _wants_hidden_states(config, wanted):
-        return None
-    assert encoded.embeds is not None
-    packing, num_rows = encoded.packing, encoded.packing.batch_size // num_readings
-    return tuple(packing.pad(states)[:num_rows] for states in (encoded.embeds, *encoded.output.states))
-
-
-def _wants_hidden_states(config: RnnConfig, wanted: bool | None) -> bool:
-    return bool(config.output_hidden_states if wanted is None else wanted)
-
-
-def _wants_dict(config: RnnConfig, return_dict: bool | None) -> bool:
-    return bool(config.return_dict if return_dict is None else return_dict)
+        if self._class_weights is not None:
+            losses = losses * losses.new_tensor(self._class_weights)[labels]
+        return average_loss(losses.sum(), words.num_tokens, num_items_in_batch)
 
 
 # With a name, `save_pretrained` copies the code.
@@ -760,6 +438,7 @@ RnnForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassi
 RnnForTokenClassification.register_for_auto_class("AutoModelForTokenClassification")
 
 __all__ = [
+    "AUTO_MAP",
     "RnnForSequenceClassification",
     "RnnForTokenClassification",
     "RnnModel",

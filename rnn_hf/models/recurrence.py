@@ -363,8 +363,17 @@ def _by_direction(
 _RUN_LAYER = {"packed": _packed_layer, "stepwise": _stepwise_layer, "padded": _padded_layer}
 
 
+# What each `cell_type` of the configuration means.
+RECURRENT_MODULES: dict[str, tuple[Callable[..., nn.RNNBase], dict[str, str]]] = {
+    "lstm": (PackedLSTM, {}),
+    "gru": (PackedGRU, {}),
+    "rnn_tanh": (PackedRNN, {"nonlinearity": "tanh"}),
+    "rnn_relu": (PackedRNN, {"nonlinearity": "relu"}),
+}
+
 __all__ = [
     "PATHS",
+    "RECURRENT_MODULES",
     "LockedDropout",
     "PackedGRU",
     "PackedLSTM",

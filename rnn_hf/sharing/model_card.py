@@ -393,11 +393,11 @@ def _training(
         rows["Batch size"] += f", at most {args['max_tokens_per_batch']:,} tokens"
     if args.get("bf16") or args.get("fp16"):
         rows["Precision"] = "mixed, bfloat16" if args.get("bf16") else "mixed, float16"
+    has_tags = isinstance(args.get("data"), dict) and "auxiliary_tags_column" in args["data"]
     beside = {
-        "a language model": config.lm_loss_weight,
-        f"{config.num_auxiliary_tags} tags of a second kind": config.num_auxiliary_tags
-        and config.auxiliary_loss_weight,
-        "R-Drop": config.rdrop_loss_weight,
+        "a language model": args.get("lm_loss_weight"),
+        "auxiliary labels": args.get("auxiliary_loss_weight") if has_tags else None,
+        "R-Drop": args.get("rdrop_loss_weight"),
     }
     if any(beside.values()):
         parts = [f"{name} (weight {weight:g})" for name, weight in beside.items() if weight]

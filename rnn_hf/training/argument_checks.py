@@ -43,6 +43,9 @@ _LEAST: dict[str, tuple[float, bool]] = {
     "adam_beta2": (0, True),
     "adam_epsilon": (0, False),
     "label_smoothing_factor": (0, True),
+    "rdrop_loss_weight": (0, True),
+    "lm_loss_weight": (0, True),
+    "auxiliary_loss_weight": (0, True),
     "early_stopping_patience": (0, True),
     "dataloader_num_workers": (0, True),
     "eval_delay": (0, True),
@@ -68,7 +71,7 @@ _BOUND: dict[str, float] = {
 _OTHER_TASK: dict[Task, tuple[str, dict[str, str]]] = {
     "text-classification": (
         "taggers",
-        dict.fromkeys(("use_crf", "lm_loss_weight", "auxiliary_loss_weight"), "config")
+        {"use_crf": "config", "lm_loss_weight": "training", "auxiliary_loss_weight": "training"}
         | dict.fromkeys(("tokens_column", "tags_column", "auxiliary_tags_column"), "data"),
     ),
     "token-classification": (
@@ -113,9 +116,9 @@ def check_arguments(
     ```
     """
     _check_ranges(tokenizer, training)
-    _check_task(task, data, config)
+    _check_task(task, data, config, training)
     _check_config(task, config)
-    _check_tokenizer(data, tokenizer, config)
+    _check_tokenizer(data, tokenizer, training)
     if not training.output_dir or "\0" in training.output_dir:
         raise ValueError(f"--output_dir {training.output_dir!r} is no name of a folder.")
     if training.vectors_learning_rate and tokenizer.vectors is None and tokenizer.model_name_or_path is None:
@@ -125,7 +128,7 @@ def check_arguments(
     _check_scheduler(training)
     _check_optimizer(training)
     _check_unfit(training)
-    _check_losses(data, config, training)
+    _check_losses(data, training)
     _check_reports(training)
 
 
@@ -141,10 +144,11 @@ def _check_ranges(*arguments: Any) -> None:
                 raise ValueError(f"--{name} must be below {_BOUND[name]}, got {value}.")
 
 
-def _check_task(task: Task, data: DataArguments, config: Any) -> None:
+def _check_task(task: Task, data: DataArguments, config: Any, training: RnnTrainingArguments) -> None:
     of_whom, options = _OTHER_TASK[task]
+    groups: dict[str, Any] = {"config": config, "data": data, "training": training}
     for name, kind in options.items():
-        if _is_given(config if kind == "config" else data, name):
+        if _is_given(groups[kind], name):
             raise ValueError(f"--{name} is an option of {of_whom}: leave it out.")
 
 
@@ -157,7 +161,7 @@ def _check_config(task: Task, config: Any) -> None:
         raise ValueError(f"--{message}" if message.split(" ")[0].split("=")[0] in given else message) from error
 
 
-def _check_tokenizer(data: DataArguments, tokenizer: TokenizerArguments, config: Any) -> None:
+def _check_tokenizer(data: DataArguments, tokenizer: TokenizerArguments, training: RnnTrainingArguments) -> None:
     base = next((name for name in ("tokenizer_name", "model_name_or_path") if _is_given(tokenizer, name)), None)
     if base is not None:
         for name in _NEW_TOKENIZER:
@@ -173,7 +177,7 @@ def _check_tokenizer(data: DataArguments, tokenizer: TokenizerArguments, config:
                 raise ValueError(f"--{name} needs --vectors: name some, or leave it out.")
     elif not Path(tokenizer.vectors).is_file() and not _is_package(tokenizer.vectors):
         raise ValueError(f"--vectors {tokenizer.vectors} is neither a file nor an installed package.")
-    if data.auxiliary_tags_column is None and getattr(config, "auxiliary_loss_weight", None) is not None:
+    if data.auxiliary_tags_column is None and _is_given(training, "auxiliary_loss_weight"):
         raise ValueError("--auxiliary_loss_weight has no effect without --auxiliary_tags_column.")
 
 
@@ -264,7 +268,7 @@ def _check_unfit(training: RnnTrainingArguments) -> None:
         raise ValueError(f"--label_names {' '.join(training.label_names)}: the labels are called labels; leave it out.")
 
 
-def _check_losses(data: DataArguments, config: Any, training: RnnTrainingArguments) -> None:
+def _check_losses(data: DataArguments, training: RnnTrainingArguments) -> None:
     if training.label_smoothing_factor == 0:
         return
     if training.class_weights is not None:
@@ -273,8 +277,8 @@ def _check_losses(data: DataArguments, config: Any, training: RnnTrainingArgumen
             "out."
         )
     others = {
-        "--rdrop_loss_weight": getattr(config, "rdrop_loss_weight", None),
-        "--lm_loss_weight": getattr(config, "lm_loss_weight", None),
+        "--rdrop_loss_weight": training.rdrop_loss_weight,
+        "--lm_loss_weight": training.lm_loss_weight,
         "--auxiliary_tags_column": data.auxiliary_tags_column,
     }
     for name, value in others.items():

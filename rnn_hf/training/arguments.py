@@ -1,11 +1,8 @@
 """Arguments of a training run, and how the scripts read them."""
 
 import dataclasses
-import inspect
 import json
-import re
 import sys
-import typing
 from argparse import Namespace
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -22,29 +19,7 @@ from ..data.corpus import DataArguments, Task
 from ..models.configuration_rnn import RnnConfig
 from ..utils.command_line import CommandParser, fail
 
-# Fields of the configuration that follow from the tokenizer and the data.
-_DERIVED = (
-    "vocab_size",
-    "pad_token_id",
-    "unk_token_id",
-    "bos_token_id",
-    "eos_token_id",
-    "sep_token_id",
-    "characters",
-    "num_word_embeddings",
-    "static_embedding_size",
-    "static_vocab_size",
-    "num_auxiliary_tags",
-    "class_weights",
-    "id2label",
-    "label2id",
-)
-
-# Defaults that depend on the data.
-_DEFAULTS = {
-    "use_crf": "true where labels mark spans (B-LOC, I-LOC), else false",
-    "problem_type": "seen from the labels",
-}
+_SCHEDULERS = [one.value for one in SchedulerType]
 
 
 @dataclass
@@ -85,28 +60,47 @@ class TokenizerArguments:
     vectors_vocab_size: int = field(default=100_000, metadata={"help": "How many of the vectors to take."})
 
 
-def _config_arguments() -> Any:
-    """Make a dataclass of `RnnConfig`'s own fields, each with its help text and `None` for "not given"."""
-    helps = dict(re.findall(r"^    (\w+) \(.*\):\n((?:        .*\n)+)", inspect.getdoc(RnnConfig) or "", re.MULTILINE))
-    arguments: list[tuple[str, Any, Any]] = []
-    for name, annotation in RnnConfig.__annotations__.items():
-        if name in _DERIVED or typing.get_origin(annotation) is typing.ClassVar:
-            continue
-        default = getattr(RnnConfig, name)
-        plain: dict[type, Any] = {float: float, tuple: list[int]}
-        if type(default) in plain:
-            annotation = plain[type(default)]
-        text = " ".join(helps[name].split()).replace("`", "").replace("%", "%%")
-        default = _DEFAULTS.get(name, default)
-        metadata = {"help": f"{text} Without it {default}, or the checkpoint's."}
-        arguments.append((name, annotation | None, field(default=None, metadata=metadata)))
-    return dataclasses.make_dataclass("ConfigArguments", arguments)
+def _of_config(name: str, help_text: str, task: Task | None = None, default: str | None = None) -> Any:
+    """Make an option over a field of the configuration; `None` leaves its default, or a checkpoint's value."""
+    shown = getattr(RnnConfig, name) if default is None else default
+    if isinstance(shown, tuple):
+        shown = " ".join(map(str, shown))
+    return field(default=None, metadata={"help": f"{help_text} (default: {shown}, or the checkpoint's)", "task": task})
 
 
-ConfigArguments = _config_arguments()
-ConfigArguments.__doc__ = "The fields of [`RnnConfig`], to override its defaults or a checkpoint's values."
+@dataclass
+class ConfigArguments:
+    """Fields of [`RnnConfig`] that override its defaults, or a checkpoint's values."""
 
-_SCHEDULERS = [one.value for one in SchedulerType]
+    cell_type: Literal["lstm", "gru", "rnn_tanh", "rnn_relu"] | None = _of_config("cell_type", "Recurrent cell")
+    hidden_size: int | None = _of_config("hidden_size", "Size of the hidden state of one direction of one layer")
+    num_hidden_layers: int | None = _of_config("num_hidden_layers", "Number of stacked recurrent layers")
+    bidirectional: bool | None = _of_config("bidirectional", "Read every sequence in both directions")
+    embedding_size: int | None = _of_config("embedding_size", "Size of the word embedding of a vocabulary entry")
+    pooling: Literal["last", "mean", "max", "attention"] | None = _of_config(
+        "pooling", "How to pool the states of a text into one vector", "text-classification"
+    )
+    use_crf: bool | None = _of_config(
+        "use_crf",
+        "Score whole sequences of labels with a conditional random field",
+        "token-classification",
+        "true where labels mark spans (B-LOC, I-LOC), else false",
+    )
+    problem_type: Literal["regression", "single_label_classification", "multi_label_classification"] | None = (
+        _of_config("problem_type", "What the labels are", "text-classification", "seen from the labels")
+    )
+    word_dropout: float | None = _of_config(
+        "word_dropout", "Probability that a token's word embedding is dropped as a whole"
+    )
+    embedding_dropout: float | None = _of_config("embedding_dropout", "Locked dropout on the embeddings")
+    hidden_dropout: float | None = _of_config("hidden_dropout", "Locked dropout between recurrent layers")
+    weight_dropout: float | None = _of_config("weight_dropout", "Dropout on the recurrent weights, one mask a batch")
+    classifier_dropout: float | None = _of_config("classifier_dropout", "Dropout on what the classifier reads")
+    char_embedding_size: int | None = _of_config("char_embedding_size", "Size of a character's embedding")
+    char_kernel_sizes: list[int] | None = _of_config("char_kernel_sizes", "Widths of the character CNN's filters")
+    char_num_filters: int | None = _of_config("char_num_filters", "Number of the character CNN's filters of each width")
+    max_spelling_length: int | None = _of_config("max_spelling_length", "Characters of a token that are read")
+    initializer_range: float | None = _of_config("initializer_range", "Standard deviation of the initial embeddings")
 
 
 class DefaultMetric(str):
@@ -126,7 +120,7 @@ class DefaultMetric(str):
 
 @dataclass
 class RnnTrainingArguments(TrainingArguments):
-    """`TrainingArguments` with defaults that suit recurrent models, early stopping and a token budget."""
+    """`TrainingArguments` with defaults that suit recurrent models, and with the options of [`RnnTrainer`]."""
 
     learning_rate: float = field(default=2e-3, metadata={"help": "Peak learning rate."})
     lr_scheduler_type: str = field(
@@ -179,6 +173,26 @@ class RnnTrainingArguments(TrainingArguments):
     )
     class_weights: Literal["balanced"] | None = field(
         default=None, metadata={"help": "balanced: let each label count as much in the loss as it is rare."}
+    )
+    rdrop_loss_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "How much two forward passes over a batch must agree (R-Drop), beside the labels; 0 makes one pass."
+        },
+    )
+    lm_loss_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "How much predicting the next and the previous token counts, beside the labels.",
+            "task": "token-classification",
+        },
+    )
+    auxiliary_loss_weight: float = field(
+        default=0.5,
+        metadata={
+            "help": "How much the labels of --auxiliary_tags_column count, beside the others.",
+            "task": "token-classification",
+        },
     )
     max_tokens_per_batch: int | None = field(
         default=None,

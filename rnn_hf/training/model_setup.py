@@ -271,7 +271,6 @@ def _new_config(
         f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "unk", "bos", "eos", "sep")
     }
     fields["use_crf"] = corpus.task == "token-classification" and tagging_scheme(corpus.label_names) is not None
-    fields["num_auxiliary_tags"] = len(corpus.auxiliary_names)
     if vectors is not None:
         fields |= {"static_embedding_size": vectors.size, "static_vocab_size": len(vectors.words)}
         if words:
@@ -300,8 +299,6 @@ def _pretrained_model(
         "id2label": dict(enumerate(corpus.label_names)),
         "label2id": {label: index for index, label in enumerate(corpus.label_names)},
         "problem_type": _problem_type(corpus),
-        "class_weights": None,
-        "num_auxiliary_tags": len(corpus.auxiliary_names),
     }
     # All at once: a number of labels may fit the new problem type, and not the old one.
     config = RnnConfig.from_dict(config.to_dict() | changes | overrides)

@@ -40,9 +40,6 @@ logger = logging.get_logger(__name__)
 _SHUFFLE_BUFFER = 10_000
 # What a batch holds beside the inputs.
 _TARGETS = ("labels", "auxiliary_tags")
-# Fields of the configuration that a resumed run may change, and those that are not set yet when it is compared.
-_FREE = ("rdrop_loss_weight", "auxiliary_loss_weight")
-_SET_LATER = ("class_weights", "initializer_range")
 
 
 def train(
@@ -164,6 +161,7 @@ def _prepare(
         eval_dataset=encoded.get("validation"),
         processing_class=tokenizer,
         label_names=corpus.label_names + corpus.unseen_names,
+        num_auxiliary_tags=len(corpus.auxiliary_names),
         callbacks=[_Announcement(), _Watch()],
     )
     return trainer, corpus, encoded, checkpoint
@@ -186,7 +184,7 @@ def _note_options(
     options = mask_options(args.to_dict() | {"data": data}, secrets)
     if checkpoint is not None:
         differences = changed_options(read_options(output_dir), options, checkpoint, args.world_size)
-        if any(one.startswith("optim ") for one in differences):
+        if any(map(_changes_parameters, differences)):
             raise ValueError(
                 f"{checkpoint} holds the state of another optimizer ({', '.join(differences)}): resume with the "
                 "options that the run began with."
@@ -197,6 +195,13 @@ def _note_options(
                 "as it would have."
             )
     replace_file(output_dir / ARGUMENTS, json.dumps(options, indent=2))
+
+
+def _changes_parameters(difference: str) -> bool:
+    """Tell whether an optimizer has other parameters, or another state, after an option was changed."""
+    name, _, values = difference.partition(" ")
+    turned = values.startswith("0.0 →") or values.endswith("→ 0.0")
+    return name in ("optim", "auxiliary_tags_column") or (name == "lm_loss_weight" and turned)
 
 
 def _check_finite(trainer: RnnTrainer, dataset: Any) -> None:
@@ -217,7 +222,8 @@ def _measure(
     trainer: RnnTrainer, metrics: dict[str, float], corpus: Corpus, encoded: dict[str, Any]
 ) -> tuple[dict[str, float], dict[str, PredictionOutput]]:
     """Score the trained model on validation and test data."""
-    num_parameters = trainer.model.num_parameters()  # type: ignore[union-attr, operator]
+    parameters = trainer.model.named_parameters()  # type: ignore[union-attr]
+    num_parameters = sum(one.numel() for name, one in parameters if not name.startswith("objectives."))
     metrics = metrics | {"num_parameters": num_parameters, "train_samples": corpus.num_rows["train"]}
     predictions = {}
     for split, prefix in (("validation", "eval"), ("test", "test")):
@@ -306,8 +312,8 @@ def _check_resumed(checkpoint: Path, model: RnnModelWithHead) -> None:
     """Check that a checkpoint is of the same model, for the same labels."""
     before, now = read_json(checkpoint / "config.json"), json.loads(model.config.to_json_string())
     names = [name for name in RnnConfig.__annotations__ if name in before and before[name] != now.get(name)]
-    free = [name for name in names if name in _FREE or name.endswith("_dropout")]
-    names = [name for name in names if name not in (*free, *_SET_LATER)]
+    free = [name for name in names if name.endswith("_dropout")]
+    names = [name for name in names if name not in (*free, "initializer_range")]
     names += ["architectures"] if before.get("architectures") != [type(model).__name__] else []
 
     def changes(names: list[str]) -> Iterator[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
 from torch import nn
@@ -19,33 +18,30 @@ from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.trainer_utils import has_length, seed_worker
 
 from ..data.collator import DataCollatorWithPacking
-from ..data.validation import Task
-from ..models.configuration_rnn import RnnConfig
-from ..models.losses import infer_problem_type
-from ..utils.messages import shown
-from .arguments import DefaultMetric, RnnTrainingArguments
+from .arguments import RnnTrainingArguments
 from .batching import (
     SeededLengthGroupedSampler,
     TokenBatchSampler,
     iterate_column,
-    iterate_examples,
     set_epoch,
 )
 from .checkpoints import write_checksums
-from .task_metrics import compute_metrics_for, score_names
+from .objectives import TrainingObjectives, balanced_weights
+from .optimization import diverged, parameter_groups
+from .task_metrics import compute_metrics_for
+from .trainer_checks import TrainerChecksMixin, check_model
 
-# Schedules of the learning rate that read the metric for the best model.
-_ADAPTIVE_SCHEDULES = ("reduce_lr_on_plateau", "greedy")
 
-
-class RnnTrainer(Trainer):
+class RnnTrainer(TrainerChecksMixin, Trainer):
     """A `Trainer` for classifiers and taggers.
 
     Beside what the stock Trainer does, it
 
     - packs batches, and measures what belongs to the task;
-    - does what the fields of [`RnnTrainingArguments`] say: batches by tokens, early stopping, balanced class weights,
-      weight decay that spares biases and embeddings, a learning rate of their own for pretrained word vectors;
+    - adds the objectives that the options ask for (class weights, R-Drop, a language model, auxiliary labels), as
+      `model.objectives`, which checkpoints hold and saved models do not;
+    - does what the fields of [`RnnTrainingArguments`] say: batches by tokens, early stopping, weight
+      decay that spares biases and embeddings, a learning rate of their own for pretrained word vectors;
     - resumes a run, in the middle of an epoch too, to the weights of the uninterrupted run: plain, by tokens, by
       length, of a stream, with workers, in several processes;
     - notes a checksum of each file of a checkpoint, so that damage is found.
@@ -57,12 +53,14 @@ class RnnTrainer(Trainer):
         data_collator (`Callable`, *optional*): What makes batches; [`DataCollatorWithPacking`] without it.
         train_dataset (*optional*): Encoded examples with `input_ids` and `labels` (or `label`): a `datasets.Dataset`,
             a dataset of torch, a list of dictionaries, or a stream. With `class_weights="balanced"` their labels are
-            counted, and the weights are written into `model.config.class_weights`.
+            counted.
         eval_dataset (*optional*): Examples to evaluate on, or a dictionary of several datasets. Then the first one
             chooses the best model, unless `metric_for_best_model` names another's score (`"eval_b_accuracy"`).
         processing_class (`PreTrainedTokenizerBase`, *optional*): The tokenizer.
         label_names (`list[str]`, *optional*): Labels in the order of their ids, where validation data has some that
             the model does not know: those count as errors.
+        num_auxiliary_tags (`int`, *optional*): Number of auxiliary labels; without it they are counted in the column
+            `auxiliary_tags` of the training data, where there is one.
         options: See `transformers.Trainer`. Without `compute_metrics`, the metrics are those of the task, and the best
             model is that of the best first score; with it, that of the least loss, unless `metric_for_best_model` is
             given. An `EarlyStoppingCallback` among the `callbacks` takes the place of `early_stopping_patience`.
@@ -99,12 +97,15 @@ class RnnTrainer(Trainer):
         processing_class: PreTrainedTokenizerBase | None = None,
         *,
         label_names: list[str] | None = None,
+        num_auxiliary_tags: int | None = None,
         **options: Any,
     ):
         args = RnnTrainingArguments() if args is None else copy.copy(args)
         args.accelerator_config = _without_dispatching(args.accelerator_config)  # type: ignore[assignment]
         self._label_names = label_names
-        self._class_weights: list[float] | None = None
+        self._num_auxiliary_tags = num_auxiliary_tags
+        self._objectives: Any = None
+        self._saves_checkpoint = False
         self._signature_columns = None  # the stock Trainer sets it too late for the checks of the first batch
         self._scores_task = options.get("compute_metrics") is None
         if self._scores_task:
@@ -129,21 +130,34 @@ class RnnTrainer(Trainer):
 
     def _validate_args(self) -> None:
         # Called in the constructor, as soon as it has the model.
-        _check_model(self.model)
+        check_model(self.model)
         self._check_data()
         self._check_options()
         self._check_smoothing()
         self._choose_metric()
-        if getattr(self.args, "class_weights", None) == "balanced" and self.train_dataset is not None:
-            self._class_weights = balanced_weights(self.train_dataset, self._num_labels, self._find_problem_type())
-            self._config.class_weights = self._class_weights
+        options = self._objective_options()
+        if options["class_weights"] == "balanced":
+            weights = None
+            if self.train_dataset is not None:
+                weights = balanced_weights(self.train_dataset, self._num_labels, self._find_problem_type())
+            options["class_weights"] = weights
+        self._objectives = options
+        self._attach_objectives(self.model)
         super()._validate_args()
 
+    def _attach_objectives(self, model: Any) -> None:
+        """Let a model have the additional objectives that are asked for; others that it has stay."""
+        if self._objectives["class_weights"] is None and not any(
+            self._objectives[name] for name in ("rdrop_loss_weight", "lm_loss_weight", "num_auxiliary_tags")
+        ):
+            return
+        model.objectives = TrainingObjectives(model.config, **self._objectives).to(model.device, model.dtype)
+
     def call_model_init(self, trial: Any = None) -> nn.Module:
-        """Make a model with `model_init`; see the stock Trainer. Balanced class weights go into each."""
+        """Make a model with `model_init`, and attach the additional objectives; see the stock Trainer."""
         model: Any = super().call_model_init(trial)
-        if self._class_weights is not None:
-            model.config.class_weights = self._class_weights
+        if self._objectives is not None:
+            self._attach_objectives(model)
         return model
 
     def add_callback(self, callback: Any) -> None:
@@ -152,156 +166,6 @@ class RnnTrainer(Trainer):
             self.remove_callback(EarlyStoppingCallback)
             self._has_own_stopping = False
         super().add_callback(callback)
-
-    @property
-    def _config(self) -> RnnConfig:
-        return self.model.config  # type: ignore[union-attr, return-value]
-
-    @property
-    def _num_labels(self) -> int:
-        return len(self._config.label_names)
-
-    @property
-    def _task(self) -> Task:
-        # Wrappers, of PEFT for instance, pass on what their model has.
-        return "token-classification" if hasattr(self.model, "word_starts") else "text-classification"
-
-    def _find_problem_type(self, labels: torch.Tensor | None = None) -> str:
-        """Tell what the labels mean, as the model does when it first sees some: of the data, without others."""
-        if self._task == "token-classification":
-            return "single_label_classification"
-        if self._config.problem_type is not None:
-            return self._config.problem_type
-        if labels is None and self._num_labels > 1:
-            batches = map(self._first_batch, [self.train_dataset, *self._eval_datasets().values()])
-            labels = next((batch["labels"] for batch in batches if "labels" in batch), None)
-        return infer_problem_type(self._num_labels, torch.zeros(1, dtype=torch.long) if labels is None else labels)
-
-    def _eval_datasets(self) -> dict[str, Any]:
-        """Return the datasets for evaluation, by the prefixes of their scores."""
-        if isinstance(self.eval_dataset, dict):
-            return {f"{name}_": dataset for name, dataset in self.eval_dataset.items()}
-        return {} if self.eval_dataset is None else {"": self.eval_dataset}
-
-    def _first_batch(self, dataset: Any) -> dict[str, Any]:
-        """Make a batch of a dataset's first example, or none."""
-        example = None if dataset is None else next(iterate_examples(dataset), None)
-        return {} if example is None else self._get_collator_with_removed_columns(self.data_collator)([example])
-
-    def _check_data(self) -> None:
-        evaluates = self.args.eval_strategy != "no"
-        if isinstance(self.eval_dataset, dict) and not self.eval_dataset and evaluates:
-            raise ValueError("eval_dataset is a dictionary without datasets: leave it out, with eval_strategy='no'.")
-        used = self._eval_datasets() if evaluates else {}
-        for dataset in (self.train_dataset, *used.values()):
-            if has_length(dataset) and len(dataset) == 0:
-                name = "train_dataset" if dataset is self.train_dataset else "eval_dataset"
-                raise ValueError(f"{name} has no example.")
-        for prefix, dataset in used.items():
-            if has_length(dataset) and "labels" not in self._first_batch(dataset):
-                name = f"eval_dataset[{prefix[:-1]!r}]" if prefix else "eval_dataset"
-                raise ValueError(f"{name} has no labels to evaluate with: add them, or take eval_strategy='no'.")
-        batch_size = self.args.train_batch_size * self.args.world_size
-        drops = self.args.dataloader_drop_last and getattr(self.args, "max_tokens_per_batch", None) is None
-        is_stream = isinstance(self.train_dataset, IterableDataset)
-        if drops and not is_stream and has_length(self.train_dataset) and len(self.train_dataset) < batch_size:
-            raise ValueError(
-                f"--dataloader_drop_last true leaves nothing of {len(self.train_dataset):,} training examples, which "
-                f"fill no batch of {batch_size:,}: take a smaller --per_device_train_batch_size, or leave it out."
-            )
-
-    def _check_options(self) -> None:
-        """Refuse options that the metrics of the task, or packed batches, have no use for."""
-        if self._scores_task and self.args.batch_eval_metrics:
-            raise ValueError(
-                "--batch_eval_metrics true needs a compute_metrics of your own, with the argument compute_result: "
-                "leave it out. Of each batch only the best labels are kept anyway."
-            )
-        if self._scores_task and not self.args.eval_do_concat_batches:
-            raise ValueError(
-                "--eval_do_concat_batches false needs a compute_metrics of your own, which reads lists of batches: "
-                "leave it out."
-            )
-        packs = isinstance(self.data_collator, DataCollatorWithPacking) and not self.data_collator.padding
-        if packs and "inputs" in self.args.include_for_metrics:
-            raise ValueError(
-                "--include_for_metrics inputs needs padded batches, and a compute_metrics of your own that reads them: "
-                "leave it out, or give data_collator=DataCollatorWithPacking(tokenizer, padding=True)."
-            )
-        if self.args.save_strategy == "best" and self.args.eval_strategy == "no":
-            raise ValueError("--save_strategy best needs evaluations: take an --eval_strategy other than no.")
-
-    def _check_smoothing(self) -> None:
-        """Refuse smoothed labels where their loss, which replaces the model's own, would drop a part of it."""
-        if self.args.label_smoothing_factor == 0:
-            return
-        config = self._config
-        if self._task == "token-classification" and config.use_crf:
-            raise ValueError(
-                "--label_smoothing_factor smooths single labels, but this tagger scores whole sequences of them: leave "
-                "it out, or add --use_crf false."
-            )
-        problem_type = self._find_problem_type()
-        if problem_type != "single_label_classification":
-            raise ValueError(
-                "--label_smoothing_factor is for one label a text or word, but here the problem is "
-                f"{problem_type}: leave it out."
-            )
-        if getattr(self.args, "class_weights", None) is not None or config.class_weights is not None:
-            raise ValueError(
-                "--label_smoothing_factor is for one label a text or word, and without --class_weights (class_weights "
-                "in the model's configuration): leave one of them out."
-            )
-        is_tagger = self._task == "token-classification"
-        losses = {
-            "--rdrop_loss_weight": config.rdrop_loss_weight,
-            "--lm_loss_weight": config.lm_loss_weight if is_tagger else 0,
-            "--auxiliary_loss_weight": config.auxiliary_loss_weight if self._has_auxiliary_tags() else 0,
-        }
-        if given := [name for name, weight in losses.items() if weight > 0]:
-            raise ValueError(
-                f"--label_smoothing_factor replaces the model's own loss, and with it that of {' and '.join(given)}: "
-                f"leave it out, or set {' and '.join(f'{name} 0' for name in given)}."
-            )
-
-    def _has_auxiliary_tags(self) -> bool:
-        if self._task == "text-classification" or self._config.num_auxiliary_tags == 0:
-            return False
-        return "auxiliary_tags" in self._first_batch(self.train_dataset)
-
-    def _choose_metric(self) -> None:
-        """Let the best state be chosen by the metric that is named, or by the task's first score."""
-        args = self.args
-        schedule = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
-        named = args.metric_for_best_model
-        if isinstance(named, DefaultMetric):
-            named = None
-        needs_one = args.load_best_model_at_end or args.save_strategy == "best" or schedule in _ADAPTIVE_SCHEDULES
-        if named is None and not needs_one and not self._has_given_stopping:
-            args.metric_for_best_model = None
-            return
-        known: list[str] | None = None
-        if args.prediction_loss_only:
-            known = ["loss"]
-        elif self._scores_task:
-            known = score_names(self._task, self._find_problem_type(), self._config.label_names)
-        name = (named or (known or ["loss"])[0]).removeprefix("eval_")
-        prefixes = list(self._eval_datasets()) or [""]
-        prefix = max((one for one in prefixes if name.startswith(one)), key=len, default="")
-        name = name.removeprefix(prefix)
-        if known is not None and name not in known:
-            reason = ", with --prediction_loss_only" if args.prediction_loss_only else ""
-            of_several = f", each with one of the prefixes {', '.join(prefixes)}" if prefixes != [""] else ""
-            raise ValueError(
-                f"--metric_for_best_model {args.metric_for_best_model} is none of the scores of this task{reason}: "
-                f"{', '.join(known)}{of_several}."
-            )
-        args.metric_for_best_model = f"eval_{prefix or prefixes[0]}{name}"
-        if known is not None or named is None or args.greater_is_better is None:
-            args.greater_is_better = not name.endswith(("loss", "mse"))
-        if schedule in _ADAPTIVE_SCHEDULES:
-            given: Any = args.lr_scheduler_kwargs or {}
-            args.lr_scheduler_kwargs = {"mode": "max" if args.greater_is_better else "min"} | given
 
     def _score(self, prediction: EvalPrediction) -> dict[str, float]:
         names = self._config.label_names if self._label_names is None else self._label_names
@@ -326,7 +190,7 @@ class RnnTrainer(Trainer):
         """
         if self.optimizer is None:
             trained: Any = self.model if model is None else model
-            groups = _parameter_groups(trained, self.args)
+            groups = parameter_groups(trained, self.args)
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, trained)
             self.optimizer = optimizer_class(groups, **options)
         return self.optimizer
@@ -449,13 +313,22 @@ class RnnTrainer(Trainer):
             self.state.best_model_checkpoint = str(best) if best.is_dir() else None
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
+        self._saves_checkpoint = True
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._saves_checkpoint = False
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             checkpoint = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
             # Pickled options, which nothing reads and which could hold secrets.
             (checkpoint / "training_args.bin").unlink(missing_ok=True)
             write_checksums(checkpoint)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if self._saves_checkpoint and state_dict is None:
+            state_dict = self.model.state_dict()  # type: ignore[union-attr]  # with the additional objectives
+        super()._save(output_dir, state_dict)
 
     def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Evaluate a batch; labels that the model does not know count in the metrics, and not in the loss."""
@@ -466,87 +339,6 @@ class RnnTrainer(Trainer):
         known = labels.masked_fill(labels >= self._num_labels, -100)
         loss, logits, _ = super().prediction_step(model, inputs | {"labels": known}, *args, **kwargs)
         return loss, logits, labels
-
-
-def balanced_weights(train_dataset: Any, num_labels: int, problem_type: str) -> list[float]:
-    """Weigh each label by how rare it is.
-
-    Of one label a text or word, all count as much together as without weights; of several labels a text, a label that
-    is there counts as much as its absence.
-
-    Args:
-        train_dataset: Encoded examples with `labels` or `label`: a `datasets.Dataset`, a dataset of torch, a list of
-            dictionaries, or a stream, which is read to its end.
-        num_labels (`int`): Number of labels.
-        problem_type (`str`): As in the configuration.
-
-    Returns:
-        `list[float]`: a weight for each label.
-
-    Raises:
-        ValueError: A regression, which has no classes, or labels that do not fit.
-
-    Example:
-    ```python
-    >>> from datasets import Dataset
-    >>> from rnn_hf.training.trainer import balanced_weights
-    >>> balanced_weights(Dataset.from_dict({"labels": [0, 0, 0, 1]}), 2, "single_label_classification")
-    [0.6666666666666666, 2.0]
-
-    ```
-    """
-    if problem_type == "regression":
-        raise ValueError("--class_weights balanced is for classes; a regression has none.")
-    is_multi_label = problem_type == "multi_label_classification"
-    counts, num_rows = np.zeros(num_labels), 0
-    for labels in iterate_column(train_dataset, "labels", "label"):
-        values = np.asarray(labels)
-        num_rows += 1
-        if is_multi_label:
-            fits = values.shape == (num_labels,) and np.isin(values, (0, 1)).all()
-        else:
-            values = values.reshape(-1)
-            fits = values.dtype.kind in "iu" and (values < num_labels).all()
-            values = values[values >= 0] if fits else values
-        if not fits:
-            wanted = f"{num_labels} numbers 0 or 1" if is_multi_label else f"whole numbers below {num_labels}"
-            raise ValueError(
-                f"--class_weights balanced counts labels, which must be {wanted}; those of example {num_rows - 1} are "
-                f"{shown(labels)}."
-            )
-        counts += values if is_multi_label else np.bincount(values, minlength=num_labels)
-    present = counts > 0
-    if is_multi_label:
-        return np.where(present, (num_rows - counts) / np.maximum(counts, 1), 1.0).clip(min=1e-3).tolist()
-    weights = np.where(present, counts.sum() / (max(present.sum(), 1) * np.maximum(counts, 1)), 1.0)
-    return weights.tolist()
-
-
-def diverged(what: str) -> ValueError:
-    """Make the error of a training that went wrong in its numbers.
-
-    Args:
-        what (`str`): What tells so.
-
-    Example:
-    ```python
-    >>> from rnn_hf.training.trainer import diverged
-    >>> print(diverged("the loss is nan"))
-    Training diverged: the loss is nan. Take a smaller --learning_rate, and check the labels of a regression.
-
-    ```
-    """
-    advice = "Take a smaller --learning_rate, and check the labels of a regression."
-    return ValueError(f"Training diverged: {what}. {advice}")
-
-
-def _check_model(model: Any) -> None:
-    model_type = getattr(getattr(model, "config", None), "model_type", None)
-    if model_type != RnnConfig.model_type or not hasattr(model, "classifier"):
-        raise ValueError(
-            "RnnTrainer trains RnnForSequenceClassification and RnnForTokenClassification, got "
-            f"{type(model).__name__}: for other models, use transformers.Trainer."
-        )
 
 
 def _without_dispatching(config: Any) -> AcceleratorConfig:
@@ -574,21 +366,4 @@ def _lengths(dataset: Any) -> list[int]:
     return [len(ids) for ids in iterate_column(dataset, "input_ids")]
 
 
-def _parameter_groups(model: nn.Module, args: TrainingArguments) -> list[dict[str, Any]]:
-    vectors_rate = getattr(args, "vectors_learning_rate", 0.0)
-    decayed: dict[str, Any] = {"params": [], "weight_decay": args.weight_decay}
-    spared: dict[str, Any] = {"params": [], "weight_decay": 0.0}
-    vectors: dict[str, Any] = {"params": [], "weight_decay": 0.0, "lr": vectors_rate}
-    for name, parameter in model.named_parameters():
-        if "static_embeddings" in name:
-            parameter.requires_grad_(vectors_rate > 0)
-            group = vectors
-        else:
-            spare = name.endswith("embeddings.weight") or parameter.dim() < 2
-            group = spared if spare else decayed
-        if parameter.requires_grad:
-            group["params"].append(parameter)
-    return [group for group in (decayed, spared, vectors) if group["params"]]
-
-
-__all__ = ["RnnTrainer", "balanced_weights", "diverged"]
+__all__ = ["RnnTrainer"]

@@ -1,0 +1,176 @@
+"""Words of several tokens: what a tagger reads of them, and what it says of each token."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from .base import Encoded
+from .embeddings import resized
+from .labels import tagging_scheme
+from .packing import Packing
+
+
+class WordStartsMixin:
+    """What a tagger knows of words: which vocabulary entries begin one (`word_starts`).
+
+    Attributes:
+        word_starts (`torch.BoolTensor` of shape `[vocab_size]`): A buffer; all entries begin a word until
+            [`~characters.set_vocabulary`] says otherwise.
+    """
+
+    config: Any
+    model: Any
+    word_starts: Tensor
+
+    def register_word_starts(self) -> None:
+        """Make the buffer; it is brought up to date before the weights are collected for saving."""
+        module = cast(nn.Module, self)
+        module.register_buffer("word_starts", torch.ones(self.config.vocab_size, dtype=torch.bool))
+        module.register_state_dict_pre_hook(_match_vocabulary_first)
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Embedding:
+        """Change the number of vocabulary entries: see [`RnnPreTrainedModel.resize_token_embeddings`]."""
+        word_embeddings: nn.Embedding = super().resize_token_embeddings(new_num_tokens, *args, **kwargs)  # type: ignore[misc]
+        self.match_vocabulary()
+        return word_embeddings
+
+    def match_vocabulary(self) -> None:
+        """Let `word_starts` have a row for each entry again, after the vocabulary was resized; new ones begin a word.
+
+        It happens before each use and before the weights are saved.
+
+        Example:
+        ```python
+        >>> from rnn_hf import RnnConfig, RnnForTokenClassification
+        >>> model = RnnForTokenClassification(RnnConfig(vocab_size=100))
+        >>> _ = model.model.resize_token_embeddings(110)
+        >>> model.match_vocabulary()
+        >>> model.word_starts.shape
+        torch.Size([110])
+
+        ```
+        """
+        if len(self.word_starts) != self.model.embeddings.num_entries:
+            self.word_starts = resized(self.word_starts, self.model.embeddings.num_entries, True)
+
+    def pool_subwords(self, encoded: Encoded, states: Tensor) -> Tensor:
+        """Let the states at a word's first token have read the whole word: see [`~subwords.pool_subwords`].
+
+        Args:
+            encoded ([`Encoded`]): The batch.
+            states (`torch.FloatTensor` of shape `[num_tokens, directions * hidden_size]`): States of one of its layers.
+
+        Returns:
+            `torch.FloatTensor` of the same shape.
+        """
+        if not self.config.bidirectional or encoded.input_ids is None:
+            return states
+        return pool_subwords(states, self.word_starts[encoded.input_ids], encoded.packing)
+
+    def score_words(self, encoded: Encoded, logits: Tensor, score: Callable[[Tensor, Packing], Tensor]) -> Tensor:
+        """Score labels over the first tokens of words: see [`score_words`].
+
+        Args:
+            encoded ([`Encoded`]): The batch.
+            logits (`torch.FloatTensor` of shape `[num_tokens, num_labels]`): Scores of single tokens.
+            score (`Callable`): Takes packed logits and their layout, and returns scores of the same shape.
+
+        Returns:
+            `torch.FloatTensor` of shape `[batch_size, sequence_length, num_labels]`.
+        """
+        packing = encoded.packing
+        if encoded.input_ids is None:
+            return packing.pad(score(logits, packing))
+        return score_words(logits, self.word_starts[encoded.input_ids], packing, score, self.config.label_names)
+
+
+def _match_vocabulary_first(model: Any, prefix: str, keep_vars: bool) -> None:
+    model.match_vocabulary()
+
+
+def pool_subwords(states: Tensor, is_start: Tensor, packing: Packing) -> Tensor:
+    """Join, at each token, the forward state of its word's last token with its own backward state.
+
+    At a word's first token, both states have then read the whole word: last subword pooling of the forward direction,
+    first subword pooling of the backward direction.
+
+    Args:
+        states (`torch.FloatTensor` of shape `[num_tokens, 2 * hidden_size]`): States of both directions.
+        is_start (`torch.BoolTensor` of shape `[num_tokens]`): Which tokens begin a word.
+        packing ([`Packing`]): The layout.
+
+    Returns:
+        `torch.FloatTensor` of shape `[num_tokens, 2 * hidden_size]`.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.models.packing import Packing
+    >>> from rnn_hf.models.subwords import pool_subwords
+    >>> states, is_start = torch.tensor([[1.0, -1.0], [2.0, -2.0]]), torch.tensor([True, False])
+    >>> pool_subwords(states, is_start, Packing.from_mask(torch.ones(1, 2)))
+    tensor([[ 2., -1.],
+            [ 2., -2.]])
+
+    ```
+    """
+    forwards, backwards = states.chunk(2, dim=1)
+    return torch.cat([forwards[packing.group_ends(is_start)], backwards], dim=1)
+
+
+def score_words(
+    logits: Tensor,
+    is_start: Tensor,
+    packing: Packing,
+    score: Callable[[Tensor, Packing], Tensor],
+    label_names: Sequence[str],
+) -> Tensor:
+    """Score labels over the first tokens of words; a word's other tokens get the scores of its first one.
+
+    Args:
+        logits (`torch.FloatTensor` of shape `[num_tokens, num_labels]`): Scores of single tokens.
+        is_start (`torch.BoolTensor` of shape `[num_tokens]`): Which tokens begin a word.
+        packing ([`Packing`]): The layout.
+        score (`Callable`): Takes packed logits and their layout, and returns scores of the same shape.
+        label_names (`Sequence[str]`): Labels in the order of their ids. Where they mark spans, the label of a word's
+            first token is continued on the others: `B-LOC` as `I-LOC`.
+
+    Returns:
+        `torch.FloatTensor` of shape `[batch_size, sequence_length, num_labels]`, 0 on padding.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.models.packing import Packing
+    >>> from rnn_hf.models.subwords import score_words
+    >>> logits, is_start = torch.tensor([[1.0, 2.0], [5.0, 6.0]]), torch.tensor([True, False])
+    >>> score_words(logits, is_start, Packing.from_mask(torch.ones(1, 2)), lambda logits, words: -logits, ["X", "Y"])
+    tensor([[[-1., -2.],
+             [-1., -2.]]])
+
+    ```
+    """
+    words = packing.select(is_start)
+    scores = words.pad(score(words.pack(packing.pad(logits)), words))  # [batch_size, sequence_length, num_labels]
+    columns = torch.arange(packing.sequence_length, device=scores.device)
+    starts = packing.pad(is_start)
+    firsts = torch.where(starts, columns, 0).cummax(dim=1).values if packing.sequence_length else columns
+    copied = scores.gather(1, firsts.unsqueeze(2).expand_as(scores)) if packing.sequence_length else scores
+    return torch.where(starts.unsqueeze(2), scores, _continued(copied, label_names))
+
+
+def _continued(scores: Tensor, label_names: Sequence[str]) -> Tensor:
+    if tagging_scheme(label_names) is None:
+        return scores
+    scores = scores.clone()
+    for begin, name in enumerate(label_names):
+        if name.startswith("B-") and f"I{name[1:]}" in label_names:
+            inside = label_names.index(f"I{name[1:]}")
+            both = scores[..., [begin, inside]]
+            scores[..., inside], scores[..., begin] = both.amax(dim=-1), both.amin(dim=-1)
+    return scores
+
+
+__all__ = ["WordStartsMixin", "pool_subwords", "score_words"]

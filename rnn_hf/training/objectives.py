@@ -1,0 +1,277 @@
+"""Objectives that training adds to the loss of the labels. They are no part of a saved model.
+
+[`RnnTrainer`] attaches those that [`RnnTrainingArguments`] ask for as `model.objectives`; a model's `forward` adds them
+to its loss in training, so that they work in several processes and under accumulation as the loss of the labels does.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..models.base import Encoded
+from ..models.configuration_rnn import RnnConfig
+from ..models.losses import at_least_float32, average_loss, check_class_ids, cross_entropy, symmetric_kl
+from ..models.packing import Packing
+from ..utils.messages import shown
+from .batching import iterate_column
+
+# Entries, beside those of the batch, that the right one has to be told from.
+_NUM_SAMPLED = 1000
+
+
+class LanguageModelHead(nn.Module):
+    """Predict, of each token, the next one from the forward state and the one before from the backward state.
+
+    The states are those of the first layer: deeper ones have seen the neighbours. Entries are scored by their own
+    vectors, against those of the batch and a random sample of the others.
+
+    Args:
+        config ([`RnnConfig`]): The architecture.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf import RnnConfig
+    >>> from rnn_hf.training.objectives import LanguageModelHead
+    >>> from rnn_hf.models.packing import Packing
+    >>> config = RnnConfig(vocab_size=100, embedding_size=8, hidden_size=16)
+    >>> packing = Packing.from_mask(torch.ones(2, 3))
+    >>> ids, vectors = torch.randint(100, (6,)), torch.nn.Embedding(100, 8)
+    >>> LanguageModelHead(config)(torch.randn(6, 32), ids, vectors.weight, packing).shape
+    torch.Size([])
+
+    ```
+    """
+
+    def __init__(self, config: RnnConfig):
+        super().__init__()
+        self.projections = nn.ModuleList(
+            nn.Linear(config.hidden_size, config.embedding_size) for _ in range(config.num_directions)
+        )
+
+    def forward(self, states: Tensor, input_ids: Tensor, vectors: Tensor, packing: Packing) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            states (`torch.FloatTensor` of shape `[num_tokens, directions * hidden_size]`): States of the first layer.
+            input_ids (`torch.LongTensor` of shape `[num_tokens]`): Entries, each with a vector of its own.
+            vectors (`torch.FloatTensor` of shape `[num_entries, embedding_size]`): The vectors.
+            packing ([`Packing`]): The layout.
+
+        Returns:
+            `torch.FloatTensor`: negative logarithm of the probability of the right neighbours, summed over all tokens
+            and halved where there are two directions.
+        """
+        befores = packing.previous_places() - packing.num_sequences  # [num_tokens], negative for first tokens
+        afters = (befores >= 0).nonzero().flatten()
+        befores = befores[afters]
+        sampled = torch.randint(len(vectors), (_NUM_SAMPLED,), device=input_ids.device)
+        candidates, places = torch.cat([input_ids, sampled]).unique(return_inverse=True)
+        scored = nn.functional.embedding(candidates, vectors)  # [num_candidates, embedding_size]
+        losses = []
+        directions = states.chunk(len(self.projections), dim=1)
+        for index, (seen, wanted) in enumerate([(befores, afters), (afters, befores)][: len(directions)]):
+            logits = self.projections[index](directions[index][seen]) @ scored.T
+            losses.append(nn.functional.cross_entropy(at_least_float32(logits), places[wanted], reduction="sum"))
+        return torch.stack(losses).mean()
+
+
+class TrainingObjectives(nn.Module):
+    """What training adds to the loss of the labels, and how much each label counts in that.
+
+    Args:
+        config ([`RnnConfig`]): That of the model.
+        class_weights (`Sequence[float]`, *optional*): How much each label counts in the loss, in the order of their
+            ids; of several labels a text, how much one that is there counts against its absence.
+        rdrop_loss_weight (`float`): How much two forward passes over a batch, each with dropout of its own, must agree
+            (R-Drop, https://arxiv.org/abs/2106.14448); 0 makes one pass.
+        lm_loss_weight (`float`): How much predicting the next and the previous token counts, of a tagger
+            (https://arxiv.org/abs/1704.07156).
+        auxiliary_loss_weight (`float`): How much auxiliary labels count, of a tagger
+            (https://aclanthology.org/P16-2038).
+        num_auxiliary_tags (`int`): Number of auxiliary labels; 0 for none.
+
+    Raises:
+        ValueError: Weights that are negative or not finite, or of another number than the labels.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf import RnnConfig, RnnForSequenceClassification
+    >>> from rnn_hf.training.objectives import TrainingObjectives
+    >>> model = RnnForSequenceClassification(RnnConfig(vocab_size=100, hidden_size=8, num_labels=2)).train()
+    >>> model.objectives = TrainingObjectives(model.config, rdrop_loss_weight=1.0)
+    >>> model(input_ids=torch.tensor([[5, 6, 7]]), labels=torch.tensor([1])).logits.shape
+    torch.Size([1, 2])
+
+    ```
+    """
+
+    def __init__(
+        self,
+        config: RnnConfig,
+        *,
+        class_weights: Sequence[float] | None = None,
+        rdrop_loss_weight: float = 0.0,
+        lm_loss_weight: float = 0.0,
+        auxiliary_loss_weight: float = 0.5,
+        num_auxiliary_tags: int = 0,
+    ):
+        super().__init__()
+        weights = {"rdrop": rdrop_loss_weight, "lm": lm_loss_weight, "auxiliary": auxiliary_loss_weight}
+        for name, weight in weights.items():
+            if not math.isfinite(weight) or weight < 0:
+                raise ValueError(f"{name}_loss_weight must not be negative, and finite; got {weight}.")
+        if class_weights is not None and len(class_weights) != len(config.label_names):
+            raise ValueError(
+                f"class_weights must hold one number for each of {len(config.label_names)} labels, got "
+                f"{len(class_weights)}."
+            )
+        for index, weight in enumerate(class_weights or []):
+            if not math.isfinite(weight) or weight < 0:
+                raise ValueError(f"class_weights must not be negative, and finite; that of label {index} is {weight}.")
+        self.class_weights = None if class_weights is None else list(class_weights)
+        self.rdrop_loss_weight = rdrop_loss_weight
+        self.lm_loss_weight = lm_loss_weight
+        self.auxiliary_loss_weight = auxiliary_loss_weight
+        self.language_model = LanguageModelHead(config) if lm_loss_weight > 0 else None
+        self.auxiliary_classifier: nn.Linear | None = None
+        if num_auxiliary_tags > 0:
+            self.auxiliary_classifier = nn.Linear(config.num_directions * config.hidden_size, num_auxiliary_tags)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    @property
+    def num_passes(self) -> int:
+        """`int`: number of forward passes over each batch of training."""
+        return 2 if self.rdrop_loss_weight > 0 else 1
+
+    def forward(
+        self,
+        model: Any,
+        encoded: Encoded,
+        logits: Tensor,
+        labels: Tensor,
+        num_items_in_batch: Tensor | int | None,
+        auxiliary_tags: Tensor | None = None,
+    ) -> Tensor:
+        """Sum the additional losses of a batch that stands `num_passes` times, row after row.
+
+        Args:
+            model ([`RnnForSequenceClassification`] or [`RnnForTokenClassification`]): The model they are added to.
+            encoded ([`Encoded`]): The batch, with the states of all layers of a tagger.
+            logits (`torch.FloatTensor`): `[rows, num_labels]` of a classifier, packed `[num_tokens, num_labels]` of a
+                tagger.
+            labels (`torch.Tensor`): Those of all rows, padded.
+            num_items_in_batch (`int` or `torch.Tensor`, *optional*): See [`~losses.average_loss`].
+            auxiliary_tags (`torch.LongTensor` of shape `[batch_size, sequence_length]`, *optional*): Ids of auxiliary
+                labels, -100 where there is none.
+
+        Returns:
+            `torch.FloatTensor`: a scalar.
+        """
+        is_tagger = hasattr(model, "word_starts")
+        loss = logits.new_zeros(()).float()
+        if self.num_passes > 1:
+            loss = loss + self._consistency_loss(model, encoded, logits, labels, num_items_in_batch, is_tagger)
+        if self.language_model is not None and is_tagger and encoded.input_ids is not None:
+            embeddings, states = model.model.embeddings, encoded.output.states[0]
+            own_ids, vectors = embeddings.own_ids(encoded.input_ids), embeddings.word_embeddings.weight
+            total = self.language_model(states, own_ids, vectors, encoded.packing)
+            num_labelled = int((labels != -100).sum())
+            loss = loss + self.lm_loss_weight * average_loss(total, num_labelled, num_items_in_batch)
+        if self.auxiliary_classifier is not None and is_tagger and auxiliary_tags is not None:
+            loss = loss + self._auxiliary_loss(model, encoded, auxiliary_tags, num_items_in_batch)
+        return loss
+
+    def _consistency_loss(
+        self,
+        model: Any,
+        encoded: Encoded,
+        logits: Tensor,
+        labels: Tensor,
+        num_items_in_batch: Tensor | int | None,
+        is_tagger: bool,
+    ) -> Tensor:
+        if is_tagger:
+            logits = encoded.packing.pad(logits)
+        problem_type: Any = "single_label_classification" if is_tagger else model.config.problem_type
+        apart = symmetric_kl(logits, logits.roll(len(logits) // self.num_passes, 0), problem_type)
+        if is_tagger:
+            apart = apart[labels != -100]
+        return self.rdrop_loss_weight * average_loss(apart.sum(), apart.numel(), num_items_in_batch)
+
+    def _auxiliary_loss(
+        self, model: Any, encoded: Encoded, tags: Tensor, num_items_in_batch: Tensor | int | None
+    ) -> Tensor:
+        assert self.auxiliary_classifier is not None
+        packing = encoded.packing
+        shape = (packing.batch_size // self.num_passes, packing.sequence_length)
+        tags = check_class_ids("auxiliary_tags", tags, shape, self.auxiliary_classifier.out_features)
+        states = model.pool_subwords(encoded, encoded.output.states[0])
+        logits = self.auxiliary_classifier(model.dropout(states, packing))
+        packed_tags = packing.pack(tags.repeat(self.num_passes, 1))
+        return self.auxiliary_loss_weight * cross_entropy(logits, packed_tags, num_items_in_batch)
+
+
+def balanced_weights(train_dataset: Any, num_labels: int, problem_type: str) -> list[float]:
+    """Weigh each label by how rare it is.
+
+    Of one label a text or word, all count as much together as without weights; of several labels a text, a label that
+    is there counts as much as its absence.
+
+    Args:
+        train_dataset: Encoded examples with `labels` or `label`: a `datasets.Dataset`, a dataset of torch, a list of
+            dictionaries, or a stream, which is read to its end.
+        num_labels (`int`): Number of labels.
+        problem_type (`str`): As in the configuration.
+
+    Returns:
+        `list[float]`: a weight for each label.
+
+    Raises:
+        ValueError: A regression, which has no classes, or labels that do not fit.
+
+    Example:
+    ```python
+    >>> from datasets import Dataset
+    >>> from rnn_hf.training.objectives import balanced_weights
+    >>> balanced_weights(Dataset.from_dict({"labels": [0, 0, 0, 1]}), 2, "single_label_classification")
+    [0.6666666666666666, 2.0]
+
+    ```
+    """
+    if problem_type == "regression":
+        raise ValueError("--class_weights balanced is for classes; a regression has none.")
+    is_multi_label = problem_type == "multi_label_classification"
+    counts, num_rows = np.zeros(num_labels), 0
+    for labels in iterate_column(train_dataset, "labels", "label"):
+        values = np.asarray(labels)
+        num_rows += 1
+        if is_multi_label:
+            fits = values.shape == (num_labels,) and np.isin(values, (0, 1)).all()
+        else:
+            values = values.reshape(-1)
+            fits = values.dtype.kind in "iu" and (values < num_labels).all()
+            values = values[values >= 0] if fits else values
+        if not fits:
+            wanted = f"{num_labels} numbers 0 or 1" if is_multi_label else f"whole numbers below {num_labels}"
+            raise ValueError(
+                f"--class_weights balanced counts labels, which must be {wanted}; those of example {num_rows - 1} are "
+                f"{shown(labels)}."
+            )
+        counts += values if is_multi_label else np.bincount(values, minlength=num_labels)
+    present = counts > 0
+    if is_multi_label:
+        return np.where(present, (num_rows - counts) / np.maximum(counts, 1), 1.0).clip(min=1e-3).tolist()
+    weights = np.where(present, counts.sum() / (max(present.sum(), 1) * np.maximum(counts, 1)), 1.0)
+    return weights.tolist()
+
+
+__all__ = ["LanguageModelHead", "TrainingObjectives", "balanced_weights"]
