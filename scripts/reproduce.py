@@ -4,7 +4,7 @@
     python scripts/reproduce.py ud_english_ewt ~/corpora/UD_English-EWT --seeds 1 2 3 --output_dir outputs/ewt
 
 The options of each row stand in model_cards/ROW.yaml; others given here go before them, for every seed:
---spelling false. Those that say what a run reads and where it writes are set here for each run. Seeds that are trained
+--char_cnn false. Those that say what a run reads and where it writes are set here for each run. Seeds that are trained
 already are only read, and one that was stopped is resumed.
 """
 

@@ -217,7 +217,7 @@ def cut_batches(
         max_tokens (`int`): Most tokens of a batch; a longer sequence makes a batch of its own.
 
     Yields:
-        `list[int]`: places of a batch's examples.
+        `list[int]`: positions of a batch's examples.
 
     Raises:
         ValueError: A bound below 1.

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ..inference.loading import RnnModelWithHead
-from ..models.embeddings import PADDING, UNKNOWN, RnnEmbeddings, SpellingEncoder
+from ..models.embeddings import PADDING, UNKNOWN, CharacterCNN, RnnEmbeddings
 from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
 
 try:
@@ -28,10 +28,10 @@ except ImportError as error:
 # Since 18, the axes of all reductions are inputs.
 LOWEST_OPSET = 18
 
-# The order of the gates in ONNX, as places in torch's order.
+# The order of the gates in ONNX, as positions in torch's order.
 _GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN_TANH": (0,), "RNN_RELU": (0,)}
-# Spellings of more entries than this are read in the graph: a table of what they give would outweigh all the rest.
-_MOST_FOLDED_ENTRIES = 8192
+# Character features of more entries than this are computed in the graph: a table of them would outweigh the rest.
+_MOST_CACHED_ENTRIES = 8192
 _LOWEST = float(np.finfo(np.float32).min)
 
 
@@ -46,8 +46,8 @@ def to_onnx(model: RnnModelWithHead, *, opset: int = LOWEST_OPSET, int8: bool = 
     With `int8`, embeddings and weights are stored as int8 numbers. An LSTM also computes with them, through
     onnxruntime's `DynamicQuantizeLSTM`; it measures the range of a batch, without its padding, so that the other
     sequences of a batch change the logits of a sequence a little. onnxruntime has no such operator for a GRU or a
-    simple RNN: they become smaller, not faster, and compute in float32. Spellings that are read in the graph keep the
-    254 most frequent characters.
+    simple RNN: they become smaller, not faster, and compute in float32. A character CNN in the graph keeps the 254
+    most frequent characters.
 
     Args:
         model ([`RnnForSequenceClassification`] or [`RnnForTokenClassification`]): A trained model.
@@ -126,9 +126,9 @@ class _Tokens:
         self.lengths = graph("ReduceSum", ones, [1])  # [B, 1]
         behind = graph("Add", self.lengths, graph("CumSum", graph("Sub", 1, ones), 1))
         # Where each column goes: tokens to the front, padding behind.
-        self.places = graph("Sub", graph("Where", self.mask, graph("CumSum", ones, 1), behind), 1)  # [B, L]
+        self.positions = graph("Sub", graph("Where", self.mask, graph("CumSum", ones, 1), behind), 1)  # [B, L]
         ids = graph("Where", self.mask, "input_ids", num_entries)
-        self.ids = graph("Transpose", graph("ScatterElements", ids, self.places, ids, axis=1), perm=[1, 0])  # [L, B]
+        self.ids = graph("Transpose", graph("ScatterElements", ids, self.positions, ids, axis=1), perm=[1, 0])  # [L, B]
         if extra_step:
             row = graph("Expand", num_entries, graph("Shape", self.lengths))
             self.ids = graph("Concat", self.ids, graph("Transpose", row, perm=[1, 0]), axis=0)
@@ -168,7 +168,7 @@ def _tagger(graph: Graph, model: RnnForTokenClassification) -> list[str]:
     if model.crf is not None:
         scores = max_marginals(graph, model.crf, scores, is_start)
     rows = graph("Transpose", scores, perm=[1, 0, 2])  # [B, L, num_labels]
-    columns = graph("GatherND", rows, graph("Unsqueeze", tokens.places, [2]), batch_dims=1)
+    columns = graph("GatherND", rows, graph("Unsqueeze", tokens.positions, [2]), batch_dims=1)
     logits = graph("Where", graph("Unsqueeze", tokens.mask, [2]), columns, 0.0)
     return [logits, graph("ArgMax", logits, axis=-1, keepdims=0)]
 
@@ -196,8 +196,8 @@ def _balance(model: RnnModelWithHead) -> np.ndarray:
     tables = [embeddings.word_embeddings.weight]
     if embeddings.static_embeddings is not None:
         tables.append(embeddings.static_embeddings.vectors.weight)
-    if embeddings.spelling is not None:
-        tables.append(_all_spellings(embeddings))
+    if embeddings.character_cnn is not None:
+        tables.append(_all_character_ids(embeddings))
     largest = np.concatenate([np.abs(to_array(table)).max(axis=0) for table in tables])
     weights = [to_array(getattr(rnn, name)) for name, _ in rnn.named_parameters() if name.startswith("weight_ih_l0")]
     of_weights = np.abs(np.concatenate(weights)).max(axis=0)
@@ -212,9 +212,9 @@ def _joined(graph: Graph, states: str, size: int) -> str:
 
 def _embed(graph: Graph, embeddings: RnnEmbeddings, tokens: _Tokens, balance: np.ndarray) -> str:
     """Look vectors up, divided by the balance: `[L, B]` to `[L, B, input_size]`, zeros for padding."""
-    own, static, spelling = embeddings.word_embeddings, embeddings.static_embeddings, embeddings.spelling
+    own, static, character_cnn = embeddings.word_embeddings, embeddings.static_embeddings, embeddings.character_cnn
     sizes = [own.embedding_dim, static.vectors.embedding_dim if static is not None else 0]
-    own_balance, static_balance, spelling_balance = np.split(balance, np.cumsum(sizes))
+    own_balance, static_balance, character_balance = np.split(balance, np.cumsum(sizes))
 
     own_ids = tokens.ids
     if own.num_embeddings < embeddings.num_entries:
@@ -222,28 +222,28 @@ def _embed(graph: Graph, embeddings: RnnEmbeddings, tokens: _Tokens, balance: np
         own_ids = graph("Where", graph("Less", tokens.ids, own.num_embeddings), tokens.ids, others)
     parts = [graph.lookup(_with_zeros(to_array(own.weight) / own_balance), own_ids)]
     if static is not None:
-        places = np.append(static.places.int().cpu().numpy(), np.int32(static.vectors.num_embeddings))
+        positions = np.append(static.positions.int().cpu().numpy(), np.int32(static.vectors.num_embeddings))
         vectors = _with_zeros(to_array(static.vectors.weight) / static_balance)
-        parts.append(graph.lookup(vectors, graph("Gather", places, tokens.ids)))
-    if spelling is not None and embeddings.num_entries <= _MOST_FOLDED_ENTRIES:
-        folded = _with_zeros(to_array(_all_spellings(embeddings)) / spelling_balance)
+        parts.append(graph.lookup(vectors, graph("Gather", positions, tokens.ids)))
+    if character_cnn is not None and embeddings.num_entries <= _MOST_CACHED_ENTRIES:
+        folded = _with_zeros(to_array(_all_character_ids(embeddings)) / character_balance)
         parts.append(graph.lookup(folded, tokens.ids))
-    elif spelling is not None:
-        parts.append(_read_spellings(graph, spelling, tokens.ids, spelling_balance))
+    elif character_cnn is not None:
+        parts.append(_character_features(graph, character_cnn, tokens.ids, character_balance))
     return graph("Concat", *parts, axis=-1) if len(parts) > 1 else parts[0]
 
 
-def _all_spellings(embeddings: RnnEmbeddings) -> torch.Tensor:
-    return embeddings.folded_spelling(
+def _all_character_ids(embeddings: RnnEmbeddings) -> torch.Tensor:
+    return embeddings.cached_character_features(
         torch.arange(embeddings.num_entries, device=embeddings.word_embeddings.weight.device)
     )
 
 
-def _read_spellings(graph: Graph, spelling: SpellingEncoder, ids: str, balance: np.ndarray) -> str:
-    """Read the spellings of distinct entries: a place in one is the sum of what the characters around contribute."""
-    characters = to_array(spelling.char_embeddings.weight)
+def _character_features(graph: Graph, character_cnn: CharacterCNN, ids: str, balance: np.ndarray) -> str:
+    """Compute character features of distinct entries: each position sums what the characters around it contribute."""
+    characters = to_array(character_cnn.char_embeddings.weight)
     characters[PADDING] = 0.0
-    codes = spelling.spellings.cpu().numpy()
+    codes = character_cnn.character_ids.cpu().numpy()
     num_entries, length = codes.shape
     if graph.int8:  # A code takes a byte: the rarest characters, of a few entries in a large vocabulary, are unknown.
         used, counts = np.unique(codes, return_counts=True)
@@ -251,7 +251,7 @@ def _read_spellings(graph: Graph, spelling: SpellingEncoder, ids: str, balance: 
     kept = np.union1d(codes, PADDING)
     codes = _with_zeros(np.searchsorted(kept, codes).astype(np.uint8 if len(kept) <= 256 else np.uint16))
     characters = characters[kept]
-    convolutions: list[Any] = list(spelling.convolutions)
+    convolutions: list[Any] = list(character_cnn.convolutions)
     kernels = [to_array(convolution.weight) for convolution in convolutions]
     widest = max(kernel.shape[2] for kernel in kernels)
     before = widest // 2
@@ -369,7 +369,7 @@ def check_opset(opset: int) -> None:
     if not LOWEST_OPSET <= opset <= defs.onnx_opset_version():
         raise ValueError(
             f"opset must be from {LOWEST_OPSET} to {defs.onnx_opset_version()}, the newest that the installed onnx "
-            f"knows; got {opset}. Every opset gives the same results, and {LOWEST_OPSET} runs in the most places."
+            f"knows; got {opset}. Every opset gives the same results, and {LOWEST_OPSET} runs in the most positions."
         )
 
 

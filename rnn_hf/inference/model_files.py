@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..models import configuration_rnn
+from ..models.base import current_name
 
 COPY_AGAIN = "download or copy it again"
 
@@ -162,7 +163,7 @@ def read_weight_infos(folder: Path) -> dict[str, WeightInfo]:
         folder (`Path`): The model's folder.
 
     Returns:
-        `dict[str, WeightInfo]`: shape and type of each weight.
+        `dict[str, WeightInfo]`: shape and type of each weight of the model, by its name in this version.
 
     Raises:
         ValueError: A file is missing, cannot be read, is damaged or was cut off.
@@ -187,7 +188,8 @@ def read_weight_infos(folder: Path) -> dict[str, WeightInfo]:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118
                     part = file.get_slice(name)
-                    infos[name] = WeightInfo(tuple(part.get_shape()), str(part.get_dtype()))
+                    if (current := current_name(name)) is not None:
+                        infos[current] = WeightInfo(tuple(part.get_shape()), str(part.get_dtype()))
         except (SafetensorError, OSError) as error:
             raise ValueError(
                 f"{path} is damaged or was cut off ({error}): remove it (in the hub's cache, all of the model), and "
@@ -203,12 +205,12 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         folder (`Path`): The model's folder, which [`read_weight_infos`] has looked through.
 
     Returns:
-        `dict[str, torch.Tensor]`: the weights by their names.
+        `dict[str, torch.Tensor]`: the weights of the model, by their names in this version.
     """
     weights: dict[str, Tensor] = {}
     for path in weight_files(folder):
         weights.update(load_file(path))
-    return weights
+    return {current: weight for name, weight in weights.items() if (current := current_name(name)) is not None}
 
 
 __all__ = [

@@ -147,11 +147,11 @@ def _predict_window(
     results: list[dict[str, Any]] = [{} for _ in window]
     lengths = [len(one) for one in ids]
     longest_first = sorted(range(len(ids)), key=lambda place: -lengths[place])
-    for places in cut_batches(longest_first, lengths, batch_size, max_tokens_per_batch):
-        batch = collator([{"input_ids": ids[place]} for place in places])
+    for positions in cut_batches(longest_first, lengths, batch_size, max_tokens_per_batch):
+        batch = collator([{"input_ids": ids[place]} for place in positions])
         with torch.inference_mode():
             logits = model(**{name: value.to(model.device) for name, value in batch.items()}).logits.float().cpu()
-        for row, place in enumerate(places):
+        for row, place in enumerate(positions):
             if tags_tokens:
                 best = logits[row, firsts[place]].argmax(dim=-1).tolist()
                 tags = [model.config.id2label[index] for index in best]

@@ -1,9 +1,10 @@
 """What all recurrent models share: initialisation, saving, vocabularies, outputs."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_rnn import RnnConfig
 from .crf import ConditionalRandomField
-from .embeddings import SpellingEncoder, StaticEmbeddings
+from .embeddings import CharacterCNN, StaticEmbeddings
 from .packing import Packing
 from .recurrence import RecurrentOutput
 
@@ -24,6 +25,16 @@ AUTO_MAP = {
     "AutoModelForSequenceClassification": "modeling_rnn.RnnForSequenceClassification",
     "AutoModelForTokenClassification": "modeling_rnn.RnnForTokenClassification",
 }
+
+
+# Names that earlier versions gave to weights, as patterns, with those of today.
+_RENAMED = {
+    r"embeddings\.spelling\.spellings$": "embeddings.character_cnn.character_ids",
+    r"embeddings\.spelling\.": "embeddings.character_cnn.",
+    r"static_embeddings\.places$": "static_embeddings.vector_ids",
+}
+# Weights of training alone, which checkpoints hold, and models that earlier versions saved.
+_OF_TRAINING = (r"^objectives\.", r"^language_model\.", r"^auxiliary_classifier\.")
 
 
 @dataclass
@@ -70,13 +81,18 @@ class RnnPreTrainedModel(PreTrainedModel):
     config_class = RnnConfig
     base_model_prefix = "model"
     accepts_loss_kwargs = True
-    # Losses of training alone, which earlier versions saved.
-    _keys_to_ignore_on_load_unexpected = [r"^objectives\.", r"^language_model\.", r"^auxiliary_classifier\."]  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = list(_OF_TRAINING)  # type: ignore[misc]
 
     def __init__(self, config: RnnConfig):
         super().__init__(config)
         # Losses that training adds, as `rnn_hf.training.objectives` makes them. They are never saved with the model.
         self.objectives: Any = None
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """Load a model, also one that an earlier version saved: see `PreTrainedModel.from_pretrained`."""
+        kwargs.setdefault("key_mapping", dict(_RENAMED))
+        return super().from_pretrained(*args, **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """Save configuration, weights, and the code that loads them where this package is not installed.
@@ -122,10 +138,10 @@ class RnnPreTrainedModel(PreTrainedModel):
         elif isinstance(module, ConditionalRandomField):
             for parameter in module.parameters():
                 init.zeros_(parameter)
-        elif isinstance(module, SpellingEncoder):
-            init.zeros_(module.spellings)
+        elif isinstance(module, CharacterCNN):
+            init.zeros_(module.character_ids)
         elif isinstance(module, StaticEmbeddings):
-            init.zeros_(module.places)
+            init.zeros_(module.vector_ids)
         elif isinstance(getattr(module, "word_starts", None), Tensor):
             init.ones_(module.word_starts)  # type: ignore[arg-type]
         elif isinstance(module, nn.Linear | nn.Conv1d):
@@ -176,6 +192,30 @@ class RnnPreTrainedModel(PreTrainedModel):
                 raise ValueError(f"{name}={index} is outside a vocabulary of {num_entries} entries.")
 
 
+def current_name(name: str) -> str | None:
+    """Return the name of a weight that a file names, in this version.
+
+    Args:
+        name (`str`): The name, which may be an earlier version's.
+
+    Returns:
+        `str`, *optional*: the name; `None` of a weight that only training uses.
+
+    Example:
+    ```python
+    >>> from rnn_hf.models.base import current_name
+    >>> current_name("model.embeddings.static_embeddings.places"), current_name("language_model.projections.0.bias")
+    ('model.embeddings.static_embeddings.vector_ids', None)
+
+    ```
+    """
+    if any(re.match(pattern, name) for pattern in _OF_TRAINING):
+        return None
+    for pattern, current in _RENAMED.items():
+        name = re.sub(pattern, current, name)
+    return name
+
+
 def select_hidden_states(
     config: RnnConfig, encoded: Encoded, wanted: bool | None, num_passes: int = 1
 ) -> tuple[Tensor, ...] | None:
@@ -213,6 +253,7 @@ __all__ = [
     "RnnModelOutput",
     "RnnPreTrainedModel",
     "as_wanted",
+    "current_name",
     "select_hidden_states",
     "wants_hidden_states",
 ]

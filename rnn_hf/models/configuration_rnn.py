@@ -65,6 +65,9 @@ _OF_TRAINING = (
     "rdrop_loss_weight",
 )
 
+# Names of fields in earlier versions.
+_RENAMED = {"max_spelling_length": "max_characters_per_token"}
+
 # More than any model has: numbers above these are mistakes, and would end in an allocator's error or in none at all.
 _HIGHEST = {
     "vocab_size": 10**8,
@@ -73,7 +76,7 @@ _HIGHEST = {
     "static_embedding_size": 10**5,
     "hidden_size": 10**5,
     "num_hidden_layers": 1000,
-    "max_spelling_length": 1000,
+    "max_characters_per_token": 1000,
     "char_embedding_size": 10**5,
     "char_num_filters": 10**5,
 }
@@ -98,14 +101,14 @@ class RnnConfig(PreTrainedConfig):
         static_vocab_size (`int`):
             Number of vectors from outside, which entries may share.
         characters (`str`, *optional*):
-            Characters that spellings are made of. With it, each entry's vector is joined with one that a
-            convolutional network reads off its spelling.
-        max_spelling_length (`int`):
-            Number of characters of a spelling, with marks of its beginning and end, that are read.
+            Characters that the character CNN knows. With it, character features are joined to each entry's
+            embedding.
+        max_characters_per_token (`int`):
+            Number of characters of an entry that the character CNN reads, marks of beginning and end among them.
         char_embedding_size (`int`):
             Size of a character's vector.
         char_kernel_sizes (`list[int]`):
-            Widths, in characters, of the filters over spellings.
+            Widths, in characters, of the character CNN's filters.
         char_num_filters (`int`):
             Number of filters of each width.
         hidden_size (`int`):
@@ -117,7 +120,8 @@ class RnnConfig(PreTrainedConfig):
         bidirectional (`bool`):
             Whether each layer also reads every sequence from its last token to its first.
         word_dropout (`float`):
-            Probability that a token's own vector is dropped as a whole in training, so that its spelling must do.
+            Probability that a token's word embedding is dropped as a whole in training, so that the model learns to use
+            its other features.
         embedding_dropout (`float`):
             Locked dropout on the embeddings: one mask per sequence, the same at every step.
         hidden_dropout (`float`):
@@ -191,7 +195,7 @@ class RnnConfig(PreTrainedConfig):
     static_embedding_size: int = 0
     static_vocab_size: int = 0
     characters: str | None = None
-    max_spelling_length: int = 18
+    max_characters_per_token: int = 18
     char_embedding_size: int = 32
     char_kernel_sizes: list[int] | tuple[int, ...] = (3, 5)
     char_num_filters: int = 128
@@ -236,7 +240,9 @@ class RnnConfig(PreTrainedConfig):
 
         ```
         """
-        config_dict = {name: value for name, value in config_dict.items() if name not in _OF_TRAINING}
+        config_dict = {
+            _RENAMED.get(name, name): value for name, value in config_dict.items() if name not in _OF_TRAINING
+        }
         unknown = {name: config_dict.pop(name) for name in list(config_dict) if not cls._is_known(name)}
         for name in unknown:
             cls._warn_of_unknown(name, stacklevel=4)
@@ -291,8 +297,8 @@ class RnnConfig(PreTrainedConfig):
     @property
     def input_size(self) -> int:
         """`int`: size of what the first recurrent layer reads: all vectors of a token joined."""
-        spelling_size = 0 if self.characters is None else len(self.char_kernel_sizes) * self.char_num_filters
-        return self.embedding_size + self.static_embedding_size + spelling_size
+        character_features_size = 0 if self.characters is None else len(self.char_kernel_sizes) * self.char_num_filters
+        return self.embedding_size + self.static_embedding_size + character_features_size
 
     @classmethod
     def _refuse_misspelt(cls, keywords: dict[str, Any]) -> None:
@@ -357,17 +363,17 @@ class RnnConfig(PreTrainedConfig):
         """Count the weights of the largest tables."""
         own = (self.num_word_embeddings or self.vocab_size) * self.embedding_size
         static = self.static_vocab_size * self.static_embedding_size
-        spelling = 0
+        character_cnn = 0
         if self.characters is not None:
             filters = sum(self.char_kernel_sizes) * self.char_num_filters
-            spelling = self.char_embedding_size * (filters + len(self.characters))
-            spelling += self.vocab_size * self.max_spelling_length
+            character_cnn = self.char_embedding_size * (filters + len(self.characters))
+            character_cnn += self.vocab_size * self.max_characters_per_token
         gates = {"lstm": 4, "gru": 3}.get(self.cell_type, 1) * self.num_directions * self.hidden_size
         inputs = self.input_size + (self.num_hidden_layers - 1) * self.num_directions * self.hidden_size
         recurrent = gates * (inputs + self.num_hidden_layers * self.hidden_size)
         num_labels = len(self.id2label or {})
         head = num_labels * self.num_directions * self.hidden_size + (num_labels**2 if self.use_crf else 0)
-        return own + static + spelling + recurrent + head
+        return own + static + character_cnn + recurrent + head
 
     def validate_dropouts(self) -> None:
         """Check that dropouts are probabilities below 1, and that the deviation is finite, not negative."""

@@ -119,7 +119,7 @@ class ConditionalRandomField(nn.Module):
 
         labels = labels.unsqueeze(1)
         scores = (emissions + packed_rest).gather(1, labels).squeeze(1)
-        previous = packing.previous_places()[sizes[0] :] - sizes[0]
+        previous = packing.previous_positions()[sizes[0] :] - sizes[0]
         before = labels[previous].squeeze(1)
         entering = torch.cat(
             [self.start_transitions[labels[: sizes[0], 0]], self.transitions[before, labels[sizes[0] :, 0]]]

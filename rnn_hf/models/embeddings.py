@@ -1,8 +1,8 @@
-"""Embeddings of vocabulary entries: a vector of each entry's own, one from outside, one read off its spelling.
+"""Embeddings of vocabulary entries: a word embedding, a pretrained word vector, character features.
 
 A convolutional network over the characters of an entry (https://arxiv.org/abs/1603.01354) lets related words share
-what they have in common, and gives rare words a good vector. Spellings stand in a table of the model, so that token
-ids stay its only input.
+what they have in common, and gives rare words a good vector. The characters of all entries stand in
+a table of the model, so that token ids stay its only input.
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from .configuration_rnn import RnnConfig
 # Codes of characters: those of `config.characters` come after these.
 PADDING, UNKNOWN, BEGINNING, CONTINUATION, END = range(5)
 
-# Most spellings that are read at once in evaluation, and most tokens that are embedded at once without gradients.
+# Most character_ids that are read at once in evaluation, and most tokens that are embedded at once without gradients.
 _CHUNK = 4096
 _MOST_TOKENS = 65536
 
@@ -28,7 +28,7 @@ class RnnEmbeddings(nn.Module):
     characters of the entries, with those that the cache was computed from, so that no change leaves it stale.
 
     Args:
-        config ([`RnnConfig`]): The architecture. With `characters`, spellings are read.
+        config ([`RnnConfig`]): The architecture. With `characters`, character features are joined.
 
     Example:
     ```python
@@ -49,7 +49,7 @@ class RnnEmbeddings(nn.Module):
         self.unk_token_id = config.unk_token_id or 0
         self.word_embeddings = nn.Embedding(config.num_word_embeddings or config.vocab_size, config.embedding_size)
         self.static_embeddings = StaticEmbeddings(config) if config.static_embedding_size > 0 else None
-        self.spelling = SpellingEncoder(config) if config.characters is not None else None
+        self.character_cnn = CharacterCNN(config) if config.characters is not None else None
         self._cached: _CharacterFeatures | None = None
 
     def forward(self, input_ids: Tensor) -> Tensor:
@@ -77,54 +77,54 @@ class RnnEmbeddings(nn.Module):
         parts = [self._own(input_ids)]
         if self.static_embeddings is not None:
             parts.append(self.static_embeddings(input_ids))
-        if self.spelling is not None:
+        if self.character_cnn is not None:
             if self.training or torch.is_grad_enabled():
-                distinct, places = input_ids.unique(return_inverse=True)
-                parts.append(nn.functional.embedding(places, self.spelling(distinct)))
+                distinct, positions = input_ids.unique(return_inverse=True)
+                parts.append(nn.functional.embedding(positions, self.character_cnn(distinct)))
             else:
-                parts.append(self.folded_spelling(input_ids))
+                parts.append(self.cached_character_features(input_ids))
         return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
 
-    def folded_spelling(self, input_ids: Tensor) -> Tensor:
-        """Look up what is read off the spellings of entries, `[num_tokens, spelling_size]`; read those that are new."""
-        assert self.spelling is not None
-        weights, spellings = list(self.spelling.parameters()), self.spelling.spellings
-        if self._cached is None or not self._cached.is_of(weights, spellings):
+    def cached_character_features(self, input_ids: Tensor) -> Tensor:
+        """Look up cached character features, `[num_tokens, size]`; those of entries that are new are computed."""
+        assert self.character_cnn is not None
+        weights, character_ids = list(self.character_cnn.parameters()), self.character_cnn.character_ids
+        if self._cached is None or not self._cached.is_of(weights, character_ids):
             # Tensors made in inference mode could not be written to outside of it.
             with torch.inference_mode(False):
-                self._cached = _CharacterFeatures.empty(weights, self.spelling)
+                self._cached = _CharacterFeatures.empty(weights, self.character_cnn)
         table, read = self._cached.table, self._cached.read
-        rows = spellings.index_select(0, input_ids) + 1
+        rows = character_ids.index_select(0, input_ids) + 1
         if not torch.equal(read.index_select(0, input_ids), rows):
             new = input_ids[(read[input_ids] != rows).any(dim=1)].unique()
             with torch.inference_mode(False), torch.no_grad(), torch.autocast(new.device.type, enabled=False):
                 for chunk in new.clone().split(_CHUNK):
-                    table[chunk] = self.spelling(chunk)
-                    read[chunk] = spellings[chunk] + 1
+                    table[chunk] = self.character_cnn(chunk)
+                    read[chunk] = character_ids[chunk] + 1
         return nn.functional.embedding(input_ids, table)
 
     def resize(self, num_entries: int) -> None:
-        """Let the tables beside the own vectors have a row for each entry again; new rows are empty."""
+        """Let the tables beside the word embeddings have a row for each entry again; new rows are empty."""
         self.num_entries = num_entries
         if self.static_embeddings is not None:
-            self.static_embeddings.places = resized(self.static_embeddings.places, num_entries, 0)
-        if self.spelling is not None:
-            self.spelling.spellings = resized(self.spelling.spellings, num_entries, PADDING)
+            self.static_embeddings.vector_ids = resized(self.static_embeddings.vector_ids, num_entries, 0)
+        if self.character_cnn is not None:
+            self.character_cnn.character_ids = resized(self.character_cnn.character_ids, num_entries, PADDING)
 
     def train(self, mode: bool = True) -> "RnnEmbeddings":
-        """Switch between training and evaluation; training gives the folded spellings up."""
+        """Switch between training and evaluation; training drops the cached character features."""
         if mode:
             self._cached = None
         return super().train(mode)
 
-    def own_ids(self, input_ids: Tensor) -> Tensor:
-        """Replace entries that have no vector of their own by the unknown token; the shape stays."""
+    def word_embedding_ids(self, input_ids: Tensor) -> Tensor:
+        """Replace entries that have no word embedding by the unknown token; the shape stays."""
         if self.word_embeddings.num_embeddings == self.num_entries:
             return input_ids
         return torch.where(input_ids < self.word_embeddings.num_embeddings, input_ids, self.unk_token_id)
 
     def _own(self, input_ids: Tensor) -> Tensor:
-        own = self.word_embeddings(self.own_ids(input_ids))
+        own = self.word_embeddings(self.word_embedding_ids(input_ids))
         if self.training and self.word_dropout > 0:
             own = own * (torch.rand(len(input_ids), 1, device=own.device) >= self.word_dropout).to(own.dtype)
         return own
@@ -136,7 +136,7 @@ class _CharacterFeatures(NamedTuple):
     Args:
         weights (`list[torch.Tensor]`): Copies of the weights of the character CNN.
         table (`torch.FloatTensor` of shape `[num_entries, size]`): The features.
-        read (`torch.IntTensor` of shape `[num_entries, max_spelling_length]`): The characters they were
+        read (`torch.IntTensor` of shape `[num_entries, max_characters_per_token]`): The characters they were
             computed from, with codes from 1; 0 for entries without cached features.
     """
 
@@ -145,17 +145,18 @@ class _CharacterFeatures(NamedTuple):
     read: Tensor
 
     @classmethod
-    def empty(cls, weights: list[nn.Parameter], spelling: "SpellingEncoder") -> "_CharacterFeatures":
+    def empty(cls, weights: list[nn.Parameter], character_cnn: "CharacterCNN") -> "_CharacterFeatures":
         # Rows take up memory once they are written to.
-        table = weights[0].new_empty(len(spelling.spellings), spelling.size)
-        return cls([weight.detach().clone() for weight in weights], table, torch.zeros_like(spelling.spellings))
+        table = weights[0].new_empty(len(character_cnn.character_ids), character_cnn.size)
+        cached = torch.zeros_like(character_cnn.character_ids)
+        return cls([weight.detach().clone() for weight in weights], table, cached)
 
-    def is_of(self, weights: list[nn.Parameter], spellings: Tensor) -> bool:
+    def is_of(self, weights: list[nn.Parameter], character_ids: Tensor) -> bool:
         """Tell whether these weights computed the features. They are compared by value, however they were changed."""
         return (
             len(self.weights) == len(weights)
             and (self.read.shape, self.read.dtype, self.read.device)
-            == (spellings.shape, spellings.dtype, spellings.device)
+            == (character_ids.shape, character_ids.dtype, character_ids.device)
             and all(
                 ours.dtype == theirs.dtype and ours.device == theirs.device and torch.equal(ours, theirs)
                 for ours, theirs in zip(self.weights, weights, strict=True)
@@ -164,47 +165,48 @@ class _CharacterFeatures(NamedTuple):
 
 
 class StaticEmbeddings(nn.Module):
-    """Vectors from outside, which several vocabulary entries may share (`The` and `the`).
+    """Pretrained word vectors, which several vocabulary entries may share (`The` and `the`).
 
     Args:
         config ([`RnnConfig`]): `static_vocab_size` and `static_embedding_size` say how many and how large.
     """
 
-    places: Tensor
+    vector_ids: Tensor
 
     def __init__(self, config: RnnConfig):
         super().__init__()
         # The first row is that of entries without a vector.
         self.vectors = nn.Embedding(config.static_vocab_size + 1, config.static_embedding_size)
-        self.register_buffer("places", torch.zeros(config.vocab_size, dtype=torch.int32))
+        self.register_buffer("vector_ids", torch.zeros(config.vocab_size, dtype=torch.int32))
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Look vectors up: `[num_tokens]` to `[num_tokens, static_embedding_size]`."""
-        return self.vectors(self.places[input_ids])
+        return self.vectors(self.vector_ids[input_ids])
 
 
-class SpellingEncoder(nn.Module):
+class CharacterCNN(nn.Module):
     """A convolutional network over the characters of vocabulary entries, with the maximum over each entry.
 
     Args:
-        config ([`RnnConfig`]): `characters`, `max_spelling_length`, `char_embedding_size`, `char_kernel_sizes` and
+        config ([`RnnConfig`]): `characters`, `max_characters_per_token`, `char_embedding_size`, `char_kernel_sizes` and
             `char_num_filters` say all.
     """
 
-    spellings: Tensor
+    character_ids: Tensor
 
     def __init__(self, config: RnnConfig):
         super().__init__()
         self.size = len(config.char_kernel_sizes) * config.char_num_filters
         num_codes = END + 1 + len(config.characters or "")
-        self.register_buffer("spellings", torch.zeros(config.vocab_size, config.max_spelling_length, dtype=torch.int32))
+        shape = (config.vocab_size, config.max_characters_per_token)
+        self.register_buffer("character_ids", torch.zeros(shape, dtype=torch.int32))
         self.char_embeddings = nn.Embedding(num_codes, config.char_embedding_size)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(config.char_embedding_size, config.char_num_filters, size) for size in config.char_kernel_sizes
         )
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Read the spellings of entries.
+        """Compute character features of entries.
 
         Args:
             input_ids (`torch.LongTensor` of shape `[num_entries]`): Ids of entries.
@@ -212,7 +214,7 @@ class SpellingEncoder(nn.Module):
         Returns:
             `torch.FloatTensor` of shape `[num_entries, len(char_kernel_sizes) * char_num_filters]`.
         """
-        codes = self.spellings[input_ids].long()  # [num_entries, max_spelling_length]
+        codes = self.character_cnns[input_ids].long()  # [num_entries, max_characters_per_token]
         present = torch.arange(self.char_embeddings.num_embeddings, device=codes.device) != PADDING
         characters = self.char_embeddings.weight * present.unsqueeze(1)  # [num_codes, char_embedding_size]
         maxima = [_convolve(convolution, characters, codes).amax(dim=1) for convolution in self.convolutions]
@@ -228,7 +230,7 @@ def resized(table: Tensor, num_rows: int, value: float) -> Tensor:
 def _convolve(convolution: Any, characters: Tensor, codes: Tensor) -> Tensor:
     """Run a convolution over texts: `[num_texts, length, num_filters]`.
 
-    There are far fewer characters than places in texts, so each character is multiplied with the kernel once, and a
+    There are far fewer characters than positions in texts, so each character is multiplied with the kernel once, and a
     place is the sum of what its neighbours contribute.
     """
     (size,) = convolution.kernel_size
@@ -245,8 +247,8 @@ __all__ = [
     "END",
     "PADDING",
     "UNKNOWN",
+    "CharacterCNN",
     "RnnEmbeddings",
-    "SpellingEncoder",
     "StaticEmbeddings",
     "resized",
 ]

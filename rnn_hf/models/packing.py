@@ -16,7 +16,7 @@ from torch import Tensor
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
-# What running one more segment costs beside its tokens, counted in tokens, and how many places to cut are tried.
+# What running one more segment costs beside its tokens, counted in tokens, and how many positions to cut are tried.
 # Measured with `scripts/benchmark.py layer`. Longer segments than of so many tokens take memory and save no time.
 SEGMENT_COST = 64
 _MOST_CUTS = 16
@@ -214,21 +214,21 @@ class Packing:
         return lengths.to(self.sorted_indices.device)
 
     @cached_property
-    def step_places(self) -> Tensor:
+    def step_positions(self) -> Tensor:
         """`torch.LongTensor` of shape `[max_length]`: the packed place at which each step begins."""
         return (self.batch_sizes.cumsum(0) - self.batch_sizes).to(self.sorted_indices.device)
 
     @cached_property
-    def last_places(self) -> Tensor:
+    def last_positions(self) -> Tensor:
         """`torch.LongTensor` of shape `[num_sequences]`: the packed place of each sequence's last token."""
         rows = torch.arange(self.num_sequences, device=self.sorted_indices.device)
-        return self.step_places[self.sorted_lengths[: self.num_sequences] - 1] + rows
+        return self.step_positions[self.sorted_lengths[: self.num_sequences] - 1] + rows
 
     @cached_property
     def reversal(self) -> Tensor:
         """`torch.LongTensor` of shape `[num_tokens]`: the packed place of each token's mirror image in its sequence."""
         mirrored = self.sorted_lengths[self.sorted_rows] - 1 - self.steps
-        return self.step_places[mirrored] + self.sorted_rows
+        return self.step_positions[mirrored] + self.sorted_rows
 
     @property
     def segments(self) -> list[int]:
@@ -253,19 +253,19 @@ class Packing:
         ends = (self.batch_sizes[1:] != self.batch_sizes[:-1]).nonzero().flatten() + 1
         if len(ends) > _MOST_CUTS:
             ends = ends[torch.linspace(0, len(ends) - 1, _MOST_CUTS).round().long()]
-        places = [0, *ends.tolist(), self.max_length]
-        rows = self.batch_sizes[places[:-1]].tolist()
+        positions = [0, *ends.tolist(), self.max_length]
+        rows = self.batch_sizes[positions[:-1]].tolist()
         costs, begins = [0], [0]
-        for end in range(1, len(places)):
+        for end in range(1, len(positions)):
             options = [
-                costs[begin] + (places[end] - places[begin]) * rows[begin] + SEGMENT_COST for begin in range(end)
+                costs[begin] + (positions[end] - positions[begin]) * rows[begin] + SEGMENT_COST for begin in range(end)
             ]
             costs.append(min(options))
             begins.append(options.index(costs[-1]))
-        cuts = [len(places) - 1]
+        cuts = [len(positions) - 1]
         while cuts[-1] > 0:
             cuts.append(begins[cuts[-1]])
-        return self._bounded([places[place] for place in reversed(cuts)]), costs[-1]
+        return self._bounded([positions[place] for place in reversed(cuts)]), costs[-1]
 
     def _bounded(self, segments: list[int]) -> list[int]:
         """Cut long segments into equal ones of bounded size."""
@@ -275,23 +275,23 @@ class Packing:
             bounded += [begin + (end - begin) * part // parts for part in range(1, parts + 1)]
         return bounded
 
-    def previous_places(self, reverse: bool = False) -> Tensor:
+    def previous_positions(self, reverse: bool = False) -> Tensor:
         """Tell where the token before each token stands.
 
         Args:
             reverse (`bool`): Whether sequences are read from their last token to their first.
 
         Returns:
-            `torch.LongTensor` of shape `[num_tokens]`: places in the packed tokens behind `num_sequences` initial
+            `torch.LongTensor` of shape `[num_tokens]`: positions in the packed tokens behind `num_sequences` initial
             values, which come before each sequence's first token in reading order.
         """
         rows, steps = self.sorted_rows, self.steps
         if reverse:
             begins = steps == self.sorted_lengths[rows] - 1
-            before = self.step_places[(steps + 1).clamp(max=self.max_length - 1)]
+            before = self.step_positions[(steps + 1).clamp(max=self.max_length - 1)]
         else:
             begins = steps == 0
-            before = self.step_places[(steps - 1).clamp(min=0)]
+            before = self.step_positions[(steps - 1).clamp(min=0)]
         return torch.where(begins, rows, self.num_sequences + before + rows)
 
     def group_ends(self, starts: Tensor) -> Tensor:
@@ -309,7 +309,7 @@ class Packing:
         next_starts = torch.arange(self.max_length + 1, device=starts.device).repeat(self.num_sequences, 1)
         next_starts[self.sorted_rows, self.steps] = torch.where(starts, self.steps, self.max_length)
         next_starts = next_starts.flip(1).cummin(dim=1).values.flip(1)
-        return self.step_places[next_starts[self.sorted_rows, self.steps + 1] - 1] + self.sorted_rows
+        return self.step_positions[next_starts[self.sorted_rows, self.steps + 1] - 1] + self.sorted_rows
 
     @property
     def lengths(self) -> Tensor:

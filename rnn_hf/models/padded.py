@@ -82,11 +82,11 @@ def run_padded(
             outputs.append(states.flatten(0, 1))
         else:
             rows = packing.sorted_rows[first : first + lengths[place]]
-            places = (packing.steps[first : first + lengths[place]] - begin) * num_rows + rows
-            padded = _Pad.apply(segment, places, num_rows * (end - begin))
+            positions = (packing.steps[first : first + lengths[place]] - begin) * num_rows + rows
+            padded = _Pad.apply(segment, positions, num_rows * (end - begin))
             states, *final = _lstm(padded.view(end - begin, num_rows, -1), state, _widen(weights))
             states = states.flatten(0, 1)
-            outputs.append(_Select.apply(states, places))
+            outputs.append(_Select.apply(states, positions))
             last = (packing.sorted_lengths[:num_rows].clamp(max=end) - 1 - begin) * num_rows
             final[0] = states.index_select(0, last + torch.arange(num_rows, device=last.device)).unsqueeze(0)
         ended.append(tuple(part[0, going_on:] for part in final))
@@ -124,35 +124,35 @@ class _Pad(torch.autograd.Function):
     """Lay packed input out padded, with one more feature that is 1 on padding and 0 on tokens."""
 
     @staticmethod
-    def forward(ctx: Any, packed: Tensor, places: Tensor, size: int) -> Tensor:
-        ctx.save_for_backward(places)
+    def forward(ctx: Any, packed: Tensor, positions: Tensor, size: int) -> Tensor:
+        ctx.save_for_backward(positions)
         padded = packed.new_zeros(size, packed.shape[1] + 1)
-        padded[:, :-1].index_copy_(0, places, packed)
+        padded[:, :-1].index_copy_(0, positions, packed)
         padded[:, -1] = 1
-        padded[:, -1].index_fill_(0, places, 0)
+        padded[:, -1].index_fill_(0, positions, 0)
         return padded
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (places,) = ctx.saved_tensors
-        return gradient[:, :-1].index_select(0, places), None, None
+        (positions,) = ctx.saved_tensors
+        return gradient[:, :-1].index_select(0, positions), None, None
 
 
 class _Select(torch.autograd.Function):
     """Select rows, each at most once, so that their gradients can be copied instead of added."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, places: Tensor) -> Tensor:
-        ctx.save_for_backward(places)
+    def forward(ctx: Any, values: Tensor, positions: Tensor) -> Tensor:
+        ctx.save_for_backward(positions)
         ctx.num_rows = values.shape[0]
-        return values.index_select(0, places)
+        return values.index_select(0, positions)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (places,) = ctx.saved_tensors
-        whole = len(places) == ctx.num_rows
+        (positions,) = ctx.saved_tensors
+        whole = len(positions) == ctx.num_rows
         found = gradient.new_empty if whole else gradient.new_zeros
-        return found(ctx.num_rows, *gradient.shape[1:]).index_copy_(0, places, gradient), None
+        return found(ctx.num_rows, *gradient.shape[1:]).index_copy_(0, positions, gradient), None
 
 
 __all__ = ["run_full", "run_padded"]

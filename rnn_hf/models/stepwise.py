@@ -67,7 +67,7 @@ def run_steps(
     kept = (states,) if cells is None else (states, cells)
     if reverse:
         return states, tuple(values[: packing.num_sequences] for values in kept)
-    return states, tuple(values.index_select(0, packing.last_places) for values in kept)
+    return states, tuple(values.index_select(0, packing.last_positions) for values in kept)
 
 
 class _RnnSteps(torch.autograd.Function):
@@ -262,12 +262,12 @@ def _carry(before: Tensor | None, initial: Tensor, num_rows: int) -> Tensor:
 
 def _previous(values: Tensor, initial: Tensor, packing: Packing, reverse: bool) -> Tensor:
     """Take for each token the value before it, in reading order; initial values before a sequence's first."""
-    return torch.cat([initial, values]).index_select(0, packing.previous_places(reverse))
+    return torch.cat([initial, values]).index_select(0, packing.previous_positions(reverse))
 
 
 def _at_first_step(values: Tensor, packing: Packing, reverse: bool) -> Tensor:
     """Take the values at the step that each sequence is read first: `[num_sequences, …]`."""
-    return values.index_select(0, packing.last_places) if reverse else values[: packing.num_sequences]
+    return values.index_select(0, packing.last_positions) if reverse else values[: packing.num_sequences]
 
 
 __all__ = ["run_steps"]

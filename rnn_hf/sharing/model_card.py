@@ -364,8 +364,8 @@ def _vectors(config: RnnConfig) -> str:
     if config.static_embedding_size:
         parts.append(f"{config.static_embedding_size} from outside")
     if config.characters is not None:
-        spelling = config.input_size - config.embedding_size - config.static_embedding_size
-        parts.append(f"{spelling} read off its spelling")
+        size = config.input_size - config.embedding_size - config.static_embedding_size
+        parts.append(f"{size} character features")
     return f"{config.input_size} numbers: {', '.join(parts)}"
 
 

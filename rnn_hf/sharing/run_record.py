@@ -186,7 +186,7 @@ def _command(arguments: list[str], secrets: Collection[str]) -> dict[str, str]:
     record = {"command": shlex.join(["python", *mask_command(arguments, secrets)])}
     options = read_options_files(arguments)
     if isinstance(options, dict):
-        # Written anew: comments and spellings of the file itself could hold what the options do not.
+        # Written anew: comments and quotes of the file itself could hold what the options do not.
         record["options"] = yaml.safe_dump(mask_options(options, secrets), sort_keys=False, allow_unicode=True)
     return record
 

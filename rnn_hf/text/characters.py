@@ -1,4 +1,4 @@
-"""How the entries of a tokenizer's vocabulary are spelled, and which of them begin a word."""
+"""The characters of a tokenizer's vocabulary entries, and which of them begin a word."""
 
 import json
 from typing import NamedTuple
@@ -10,8 +10,8 @@ from ..models.embeddings import BEGINNING, CONTINUATION, END, UNKNOWN
 from ..models.modeling_rnn import RnnForTokenClassification, RnnPreTrainedModel
 
 
-class Spelling(NamedTuple):
-    """Spelling of a vocabulary entry.
+class VocabularyEntry(NamedTuple):
+    """A vocabulary entry without the marks of its tokenizer.
 
     Args:
         text (`str`): Its characters, without the marks that a tokenizer adds; empty for special tokens.
@@ -22,14 +22,14 @@ class Spelling(NamedTuple):
     starts_word: bool
 
 
-def spell_vocabulary(tokenizer: PreTrainedTokenizerBase) -> list[Spelling]:
-    """Spell all entries of a fast tokenizer, whichever marks it uses for the pieces of words.
+def vocabulary_entries(tokenizer: PreTrainedTokenizerBase) -> list[VocabularyEntry]:
+    """List the entries of a fast tokenizer, whichever marks it uses for the pieces of words.
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`): A fast tokenizer.
 
     Returns:
-        `list[Spelling]`: in the order of the ids.
+        `list[VocabularyEntry]`: in the order of the ids.
 
     Raises:
         ValueError: The tokenizer is not a fast one.
@@ -37,42 +37,42 @@ def spell_vocabulary(tokenizer: PreTrainedTokenizerBase) -> list[Spelling]:
     Example:
     ```python
     >>> from rnn_hf import train_tokenizer
-    >>> from rnn_hf.text.characters import spell_vocabulary
+    >>> from rnn_hf.text.characters import vocabulary_entries
     >>> tokenizer = train_tokenizer(["tokens of a token"], kind="wordpiece", vocab_size=20, min_frequency=1)
-    >>> spellings = spell_vocabulary(tokenizer)
-    >>> [tuple(spellings[tokenizer.convert_tokens_to_ids(token)]) for token in ("<pad>", "t", "##o")]
+    >>> entries = vocabulary_entries(tokenizer)
+    >>> [tuple(entries[tokenizer.convert_tokens_to_ids(token)]) for token in ("<pad>", "t", "##o")]
     [('', False), ('t', True), ('o', False)]
 
     ```
     """
     if not tokenizer.is_fast:
-        raise ValueError(f"Spelling a vocabulary needs a fast tokenizer, got {type(tokenizer).__name__}.")
+        raise ValueError(f"Reading a vocabulary needs a fast tokenizer, got {type(tokenizer).__name__}.")
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     kind, prefix = backend["model"]["type"], backend["model"].get("continuing_subword_prefix")
     splitter = json.dumps(backend["pre_tokenizer"])
     special = set(tokenizer.all_special_ids)
-    spellings = []
+    entries = []
     tokens: list[str] = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))  # type: ignore[assignment]
     for index, token in enumerate(tokens):
         if index in special or token is None:
             # An unknown token stands for a whole word in these kinds, for a character in the others.
-            spelling = Spelling("", index == tokenizer.unk_token_id and kind in ("WordLevel", "WordPiece"))
+            entry = VocabularyEntry("", index == tokenizer.unk_token_id and kind in ("WordLevel", "WordPiece"))
         elif kind == "WordPiece":
             continues = token.startswith(prefix)
-            spelling = Spelling(token[len(prefix) :] if continues else token, not continues)
+            entry = VocabularyEntry(token[len(prefix) :] if continues else token, not continues)
         elif "ByteLevel" in splitter:
             text = tokenizer.convert_tokens_to_string([token]).strip()
-            spelling = Spelling(text, token.startswith("Ġ"))
+            entry = VocabularyEntry(text, token.startswith("Ġ"))
         elif "Metaspace" in splitter:
-            spelling = Spelling(token.removeprefix("▁"), token.startswith("▁"))
+            entry = VocabularyEntry(token.removeprefix("▁"), token.startswith("▁"))
         else:
-            spelling = Spelling(token, True)
-        spellings.append(spelling)
-    return spellings
+            entry = VocabularyEntry(token, True)
+        entries.append(entry)
+    return entries
 
 
 def collect_characters(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Collect the characters that a vocabulary is spelled with, for `RnnConfig.characters`.
+    """Collect the characters of a vocabulary, for `RnnConfig.characters`.
 
     Example:
     ```python
@@ -83,11 +83,11 @@ def collect_characters(tokenizer: PreTrainedTokenizerBase) -> str:
 
     ```
     """
-    return "".join(sorted({character for spelling in spell_vocabulary(tokenizer) for character in spelling.text}))
+    return "".join(sorted({character for entry in vocabulary_entries(tokenizer) for character in entry.text}))
 
 
 def set_vocabulary(model: RnnPreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write into a model how its vocabulary is spelled, and which entries begin a word.
+    """Write into a model the characters of its vocabulary entries, and which of them begin a word.
 
     Args:
         model ([`RnnPreTrainedModel`]): A model, whose `config.characters` and `config.use_crf` say what it needs.
@@ -101,10 +101,11 @@ def set_vocabulary(model: RnnPreTrainedModel, tokenizer: PreTrainedTokenizerBase
     >>> from rnn_hf import RnnConfig, RnnModel, train_tokenizer
     >>> from rnn_hf.text.characters import collect_characters, set_vocabulary
     >>> tokenizer = train_tokenizer(["abba cab cab abba"], kind="word")
-    >>> config = RnnConfig(vocab_size=len(tokenizer), characters=collect_characters(tokenizer), max_spelling_length=6)
+    >>> characters = collect_characters(tokenizer)
+    >>> config = RnnConfig(vocab_size=len(tokenizer), characters=characters, max_characters_per_token=6)
     >>> model = RnnModel(config)
     >>> set_vocabulary(model, tokenizer)
-    >>> model.embeddings.spelling.spellings[tokenizer.convert_tokens_to_ids("cab")]
+    >>> model.embeddings.character_cnn.character_ids[tokenizer.convert_tokens_to_ids("cab")]
     tensor([2, 7, 5, 6, 4, 0], dtype=torch.int32)
 
     ```
@@ -113,34 +114,34 @@ def set_vocabulary(model: RnnPreTrainedModel, tokenizer: PreTrainedTokenizerBase
         model.match_vocabulary()
     tables = dict(model.named_buffers())
     wanted = {name.rpartition(".")[2]: table for name, table in tables.items()}
-    if not wanted.keys() & {"spellings", "word_starts"}:
+    if not wanted.keys() & {"character_ids", "word_starts"}:
         return
-    spellings = spell_vocabulary(tokenizer)
-    if len(spellings) > model.config.vocab_size:
+    entries = vocabulary_entries(tokenizer)
+    if len(entries) > model.config.vocab_size:
         raise ValueError(
-            f"The tokenizer has {len(spellings)} entries, the model {model.config.vocab_size}: resize the model first, "
-            f"with model.resize_token_embeddings({len(spellings)})."
+            f"The tokenizer has {len(entries)} entries, the model {model.config.vocab_size}: resize the model first, "
+            f"with model.resize_token_embeddings({len(entries)})."
         )
-    if "spellings" in wanted:
-        length = model.config.max_spelling_length
+    if "character_ids" in wanted:
+        length = model.config.max_characters_per_token
         codes = {character: code for code, character in enumerate(model.config.characters or "", start=END + 1)}
-        rows = torch.zeros(len(spellings), length, dtype=torch.int32)
-        for row, spelling in zip(rows, spellings, strict=True):
-            if spelling.text:
-                coded = _codes(spelling, codes, length)
+        rows = torch.zeros(len(entries), length, dtype=torch.int32)
+        for row, entry in zip(rows, entries, strict=True):
+            if entry.text:
+                coded = _codes(entry, codes, length)
                 row[: len(coded)] = torch.tensor(coded)
-        wanted["spellings"][: len(rows)] = rows
+        wanted["character_ids"][: len(rows)] = rows
     if "word_starts" in wanted:
-        wanted["word_starts"][: len(spellings)] = torch.tensor([spelling.starts_word for spelling in spellings])
+        wanted["word_starts"][: len(entries)] = torch.tensor([entry.starts_word for entry in entries])
 
 
-def _codes(spelling: Spelling, codes: dict[str, int], length: int) -> list[int]:
-    """Encode a spelling between marks; of one that is too long, the beginning and the end."""
-    characters = [codes.get(character, UNKNOWN) for character in spelling.text]
+def _codes(entry: VocabularyEntry, codes: dict[str, int], length: int) -> list[int]:
+    """Encode an entry's characters between marks; of too many, those of the beginning and the end."""
+    characters = [codes.get(character, UNKNOWN) for character in entry.text]
     room = max(length - 2, 0)
     if len(characters) > room:
         characters = characters[: room - room // 2] + characters[len(characters) - room // 2 :]
-    return [BEGINNING if spelling.starts_word else CONTINUATION, *characters, END][:length]
+    return [BEGINNING if entry.starts_word else CONTINUATION, *characters, END][:length]
 
 
-__all__ = ["Spelling", "collect_characters", "set_vocabulary", "spell_vocabulary"]
+__all__ = ["VocabularyEntry", "collect_characters", "set_vocabulary", "vocabulary_entries"]

@@ -18,12 +18,12 @@ from transformers.utils import logging
 from ..models.modeling_rnn import RnnPreTrainedModel
 from ..utils.display import one_line, printable
 from ..utils.messages import shown
-from .characters import Spelling
+from .characters import VocabularyEntry
 
 logger = logging.get_logger(__name__)
 
 _NOT_FINITE = "holds NaN, or a number that is infinite in 32 bits. Mend or remove it."
-_BATCH_SIZE = 512  # entries that learn their vectors by spelling at once
+_BATCH_SIZE = 512  # entries whose vectors are predicted at once
 
 
 @dataclass
@@ -207,71 +207,69 @@ def vocabulary_words(vectors: StaticVectors, lowercase: bool = False) -> Iterato
             yield word.lower() if lowercase else word
 
 
-def match_vectors(vectors: StaticVectors, spellings: list[Spelling]) -> torch.Tensor:
-    """Find each vocabulary entry's vector: that of the word as it is spelled, else of one that differs in case.
+def match_vectors(vectors: StaticVectors, entries: list[VocabularyEntry]) -> torch.Tensor:
+    """Find each vocabulary entry's vector: that of the word itself, else of one that differs in case.
 
     Args:
         vectors ([`StaticVectors`]): The vectors.
-        spellings (`list[Spelling]`): The vocabulary. Pieces that continue a word have no vector.
+        entries (`list[VocabularyEntry]`): The vocabulary. Pieces that continue a word have no vector.
 
     Returns:
-        `torch.IntTensor` of shape `[vocab_size]`: places among the vectors, counted from 1; 0 for none.
+        `torch.IntTensor` of shape `[vocab_size]`: positions among the vectors, counted from 1; 0 for none.
 
     Example:
     ```python
     >>> import numpy as np
-    >>> from rnn_hf.text.characters import Spelling
+    >>> from rnn_hf.text.characters import VocabularyEntry
     >>> from rnn_hf.text.word_vectors import StaticVectors, match_vectors
     >>> vectors = StaticVectors(["the", "of"], np.zeros((2, 3)), "")
-    >>> match_vectors(vectors, [Spelling("Of", True), Spelling("of", False), Spelling("the", True)])
+    >>> entries = [VocabularyEntry("Of", True), VocabularyEntry("of", False), VocabularyEntry("the", True)]
+    >>> match_vectors(vectors, entries)
     tensor([2, 0, 1], dtype=torch.int32)
 
     ```
     """
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for word_of in (str, str.lower):
         for place, word in enumerate(vectors.words, start=1):
-            places.setdefault(word_of(word), place)
+            positions.setdefault(word_of(word), place)
     found = [
-        places.get(spelling.text, places.get(spelling.text.lower(), 0)) if spelling.starts_word else 0
-        for spelling in spellings
+        positions.get(entry.text, positions.get(entry.text.lower(), 0)) if entry.starts_word else 0 for entry in entries
     ]
     return torch.tensor(found, dtype=torch.int32)
 
 
-def set_vectors(model: RnnPreTrainedModel, vectors: StaticVectors, spellings: list[Spelling]) -> float:
+def set_vectors(model: RnnPreTrainedModel, vectors: StaticVectors, entries: list[VocabularyEntry]) -> float:
     """Write vectors into a model whose configuration has room for them, and tell how many words have one.
 
     Args:
         model ([`RnnPreTrainedModel`]):
             A model with `static_embedding_size` and `static_vocab_size` as large as the vectors.
         vectors ([`StaticVectors`]): The vectors.
-        spellings (`list[Spelling]`): The model's vocabulary.
+        entries (`list[VocabularyEntry]`): The model's vocabulary.
 
     Returns:
         `float`: of the entries that begin a word and have a vector of their own, the share that has one of these.
     """
     embeddings: Any = model.base_model.embeddings
-    places = match_vectors(vectors, spellings)
+    positions = match_vectors(vectors, entries)
     with torch.no_grad():
         embeddings.static_embeddings.vectors.weight[0] = 0
         embeddings.static_embeddings.vectors.weight[1:] = torch.from_numpy(vectors.matrix)
-        embeddings.static_embeddings.places[: len(places)] = places
+        embeddings.static_embeddings.vector_ids[: len(positions)] = positions
     learned = embeddings.word_embeddings.num_embeddings
-    words = [
-        place for place, spelling in zip(places[:learned].tolist(), spellings, strict=False) if spelling.starts_word
-    ]
+    words = [place for place, entry in zip(positions[:learned].tolist(), entries, strict=False) if entry.starts_word]
     return sum(place > 0 for place in words) / max(len(words), 1)
 
 
-def pretrain_spelling(model: RnnPreTrainedModel, num_epochs: int, learning_rate: float = 3e-3) -> float:
-    """Let a model's network over spellings learn to predict its vectors from outside (MIMICK).
+def pretrain_character_cnn(model: RnnPreTrainedModel, num_epochs: int, learning_rate: float = 3e-3) -> float:
+    """Pretrain a model's character CNN to predict its pretrained word vectors (MIMICK).
 
-    Words without such a vector then look to the model like words of similar spelling that have one
+    Words without such a vector then look to the model like words of similar characters that have one
     (https://arxiv.org/abs/1707.06961). What turns the network's output into vectors is thrown away.
 
     Args:
-        model ([`RnnPreTrainedModel`]): A model that reads spellings and has vectors, as [`set_vectors`] leaves it.
+        model ([`RnnPreTrainedModel`]): A model with a character CNN and word vectors, as [`set_vectors`] leaves it.
         num_epochs (`int`): Passes over all entries that have a vector.
         learning_rate (`float`): Peak learning rate of AdamW.
 
@@ -279,17 +277,17 @@ def pretrain_spelling(model: RnnPreTrainedModel, num_epochs: int, learning_rate:
         `float`: the share of the vectors' variance that was predicted, averaged over the last pass.
 
     Raises:
-        ValueError: The model reads no spellings, or has no vectors from outside, none that its vocabulary has, or fewer
+        ValueError: The model has no character CNN or no word vectors, none that its vocabulary has, or fewer
             than one epoch.
     """
     if num_epochs < 1:
         raise ValueError(f"--mimick_epochs must be at least 1 to learn anything, got {num_epochs}.")
     embeddings: Any = model.base_model.embeddings
-    spelling, static = embeddings.spelling, embeddings.static_embeddings
-    if spelling is None or static is None:
-        raise ValueError("--mimick_epochs is for models that read spellings and have --vectors to learn them from.")
-    entries = (static.places > 0).nonzero().flatten()
-    vectors = nn.functional.normalize(static.vectors.weight.detach(), dim=1)[static.places[entries]]
+    character_cnn, static = embeddings.character_cnn, embeddings.static_embeddings
+    if character_cnn is None or static is None:
+        raise ValueError("--mimick_epochs is for models with a character CNN, and needs --vectors to learn from.")
+    entries = (static.positions > 0).nonzero().flatten()
+    vectors = nn.functional.normalize(static.vectors.weight.detach(), dim=1)[static.positions[entries]]
     centred = vectors - vectors.mean(dim=0)
     if not centred.any():
         raise ValueError(
@@ -297,16 +295,16 @@ def pretrain_spelling(model: RnnPreTrainedModel, num_epochs: int, learning_rate:
             "to learn from them."
         )
     vectors = centred / vectors.std()
-    head = nn.Linear(len(spelling.convolutions) * model.config.char_num_filters, vectors.shape[1]).to(vectors.device)
-    optimizer = torch.optim.AdamW([*spelling.parameters(), *head.parameters()], lr=learning_rate)
+    head = nn.Linear(character_cnn.size, vectors.shape[1]).to(vectors.device)
+    optimizer = torch.optim.AdamW([*character_cnn.parameters(), *head.parameters()], lr=learning_rate)
     num_steps = num_epochs * -(-len(entries) // _BATCH_SIZE)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=num_steps)
     error = 0.0
-    with tqdm(total=num_steps, desc="Spelling the vectors") as progress:
+    with tqdm(total=num_steps, desc="Pretraining the character CNN") as progress:
         for _ in range(num_epochs):
             error = 0.0
             for batch in torch.randperm(len(entries)).split(_BATCH_SIZE):
-                predicted = head(nn.functional.dropout(spelling(entries[batch]), 0.2))
+                predicted = head(nn.functional.dropout(character_cnn(entries[batch]), 0.2))
                 loss = nn.functional.mse_loss(predicted, vectors[batch])
                 optimizer.zero_grad()
                 loss.backward()
@@ -321,7 +319,7 @@ __all__ = [
     "StaticVectors",
     "load_vectors",
     "match_vectors",
-    "pretrain_spelling",
+    "pretrain_character_cnn",
     "set_vectors",
     "vocabulary_words",
 ]

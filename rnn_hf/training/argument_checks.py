@@ -168,7 +168,7 @@ def _check_tokenizer(data: DataArguments, tokenizer: TokenizerArguments, trainin
             if _is_given(tokenizer, name):
                 raise ValueError(f"--{name} is for a new tokenizer, but --{base} gives one: leave one of them out.")
     if _is_given(tokenizer, "model_name_or_path"):
-        for name in ("tokenizer_name", "spelling", "vectors", "mimick_epochs"):
+        for name in ("tokenizer_name", "char_cnn", "vectors", "mimick_epochs"):
             if _is_given(tokenizer, name):
                 raise ValueError(f"--{name} is for new models: the checkpoint of --model_name_or_path has its own.")
     if tokenizer.vectors is None:

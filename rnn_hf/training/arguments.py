@@ -39,9 +39,9 @@ class TokenizerArguments:
     vocab_size: int = field(default=30000, metadata={"help": "Largest vocabulary of a trained tokenizer."})
     min_frequency: int = field(default=2, metadata={"help": "How often a word or piece must occur to be an entry."})
     lowercase: bool = field(default=False, metadata={"help": "Lowercase all text in a trained tokenizer."})
-    spelling: bool = field(
+    char_cnn: bool = field(
         default=True,
-        metadata={"help": "Read words' spellings too, with a convolutional network over their characters."},
+        metadata={"help": "Join features of a convolutional network over a token's characters to its embedding."},
     )
     vectors: str | None = field(
         default=None,
@@ -53,7 +53,7 @@ class TokenizerArguments:
     mimick_epochs: int = field(
         default=0,
         metadata={
-            "help": "First let the network over spellings learn to predict the vectors from outside (MIMICK), in so "
+            "help": "Pretrain the character CNN to predict the pretrained word vectors (MIMICK), in so "
             "many passes, so that it knows more words than those of the training data."
         },
     )
@@ -99,7 +99,7 @@ class ConfigArguments:
     char_embedding_size: int | None = _of_config("char_embedding_size", "Size of a character's embedding")
     char_kernel_sizes: list[int] | None = _of_config("char_kernel_sizes", "Widths of the character CNN's filters")
     char_num_filters: int | None = _of_config("char_num_filters", "Number of the character CNN's filters of each width")
-    max_spelling_length: int | None = _of_config("max_spelling_length", "Characters of a token that are read")
+    max_characters_per_token: int | None = _of_config("max_characters_per_token", "Characters of a token that are read")
     initializer_range: float | None = _of_config("initializer_range", "Standard deviation of the initial embeddings")
 
 

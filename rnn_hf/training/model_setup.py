@@ -25,9 +25,9 @@ from ..inference.model_files import check_file
 from ..models.configuration_rnn import RnnConfig
 from ..models.labels import tagging_scheme
 from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
-from ..text.characters import collect_characters, set_vocabulary, spell_vocabulary
+from ..text.characters import collect_characters, set_vocabulary, vocabulary_entries
 from ..text.tokenization import NO_LIMIT, max_length_of, train_tokenizer
-from ..text.word_vectors import StaticVectors, load_vectors, pretrain_spelling, set_vectors, vocabulary_words
+from ..text.word_vectors import StaticVectors, load_vectors, pretrain_character_cnn, set_vectors, vocabulary_words
 from ..utils.display import one_line, printable, shorten
 from .arguments import TokenizerArguments
 
@@ -44,7 +44,7 @@ _HEADS = ("attention.", "auxiliary_classifier.", "classifier.", "crf.", "languag
 # What fine-tuning takes from the checkpoint and cannot change.
 _ARCHITECTURE = (
     "embedding_size",
-    "max_spelling_length",
+    "max_characters_per_token",
     "char_embedding_size",
     "char_kernel_sizes",
     "char_num_filters",
@@ -142,8 +142,8 @@ def build(
     if vectors is not None:
         logger.warning(_set_vectors(model, vectors, tokenizer, has_capitals=bool(words) and not arguments.lowercase))
     if arguments.mimick_epochs > 0 and not trained_already:
-        predicted = pretrain_spelling(model, arguments.mimick_epochs)
-        logger.warning(f"By their spelling alone, {predicted:.0%} of the vectors' variance is predicted.")
+        predicted = pretrain_character_cnn(model, arguments.mimick_epochs)
+        logger.warning(f"By their characters alone, {predicted:.0%} of the vectors' variance is predicted.")
     return tokenizer, model
 
 
@@ -191,9 +191,9 @@ def _set_vectors(
     model: RnnModelWithHead, vectors: StaticVectors, tokenizer: PreTrainedTokenizerBase, has_capitals: bool
 ) -> str:
     """Write vectors into a model, and say what they are good for."""
-    share = set_vectors(model, vectors, spell_vocabulary(tokenizer))
+    share = set_vectors(model, vectors, vocabulary_entries(tokenizer))
     embeddings: Any = model.base_model.embeddings
-    served = int((embeddings.static_embeddings.places > 0).sum())
+    served = int((embeddings.static_embeddings.vector_ids > 0).sum())
     forms = ", with forms in capitals" if has_capitals and vectors.is_uncased() else ""
     return (
         f"{printable(vectors.source)}: {len(vectors.words):,} vectors serve {served:,} entries of the vocabulary"
@@ -277,7 +277,7 @@ def _new_config(
             fields["num_word_embeddings"] = tokenizer.init_kwargs["num_corpus_entries"]
     return RnnConfig(
         vocab_size=len(tokenizer),
-        characters=collect_characters(tokenizer) if arguments.spelling else None,
+        characters=collect_characters(tokenizer) if arguments.char_cnn else None,
         id2label=dict(enumerate(corpus.label_names)),
         problem_type=_problem_type(corpus),
         **(fields | _given(config_arguments)),

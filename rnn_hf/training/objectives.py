@@ -66,17 +66,17 @@ class LanguageModelHead(nn.Module):
             `torch.FloatTensor`: negative logarithm of the probability of the right neighbours, summed over all tokens
             and halved where there are two directions.
         """
-        befores = packing.previous_places() - packing.num_sequences  # [num_tokens], negative for first tokens
+        befores = packing.previous_positions() - packing.num_sequences  # [num_tokens], negative for first tokens
         afters = (befores >= 0).nonzero().flatten()
         befores = befores[afters]
         sampled = torch.randint(len(vectors), (_NUM_SAMPLED,), device=input_ids.device)
-        candidates, places = torch.cat([input_ids, sampled]).unique(return_inverse=True)
+        candidates, positions = torch.cat([input_ids, sampled]).unique(return_inverse=True)
         scored = nn.functional.embedding(candidates, vectors)  # [num_candidates, embedding_size]
         losses = []
         directions = states.chunk(len(self.projections), dim=1)
         for index, (seen, wanted) in enumerate([(befores, afters), (afters, befores)][: len(directions)]):
             logits = self.projections[index](directions[index][seen]) @ scored.T
-            losses.append(nn.functional.cross_entropy(at_least_float32(logits), places[wanted], reduction="sum"))
+            losses.append(nn.functional.cross_entropy(at_least_float32(logits), positions[wanted], reduction="sum"))
         return torch.stack(losses).mean()
 
 
@@ -182,7 +182,7 @@ class TrainingObjectives(nn.Module):
             loss = loss + self._consistency_loss(model, encoded, logits, labels, num_items_in_batch, is_tagger)
         if self.language_model is not None and is_tagger and encoded.input_ids is not None:
             embeddings, states = model.model.embeddings, encoded.output.states[0]
-            own_ids, vectors = embeddings.own_ids(encoded.input_ids), embeddings.word_embeddings.weight
+            own_ids, vectors = embeddings.word_embedding_ids(encoded.input_ids), embeddings.word_embeddings.weight
             total = self.language_model(states, own_ids, vectors, encoded.packing)
             num_labelled = int((labels != -100).sum())
             loss = loss + self.lm_loss_weight * average_loss(total, num_labelled, num_items_in_batch)

@@ -1,6 +1,6 @@
 """Keep tokens and passwords out of everything that a run writes, prints or uploads.
 
-A secret is masked by its value, wherever it stands, and by the key that it stands under, however it was spelled. Values
+A secret is masked by its value, wherever it stands, and by the key that it stands under, in whatever form. Values
 come from the command line, from the file that `--config` names, from the environment and from the client's stored
 tokens.
 """

@@ -256,7 +256,7 @@ budgets = st.fixed_dictionaries(
 lengths_of_datasets = st.lists(st.integers(1, 40), max_size=25)
 
 
-def places(batches):
+def positions(batches):
     return [[example["label"] for example in batch] for batch in batches]
 
 
@@ -264,7 +264,7 @@ def places(batches):
 @few(50)
 def test_no_batch_exceeds_its_bounds_and_every_example_comes_once(lengths, budget):
     batches = TokenBudgetDataset(little_dataset(lengths), **budget)
-    found = places(batches[place] for place in range(len(batches)))
+    found = positions(batches[place] for place in range(len(batches)))
     assert sorted(place for batch in found for place in batch) == list(range(len(lengths)))
     for batch in found:
         assert 1 <= len(batch) <= budget["max_examples"]

@@ -26,13 +26,13 @@ from rnn_hf.export.folder import export, exported_files
 PLAIN = ["A", "B", "C", "D", "E"]
 IOB2 = ["B-X", "O", "I-X", "B-Y", "I-Y"]
 IOBES = ["O", "B-X", "I-X", "E-X", "S-X"]
-SPELLED = {"characters": "abc", "max_spelling_length": 5, "char_embedding_size": 3, "char_num_filters": 2}
+CHARACTERS = {"characters": "abc", "max_characters_per_token": 5, "char_embedding_size": 3, "char_num_filters": 2}
 STATIC = {"static_embedding_size": 3, "static_vocab_size": 7}
 EMBEDDINGS = [
     {},
-    {**SPELLED, "char_kernel_sizes": [2, 5, 3]},
+    {**CHARACTERS, "char_kernel_sizes": [2, 5, 3]},
     {**STATIC, "num_word_embeddings": 11, "unk_token_id": 2},
-    {**SPELLED, **STATIC, "num_word_embeddings": 11, "unk_token_id": 2},
+    {**CHARACTERS, **STATIC, "num_word_embeddings": 11, "unk_token_id": 2},
 ]
 HEADS = [
     *[(RnnForSequenceClassification, PLAIN, {"pooling": pooling}) for pooling in POOLINGS],
@@ -51,8 +51,8 @@ def make(model_class, label_names, seed, **options):
             parameter.copy_(torch.randn(parameter.shape, generator=source) * 0.4)
         for name, table in model.named_buffers():
             highest = {
-                "spellings": len(config.characters or "") + 5,
-                "places": config.static_vocab_size + 1,
+                "character_ids": len(config.characters or "") + 5,
+                "positions": config.static_vocab_size + 1,
                 "word_starts": 2,
             }[name.rpartition(".")[2]]
             table.copy_(torch.randint(highest, table.shape, generator=source))
@@ -107,7 +107,7 @@ def test_logits_and_tags_are_those_of_torch(
     model_class, names, options = head
     options = {**options, **embedding, "cell_type": cell, "bidirectional": bidirectional}
     model = make(model_class, names, seed, num_hidden_layers=num_layers, **options)
-    with mock.patch.object(encoder, "_MOST_FOLDED_ENTRIES", VOCAB_SIZE if folded else 0):
+    with mock.patch.object(encoder, "_MOST_CACHED_ENTRIES", VOCAB_SIZE if folded else 0):
         session = session_for(model)
     mask = torch.tensor(masks)[:, :length].long()
     input_ids = torch.randint(VOCAB_SIZE, mask.shape, generator=generator(seed))
@@ -145,7 +145,7 @@ def test_opsets_agree(opset):
 def test_padding_changes_nothing(int8):
     for model_class, names, options in HEADS:
         for embedding in EMBEDDINGS:
-            with mock.patch.object(encoder, "_MOST_FOLDED_ENTRIES", 0):
+            with mock.patch.object(encoder, "_MOST_CACHED_ENTRIES", 0):
                 session = session_for(make(model_class, names, 0, **options, **embedding), int8=int8)
             input_ids, mask = right_padded([6, 3, 1], 6, 0)
             logits, _ = run(session, input_ids, mask)
@@ -164,7 +164,7 @@ def test_padding_changes_nothing(int8):
 @pytest.mark.parametrize("cell", CELLS)
 def test_int8_is_near_float32_and_a_third_of_its_size(cell):
     options = {"vocab_size": 3000, "embedding_size": 48, "hidden_size": 48, "num_hidden_layers": 2, "cell_type": cell}
-    model = make(RnnForTokenClassification, PLAIN, 0, **options, **SPELLED, **STATIC)
+    model = make(RnnForTokenClassification, PLAIN, 0, **options, **CHARACTERS, **STATIC)
     with torch.no_grad():
         for parameter in model.model.rnn.parameters():
             parameter.mul_(0.3)
@@ -191,11 +191,13 @@ def test_other_sequences_of_a_batch_change_the_int8_logits_of_an_lstm_only(cell)
 @pytest.mark.parametrize("int8", [False, True])
 def test_of_a_large_alphabet_int8_keeps_the_characters_that_fit_a_byte(int8):
     letters = "".join(chr(0x4E00 + place) for place in range(400))
-    model = make(RnnForTokenClassification, PLAIN, 0, **{**SPELLED, "characters": letters, "max_spelling_length": 40})
-    spellings = model.model.embeddings.spelling.spellings
-    spellings[:5] = torch.arange(205, 405).view(5, 40)
-    spellings[5:] = torch.randint(205, (VOCAB_SIZE - 5, 40), generator=generator(0))
-    with mock.patch.object(encoder, "_MOST_FOLDED_ENTRIES", 0):
+    model = make(
+        RnnForTokenClassification, PLAIN, 0, **{**CHARACTERS, "characters": letters, "max_characters_per_token": 40}
+    )
+    entries = model.model.embeddings.character_cnn.character_ids
+    entries[:5] = torch.arange(205, 405).view(5, 40)
+    entries[5:] = torch.randint(205, (VOCAB_SIZE - 5, 40), generator=generator(0))
+    with mock.patch.object(encoder, "_MOST_CACHED_ENTRIES", 0):
         graph = to_onnx(model, int8=int8).graph
         session = session_for(model, int8=int8)
     kinds = {one.data_type for one in graph.initializer if list(one.dims) == [VOCAB_SIZE + 1, 40]}

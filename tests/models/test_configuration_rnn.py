@@ -228,7 +228,7 @@ def test_weights_are_finite_and_not_negative(field, value):
             ({field: 99999999999}, f"{field} must be at most 1.*, got 99,999,999,999")
             for field in (
                 "vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "static_vocab_size",
-                "static_embedding_size", "max_spelling_length", "char_embedding_size", "char_num_filters",
+                "static_embedding_size", "max_characters_per_token", "char_embedding_size", "char_num_filters",
                 "num_auxiliary_tags",
             )
         ),

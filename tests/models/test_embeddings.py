@@ -1,4 +1,4 @@
-"""Embeddings of own vectors, vectors from outside, and spellings."""
+"""Embeddings of own vectors, vectors from outside, and entries."""
 
 import copy
 
@@ -10,14 +10,14 @@ from strategies import few, generator, little_config, seeds
 from torch import nn
 
 from rnn_hf import RnnForTokenClassification, RnnModel
-from rnn_hf.models.embeddings import BEGINNING, END, PADDING, RnnEmbeddings, SpellingEncoder
+from rnn_hf.models.embeddings import BEGINNING, END, PADDING, CharacterCNN, RnnEmbeddings
 
-WITH_SPELLING = {"characters": "abcdef", "max_spelling_length": 6, "char_embedding_size": 3, "char_num_filters": 4}
+WITH_SPELLING = {"characters": "abcdef", "max_characters_per_token": 6, "char_embedding_size": 3, "char_num_filters": 4}
 WITH_VECTORS = {"static_embedding_size": 2, "static_vocab_size": 5}
 
 
 def random_spellings(table, seed=0) -> None:
-    """Fill a table with spellings of random length between marks."""
+    """Fill a table with entries of random length between marks."""
     source = generator(seed)
     table.zero_()
     for row in table[1:]:
@@ -28,16 +28,16 @@ def random_spellings(table, seed=0) -> None:
 def make(seed=0, **options) -> RnnEmbeddings:
     torch.manual_seed(seed)
     embeddings = RnnModel(little_config(**options)).embeddings
-    if embeddings.spelling is not None:
-        random_spellings(embeddings.spelling.spellings, seed)
+    if embeddings.character_cnn is not None:
+        random_spellings(embeddings.character_cnn.character_ids, seed)
     if embeddings.static_embeddings is not None:
-        embeddings.static_embeddings.places.copy_(torch.randint(6, (30,), generator=generator(seed)))
+        embeddings.static_embeddings.vector_ids.copy_(torch.randint(6, (30,), generator=generator(seed)))
     return embeddings
 
 
-def by_convolution(encoder: SpellingEncoder, input_ids) -> torch.Tensor:
+def by_convolution(encoder: CharacterCNN, input_ids) -> torch.Tensor:
     """The plain way: embed the characters of each entry, convolve, take the maximum."""
-    codes = encoder.spellings[input_ids].long()
+    codes = encoder.entries[input_ids].long()
     characters = encoder.char_embeddings(codes).masked_fill((codes == PADDING).unsqueeze(-1), 0.0).transpose(1, 2)
     outputs = []
     for convolution in encoder.convolutions:
@@ -51,7 +51,7 @@ def by_convolution(encoder: SpellingEncoder, input_ids) -> torch.Tensor:
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=3), st.integers(3, 9), seeds)
 @few(30)
 def test_spellings_are_read_by_a_convolution(kernel_sizes, length, seed):
-    options = WITH_SPELLING | {"char_kernel_sizes": kernel_sizes, "max_spelling_length": length}
+    options = WITH_SPELLING | {"char_kernel_sizes": kernel_sizes, "max_characters_per_token": length}
     encoder = make(seed % 1000, **options).spelling
     ids = torch.randint(30, (7,), generator=generator(seed))
     found, expected = encoder(ids), by_convolution(encoder, ids)
@@ -130,10 +130,12 @@ CHANGES = {
     "weights, loaded and assigned": lambda e: e.load_state_dict(other_weights(4), assign=True),
     "a kernel, swapped": lambda e: swap(e.spelling.convolutions[0], "weight"),
     "vectors of characters, swapped": lambda e: swap(e.spelling.char_embeddings, "weight"),
-    "one spelling, in place": lambda e: e.spelling.spellings[4].copy_(e.spelling.spellings[5].clone()),
-    "one spelling, through data": lambda e: e.spelling.spellings.data[4, 1].add_(1),
-    "all spellings": lambda e: random_spellings(e.spelling.spellings, 9),
-    "spellings, replaced": lambda e: setattr(e.spelling, "spellings", e.spelling.spellings.flip(0)),
+    "one spelling, in place": lambda e: e.character_cnn.character_ids[4].copy_(
+        e.character_cnn.character_ids[5].clone()
+    ),
+    "one spelling, through data": lambda e: e.character_cnn.character_ids.data[4, 1].add_(1),
+    "all entries": lambda e: random_spellings(e.character_cnn.character_ids, 9),
+    "entries, replaced": lambda e: setattr(e.spelling, "character_ids", e.character_cnn.character_ids.flip(0)),
     "the type": lambda e: e.to(torch.bfloat16),
 }
 
@@ -161,10 +163,10 @@ def test_cached_spellings_follow_every_change_of_the_weights_and_of_the_spelling
 
 def test_only_entries_whose_spelling_changed_are_read_anew():
     embeddings, read = make(**WITH_SPELLING).eval(), []
-    embeddings.spelling.register_forward_hook(lambda _, ids, __: read.extend(ids[0].tolist()))
+    embeddings.character_cnn.register_forward_hook(lambda _, ids, __: read.extend(ids[0].tolist()))
     with torch.no_grad():
         embeddings(torch.arange(30))
-        embeddings.spelling.spellings[4] += 1
+        embeddings.character_cnn.character_ids[4] += 1
         del read[:]
         embeddings(torch.arange(30))
     assert read == [4]
@@ -181,7 +183,7 @@ def test_many_tokens_are_embedded_some_at_a_time(monkeypatch):
 
 def test_spellings_are_read_once_each_in_evaluation():
     embeddings, read = make(**WITH_SPELLING).eval(), []
-    embeddings.spelling.register_forward_hook(lambda _, ids, __: read.extend(ids[0].tolist()))
+    embeddings.character_cnn.register_forward_hook(lambda _, ids, __: read.extend(ids[0].tolist()))
     with torch.no_grad():
         for ids in ([5, 1, 5], [1, 5], [1, 7, 7, 2], []):
             embeddings(torch.tensor(ids, dtype=torch.long))
@@ -224,7 +226,7 @@ def test_entries_without_a_vector_of_their_own_take_that_of_the_unknown_token():
 def test_without_a_number_nothing_is_resized():
     model = RnnModel(little_config(num_word_embeddings=20, **WITH_SPELLING, **WITH_VECTORS))
     model.resize_token_embeddings()
-    assert model.embeddings.num_entries == len(model.embeddings.spelling.spellings) == 30
+    assert model.embeddings.num_entries == len(model.embeddings.character_cnn.character_ids) == 30
 
 
 def test_a_vocabulary_with_entries_without_own_vectors_is_not_resized():

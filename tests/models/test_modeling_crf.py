@@ -107,8 +107,8 @@ def test_losses_of_few_or_no_labels_are_finite(labels):
 
 
 def test_every_parameter_receives_a_gradient():
-    model = make(characters="ab", max_spelling_length=4, char_num_filters=2)
-    model.model.embeddings.spelling.spellings.copy_(torch.randint(7, (30, 4), generator=generator(0)))
+    model = make(characters="ab", max_characters_per_token=4, char_num_filters=2)
+    model.model.embeddings.character_cnn.character_ids.copy_(torch.randint(7, (30, 4), generator=generator(0)))
     ids = torch.randint(30, (6, 9), generator=generator(0))
     model(input_ids=ids, labels=ids % 5).loss.backward()
     for name, gradient in gradients(model).items():

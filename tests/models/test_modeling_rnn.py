@@ -71,8 +71,8 @@ def random_tags(lengths, num_labels, seed):
 def spread(sequences, columns, width, filler):
     """Lay sequences out padded, each on columns of its own."""
     padded = torch.full((len(sequences), width, *sequences[0].shape[1:]), filler, dtype=sequences[0].dtype)
-    for row, sequence, places in zip(padded, sequences, columns, strict=True):
-        row[places] = sequence
+    for row, sequence, positions in zip(padded, sequences, columns, strict=True):
+        row[positions] = sequence
     return padded
 
 
@@ -907,10 +907,10 @@ def test_input_embeddings_can_be_replaced(model_class):
 @pytest.mark.parametrize("resize", ["model", "encoder", "table of the model", "table of the encoder"])
 @pytest.mark.parametrize("model_class", MODELS)
 def test_however_the_vocabulary_is_resized_all_tables_fit_and_survive_saving(model_class, resize, new_size, tmp_path):
-    options = {"characters": "ab", "max_spelling_length": 4, "char_num_filters": 2}
+    options = {"characters": "ab", "max_characters_per_token": 4, "char_num_filters": 2}
     model = make(model_class, static_embedding_size=2, static_vocab_size=3, **options).eval()
-    model.base_model.embeddings.spelling.spellings[:] = 5
-    model.base_model.embeddings.static_embeddings.places[:] = 1
+    model.base_model.embeddings.character_cnn.character_ids[:] = 5
+    model.base_model.embeddings.static_embeddings.vector_ids[:] = 1
     if model_class is RnnForTokenClassification:
         model.word_starts[[1, 8]] = False
     ids = torch.tensor([[3, 8, 9]])

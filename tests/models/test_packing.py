@@ -25,12 +25,12 @@ def masks(draw):
 @given(masks())
 @few(200)
 def test_packing_takes_first_tokens_then_second_ones_longest_sequence_first(mask):
-    places = torch.arange(mask.numel()).view(mask.shape)
+    positions = torch.arange(mask.numel()).view(mask.shape)
     packing = Packing.from_mask(mask)
-    rows = sorted((row[real].tolist() for row, real in zip(places, mask, strict=True)), key=len, reverse=True)
+    rows = sorted((row[real].tolist() for row, real in zip(positions, mask, strict=True)), key=len, reverse=True)
     steps = [[row[step] for row in rows if step < len(row)] for step in range(len(rows[0]) if rows else 0)]
     assert packing.batch_sizes.tolist() == [len(step) for step in steps]
-    assert packing.pack(places).tolist() == [place for step in steps for place in step]
+    assert packing.pack(positions).tolist() == [place for step in steps for place in step]
 
 
 @given(masks())
@@ -73,23 +73,23 @@ def test_each_token_knows_its_row_and_step(mask):
 def test_a_group_ends_before_the_next_one_begins_or_its_sequence_ends(mask, seed):
     packing = Packing.from_mask(mask)
     starts = torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed)) < 0.5
-    places = torch.arange(mask.numel()).view(mask.shape)
-    ends = places.clone()
+    positions = torch.arange(mask.numel()).view(mask.shape)
+    ends = positions.clone()
     for row in range(len(mask)):
         tokens = mask[row].nonzero().flatten().tolist()
         for column, following in reversed(list(pairwise(tokens))):
             if not starts[row, following]:
                 ends[row, column] = ends[row, following]
-    assert packing.pack(places)[packing.group_ends(packing.pack(starts))].tolist() == packing.pack(ends).tolist()
+    assert packing.pack(positions)[packing.group_ends(packing.pack(starts))].tolist() == packing.pack(ends).tolist()
 
 
 @given(masks())
 @few(100)
 def test_reversal_mirrors_each_sequence_by_its_own_length(mask):
     packing = Packing.from_mask(mask)
-    places = torch.arange(mask.numel()).view(mask.shape)
-    packed = packing.pack(places)
-    mirrored = places.clone()
+    positions = torch.arange(mask.numel()).view(mask.shape)
+    packed = packing.pack(positions)
+    mirrored = positions.clone()
     for row, real in zip(mirrored, mask, strict=True):
         row[real] = row[real].flip(0)
     assert torch.equal(packed[packing.reversal], packing.pack(mirrored))
@@ -157,10 +157,12 @@ def packing_of(lengths) -> Packing:
 @few(50)
 def test_each_token_knows_the_one_before_it_in_either_direction(lengths, reverse):
     packing = packing_of(lengths)
-    places = pack_sequence([torch.full((n,), row) * 100 + torch.arange(n) for row, n in enumerate(lengths)], False).data
+    positions = pack_sequence(
+        [torch.full((n,), row) * 100 + torch.arange(n) for row, n in enumerate(lengths)], False
+    ).data
     initial = -1 - packing.sorted_indices
-    previous = torch.cat([initial, places])[packing.previous_places(reverse)]
-    for place, before in zip(places.tolist(), previous.tolist(), strict=True):
+    previous = torch.cat([initial, positions])[packing.previous_positions(reverse)]
+    for place, before in zip(positions.tolist(), previous.tolist(), strict=True):
         row, step = divmod(place, 100)
         begins = step == (lengths[row] - 1 if reverse else 0)
         assert before == (-1 - row if begins else place + (1 if reverse else -1))
@@ -170,9 +172,9 @@ def test_each_token_knows_the_one_before_it_in_either_direction(lengths, reverse
 @few(30)
 def test_last_places_are_those_of_the_last_tokens_longest_sequence_first(lengths):
     packing = packing_of(lengths)
-    last_steps = packing.steps[packing.last_places]
+    last_steps = packing.steps[packing.last_positions]
     assert last_steps.tolist() == sorted((length - 1 for length in lengths), reverse=True)
-    assert packing.sorted_rows[packing.last_places].tolist() == list(range(len(lengths)))
+    assert packing.sorted_rows[packing.last_positions].tolist() == list(range(len(lengths)))
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=9))

@@ -172,10 +172,10 @@ def test_states_of_every_layer_are_returned(cell, path):
 @pytest.mark.parametrize("cell", CELLS)
 @given(some_lengths, st.lists(st.integers(0, 5), min_size=1, max_size=3), seeds)
 @few(6)
-def test_sequences_without_a_token_keep_their_initial_state(cell, lengths, places, seed):
+def test_sequences_without_a_token_keep_their_initial_state(cell, lengths, positions, seed):
     rnn = stock(cell, 2, bidirectional=True, seed=seed)
     with_empty = list(lengths)
-    for place in places:
+    for place in positions:
         with_empty.insert(place, 0)
     real = torch.tensor(with_empty) > 0
     packing = packing_of(with_empty)

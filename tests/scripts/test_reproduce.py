@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TINY = [
-    *("--vectors", "none", "--mimick_epochs", "0", "--spelling", "false", "--num_train_epochs", "1"),
+    *("--vectors", "none", "--mimick_epochs", "0", "--char_cnn", "false", "--num_train_epochs", "1"),
     *("--embedding_size", "8", "--hidden_size", "4", "--num_hidden_layers", "1", "--max_train_samples", "60"),
 ]
 

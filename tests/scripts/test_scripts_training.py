@@ -89,7 +89,7 @@ OF_CLASSIFIERS = [
     ("--embedding_size 0", "--embedding_size must be at least 1, got 0"),
     ("--num_hidden_layers 0", "--num_hidden_layers must be at least 1, got 0"),
     ("--char_num_filters 0", "--char_num_filters must be at least 1, got 0"),
-    ("--max_spelling_length 0", "--max_spelling_length must be at least 1, got 0"),
+    ("--max_characters_per_token 0", "--max_characters_per_token must be at least 1, got 0"),
     ("--char_kernel_sizes 0", "--char_kernel_sizes must hold sizes of at least 1, got [0]"),
     ("--word_dropout 1", "--word_dropout must be at least 0 and below 1, got 1.0"),
     ("--embedding_dropout nan", "--embedding_dropout must be at least 0 and below 1, got nan"),
@@ -127,7 +127,7 @@ OF_CLASSIFIERS = [
     ("--logging_steps 0", "--logging_steps must be above 0"),
     ("--seed -1", "--seed must be at least 0, got -1"),
     ("--seed 99999999999999999999", "--seed must be below"),
-    ("--spelling maybe", "maybe"),
+    ("--char_cnn maybe", "maybe"),
     # Names
     ("--no_such 1", "unknown options or values: --no_such"),
     ("--hub_tok x", "unknown options or values: --hub_tok"),
@@ -171,7 +171,7 @@ OF_CLASSIFIERS = [
     # Options that others override
     ("--tokenizer_kind word --tokenizer_name x", "--tokenizer_kind is for a new tokenizer, but --tokenizer_name gives"),
     ("--vocab_size 90 --model_name_or_path x", "--vocab_size is for a new tokenizer, but --model_name_or_path gives"),
-    ("--spelling false --model_name_or_path x", "--spelling is for new models"),
+    ("--char_cnn false --model_name_or_path x", "--char_cnn is for new models"),
     ("--tokenizer_name y --model_name_or_path x", "--tokenizer_name is for new models"),
     ("--max_steps 5 --num_train_epochs 2", "--num_train_epochs has no effect beside --max_steps"),
     ("--vectors_vocab_size 5", "--vectors_vocab_size needs --vectors"),

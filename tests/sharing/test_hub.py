@@ -710,8 +710,8 @@ class TestFoldersThatAreNotPushed:
         [
             ("classifier.weight", float("nan"), "not finite, in classifier.weight"),
             ("model.rnn.weight_hh_l0", float("-inf"), "not finite, in model.rnn.weight_hh_l0"),
-            ("model.embeddings.spelling.spellings", 10**6, "spellings names rows that do not exist"),
-            ("model.embeddings.spelling.spellings", -1, "spellings names rows that do not exist"),
+            ("model.embeddings.character_cnn.character_ids", 10**6, "entries names rows that do not exist"),
+            ("model.embeddings.character_cnn.character_ids", -1, "entries names rows that do not exist"),
         ],
     )
     def test_weights_that_others_could_not_load(self, tagger, name, value, message):

@@ -6,7 +6,7 @@ from strategies import little_config
 
 from rnn_hf import RnnForTokenClassification, RnnModel, train_tokenizer
 from rnn_hf.models.embeddings import BEGINNING, CONTINUATION, END, UNKNOWN
-from rnn_hf.text.characters import collect_characters, set_vocabulary, spell_vocabulary
+from rnn_hf.text.characters import collect_characters, set_vocabulary, vocabulary_entries
 from rnn_hf.text.tokenization import encode_words
 
 KINDS = ("word", "wordpiece", "bpe", "unigram")
@@ -33,10 +33,10 @@ def trained(sentences, kind):
 def test_the_first_token_of_each_word_starts_a_word_and_no_other_does(kind, language, corpora):
     sentences = corpora[language]
     tokenizer = trained(sentences, kind)
-    spellings = spell_vocabulary(tokenizer)
+    entries = vocabulary_entries(tokenizer)
     all_ids, all_firsts = encode_words(tokenizer, sentences)
     for ids, firsts in zip(all_ids, all_firsts, strict=True):
-        assert [place for place, index in enumerate(ids) if spellings[index].starts_word] == firsts
+        assert [place for place, index in enumerate(ids) if entries[index].starts_word] == firsts
 
 
 @pytest.mark.parametrize("language", ["English", "Korean", "Japanese"])
@@ -44,9 +44,9 @@ def test_the_first_token_of_each_word_starts_a_word_and_no_other_does(kind, lang
 def test_the_spellings_of_a_word_s_tokens_make_up_the_word(kind, language, corpora):
     sentences = corpora[language]
     tokenizer = trained(sentences, kind)
-    spellings = spell_vocabulary(tokenizer)
+    entries = vocabulary_entries(tokenizer)
     for ids, words in zip(encode_words(tokenizer, sentences)[0], sentences, strict=True):
-        texts = [spellings[index].text for index in ids]
+        texts = [entries[index].text for index in ids]
         # Of pieces that are less than a letter, bytes show as replacement characters; unknown tokens have no spelling.
         if tokenizer.unk_token_id not in ids and not any("\ufffd" in text for text in texts):
             assert "".join(texts) == "".join(words)
@@ -55,13 +55,13 @@ def test_the_spellings_of_a_word_s_tokens_make_up_the_word(kind, language, corpo
 @pytest.mark.parametrize("kind", KINDS)
 def test_special_tokens_have_no_spelling(kind):
     tokenizer = trained(ENGLISH, kind)
-    spellings = spell_vocabulary(tokenizer)
+    entries = vocabulary_entries(tokenizer)
     for index in tokenizer.all_special_ids:
-        assert spellings[index].text == ""
-    assert not spellings[tokenizer.pad_token_id].starts_word
-    assert not spellings[tokenizer.eos_token_id].starts_word
+        assert entries[index].text == ""
+    assert not entries[tokenizer.pad_token_id].starts_word
+    assert not entries[tokenizer.eos_token_id].starts_word
     # Whole words are unknown to some kinds, single characters to others.
-    assert spellings[tokenizer.unk_token_id].starts_word == (kind in ("word", "wordpiece"))
+    assert entries[tokenizer.unk_token_id].starts_word == (kind in ("word", "wordpiece"))
 
 
 def test_characters_are_those_of_all_spellings():
@@ -71,10 +71,10 @@ def test_characters_are_those_of_all_spellings():
 class TestTable:
     def table(self, words, length, characters="abc"):
         tokenizer = train_tokenizer([words], "word", min_frequency=1, is_split_into_words=True)
-        options = {"vocab_size": len(tokenizer), "characters": characters, "max_spelling_length": length}
+        options = {"vocab_size": len(tokenizer), "characters": characters, "max_characters_per_token": length}
         model = RnnForTokenClassification(little_config(use_crf=True, **options))
         set_vocabulary(model, tokenizer)
-        table = model.model.embeddings.spelling.spellings
+        table = model.model.embeddings.character_cnn.character_ids
         return {word: table[tokenizer.convert_tokens_to_ids(word)].tolist() for word in words}, model, tokenizer
 
     def test_holds_spellings_between_marks(self):
@@ -93,10 +93,10 @@ class TestTable:
 
     def test_marks_pieces_that_continue_a_word(self):
         tokenizer = trained(ENGLISH, "wordpiece")
-        options = {"vocab_size": len(tokenizer), "characters": "abelis", "max_spelling_length": 9}
+        options = {"vocab_size": len(tokenizer), "characters": "abelis", "max_characters_per_token": 9}
         model = RnnForTokenClassification(little_config(**options))
         set_vocabulary(model, tokenizer)
-        table = model.model.embeddings.spelling.spellings
+        table = model.model.embeddings.character_cnn.character_ids
         assert table[tokenizer.convert_tokens_to_ids("##s")].tolist()[:3] == [CONTINUATION, 10, END]
 
     def test_tells_the_tagger_which_entries_start_words(self):
@@ -118,7 +118,9 @@ class TestTable:
         model.model.resize_token_embeddings(len(tokenizer))
         set_vocabulary(model, tokenizer)
         assert len(model.word_starts) == len(tokenizer)
-        assert model.model.embeddings.spelling.spellings[tokenizer.convert_tokens_to_ids("cc")].tolist()[1:3] == [7, 7]
+        assert model.model.embeddings.character_cnn.character_ids[tokenizer.convert_tokens_to_ids("cc")].tolist()[
+            1:3
+        ] == [7, 7]
 
     def test_a_model_without_tables_needs_no_vocabulary(self):
         model = RnnModel(little_config())

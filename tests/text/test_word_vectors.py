@@ -10,12 +10,12 @@ from strategies import little_config
 from transformers.utils import logging
 
 from rnn_hf import RnnModel, train_tokenizer
-from rnn_hf.text.characters import Spelling, set_vocabulary, spell_vocabulary
+from rnn_hf.text.characters import VocabularyEntry, set_vocabulary, vocabulary_entries
 from rnn_hf.text.word_vectors import (
     StaticVectors,
     load_vectors,
     match_vectors,
-    pretrain_spelling,
+    pretrain_character_cnn,
     set_vectors,
     vocabulary_words,
 )
@@ -184,17 +184,21 @@ class TestReading:
 class TestMatching:
     def test_takes_the_word_as_it_is_spelled_first(self):
         vectors = vectors_of("apple", "Apple")
-        spellings = [Spelling("Apple", True), Spelling("apple", True)]
-        assert match_vectors(vectors, spellings).tolist() == [2, 1]
+        entries = [VocabularyEntry("Apple", True), VocabularyEntry("apple", True)]
+        assert match_vectors(vectors, entries).tolist() == [2, 1]
 
     def test_falls_back_to_lower_case(self):
-        assert match_vectors(vectors_of("apple"), [Spelling("APPLE", True), Spelling("Pear", True)]).tolist() == [1, 0]
+        assert match_vectors(
+            vectors_of("apple"), [VocabularyEntry("APPLE", True), VocabularyEntry("Pear", True)]
+        ).tolist() == [1, 0]
 
     def test_falls_back_to_another_case(self):
-        assert match_vectors(vectors_of("Paris", "of"), [Spelling("paris", True)]).tolist() == [1]
+        assert match_vectors(vectors_of("Paris", "of"), [VocabularyEntry("paris", True)]).tolist() == [1]
 
     def test_gives_pieces_within_words_nothing(self):
-        assert match_vectors(vectors_of("able"), [Spelling("able", False), Spelling("", True)]).tolist() == [0, 0]
+        assert match_vectors(
+            vectors_of("able"), [VocabularyEntry("able", False), VocabularyEntry("", True)]
+        ).tolist() == [0, 0]
 
 
 class TestVocabulary:
@@ -237,7 +241,7 @@ def test_vectors_reach_the_entries_of_a_model():
         vocab_size=len(tokenizer), num_word_embeddings=5, static_embedding_size=2, static_vocab_size=2, unk_token_id=1
     )
     model = RnnModel(config).eval()
-    share = set_vectors(model, vectors, spell_vocabulary(tokenizer))
+    share = set_vectors(model, vectors, vocabulary_entries(tokenizer))
     assert share == pytest.approx(1 / 3)  # of Cat, cow and the unknown word, one
     ids = torch.tensor(tokenizer.convert_tokens_to_ids(["Cat", "cow", "cat", "Dog"]))
     found = model.embeddings(ids)[:, 5:]
@@ -262,37 +266,37 @@ class TestPretrainingOfSpelling:
         )  # fmt: skip
         model = RnnModel(config)
         set_vocabulary(model, tokenizer)
-        set_vectors(model, vectors, spell_vocabulary(tokenizer))
+        set_vectors(model, vectors, vocabulary_entries(tokenizer))
         return model
 
     def test_spellings_come_to_predict_the_vectors(self):
         model = self.model()
-        assert pretrain_spelling(model, num_epochs=1, learning_rate=0.0) < 0.1
-        assert pretrain_spelling(model, num_epochs=150) > 0.6
+        assert pretrain_character_cnn(model, num_epochs=1, learning_rate=0.0) < 0.1
+        assert pretrain_character_cnn(model, num_epochs=150) > 0.6
 
     def test_only_spellings_change(self):
         model = self.model()
         before = {name: parameter.clone() for name, parameter in model.named_parameters()}
-        pretrain_spelling(model, num_epochs=2)
+        pretrain_character_cnn(model, num_epochs=2)
         changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
-        assert changed == {name for name in before if "spelling" in name}
+        assert changed == {name for name in before if "char_cnn" in name}
 
     def test_needs_spellings(self):
-        with pytest.raises(ValueError, match="--mimick_epochs is for models that read spellings and have --vectors"):
-            pretrain_spelling(self.model(characters=None), num_epochs=1)
+        with pytest.raises(ValueError, match="--mimick_epochs is for models that read entries and have --vectors"):
+            pretrain_character_cnn(self.model(characters=None), num_epochs=1)
 
     @pytest.mark.parametrize("num_epochs", [0, -1])
     def test_needs_an_epoch(self, num_epochs):
         with pytest.raises(
             ValueError, match=rf"--mimick_epochs must be at least 1 to learn anything, got {num_epochs}"
         ):
-            pretrain_spelling(self.model(), num_epochs)
+            pretrain_character_cnn(self.model(), num_epochs)
 
-    @pytest.mark.parametrize("what", ["places", "vectors"])
+    @pytest.mark.parametrize("what", ["positions", "vectors"])
     def test_needs_vectors_that_differ(self, what):
         model = self.model()
         static = model.embeddings.static_embeddings
         with torch.no_grad():
-            (static.places if what == "places" else static.vectors.weight).zero_()
+            (static.positions if what == "positions" else static.vectors.weight).zero_()
         with pytest.raises(ValueError, match=r"vectors of the vocabulary's words do not differ"):
-            pretrain_spelling(model, num_epochs=1)
+            pretrain_character_cnn(model, num_epochs=1)

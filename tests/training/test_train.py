@@ -276,10 +276,10 @@ class TestModelOptions:
     def test_spellings_are_read_unless_told(self, tagged, tmp_path):
         once = [*TINY, "--num_train_epochs", "1"]
         train_tagger(tagged, tmp_path / "with", *once)
-        train_tagger(tagged, tmp_path / "without", *once, "--spelling", "false")
+        train_tagger(tagged, tmp_path / "without", *once, "--char_cnn", "false")
         model = AutoModelForTokenClassification.from_pretrained(tmp_path / "with")
         assert "東" in model.config.characters
-        assert model.model.embeddings.spelling.spellings.any()
+        assert model.model.embeddings.character_cnn.character_ids.any()
         assert AutoModelForTokenClassification.from_pretrained(tmp_path / "without").config.characters is None
 
     @pytest.mark.parametrize("rate", [0.0, 0.1])
@@ -305,7 +305,7 @@ class TestModelOptions:
         train_tagger(tagged, tmp_path / "plain", *TINY, *options)
         train_tagger(tagged, tmp_path / "mimick", *TINY, *options, "--mimick_epochs", "2")
         plain, mimick = weights(tmp_path / "plain"), weights(tmp_path / "mimick")
-        learned = "model.embeddings.spelling.char_embeddings.weight"
+        learned = "model.embeddings.character_cnn.char_embeddings.weight"
         assert not torch.equal(plain[learned], mimick[learned])
 
     def test_vectors_are_for_new_models(self, trained, tagged, tmp_path):

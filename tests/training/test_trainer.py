@@ -142,7 +142,7 @@ class TestArguments:
         dataset, tokenizer, topics = news
         model = classifier(tokenizer, topics, static_embedding_size=3, static_vocab_size=5)
         before = model.model.embeddings.static_embeddings.vectors.weight.clone()
-        model.model.embeddings.static_embeddings.places.fill_(1)
+        model.model.embeddings.static_embeddings.vector_ids.fill_(1)
         args = RnnTrainingArguments(str(tmp_path), max_steps=2, eval_strategy="no", vectors_learning_rate=rate, **QUIET)
         RnnTrainer(model, args, train_dataset=dataset, processing_class=tokenizer).train()
         assert torch.equal(before, model.model.embeddings.static_embeddings.vectors.weight) == (rate == 0)
