@@ -12,6 +12,8 @@ from ..utils.messages import listed, shown
 from ..utils.secrets import find_secrets, mask
 
 Task = Literal["text-classification", "token-classification"]
+# What the models of a task are called.
+MODELS_OF: dict[Task, str] = {"text-classification": "classifiers", "token-classification": "taggers"}
 
 MOST_LABEL_CHARACTERS = 1000
 _MOST_TOKENS = 10**9
@@ -27,7 +29,9 @@ _RESERVED = {
 
 @dataclass
 class DataArguments:
-    """Where the corpus is and which columns to read; the fields are the options of the training scripts."""
+    """Where the corpus is and which columns to read; the fields are options of the commands."""
+
+    _argument_group_name = "data"
 
     dataset_name: str | None = field(
         default=None, metadata={"help": "Id of a dataset on the Hugging Face hub, or a folder with one."}
@@ -64,19 +68,27 @@ class DataArguments:
     streaming: bool = field(
         default=False, metadata={"help": "Read the data as it comes, for corpora larger than the disk or the memory."}
     )
-    text_column: str = field(default="text", metadata={"help": "Column of the texts (classifier)."})
-    label_column: str = field(default="label", metadata={"help": "Column of the labels (classifier)."})
+    text_column: str = field(default="text", metadata={"help": "Column of the texts.", "task": "text-classification"})
+    label_column: str = field(
+        default="label", metadata={"help": "Column of the labels.", "task": "text-classification"}
+    )
     tokens_column: str | None = field(
-        default=None, metadata={"help": "Column of the words (tagger): 'tokens', or 'form' in CoNLL-U."}
+        default=None,
+        metadata={
+            "help": "Column of the words. (default: tokens, in CoNLL-U form)",
+            "task": "token-classification",
+        },
     )
     tags_column: str | None = field(
-        default=None, metadata={"help": "Column of the tags (tagger): 'tags', or 'upos' in CoNLL-U."}
+        default=None,
+        metadata={"help": "Column of the tags. (default: tags, in CoNLL-U upos)", "task": "token-classification"},
     )
     auxiliary_tags_column: str | None = field(
         default=None,
         metadata={
-            "help": "Column with tags of a second kind, which the model learns beside in training and does not need "
-            "afterwards: parts of speech for chunks, or xpos for upos (tagger)."
+            "help": "Column with auxiliary labels, which the model also learns in training and does not need "
+            "afterwards: parts of speech for chunks, or xpos for upos.",
+            "task": "token-classification",
         },
     )
     additional_labels: list[str] | None = field(
@@ -95,7 +107,10 @@ class DataArguments:
     )
     max_seq_length: int | None = field(
         default=None,
-        metadata={"help": "Cut texts after so many tokens (classifier). Without it, texts are read whole."},
+        metadata={
+            "help": "Cut texts after so many tokens. Without it, texts are not cut.",
+            "task": "text-classification",
+        },
     )
     allow_empty_text: bool = field(
         default=False, metadata={"help": "Accept empty texts (and sentences without words) instead of stopping."}
@@ -301,6 +316,7 @@ def _check_additional_labels(names: list[str]) -> None:
 
 
 __all__ = [
+    "MODELS_OF",
     "MOST_LABEL_CHARACTERS",
     "DataArguments",
     "Task",

@@ -16,7 +16,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import Trainer, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
 
-from ..data.corpus import DataArguments, Task
+from ..data.arguments import MODELS_OF, DataArguments, Task
 from ..models.configuration_rnn import RnnConfig
 from ..utils.command_line import describe
 from ..utils.secrets import mask_options
@@ -66,19 +66,6 @@ _BOUND: dict[str, float] = {
     "adam_beta2": 1,
     "seed": 2**32,
     "data_seed": 2**32,
-}
-# Options of one task, by the other's name.
-_OTHER_TASK: dict[Task, tuple[str, dict[str, str]]] = {
-    "text-classification": (
-        "taggers",
-        {"use_crf": "config", "lm_loss_weight": "training", "auxiliary_loss_weight": "training"}
-        | dict.fromkeys(("tokens_column", "tags_column", "auxiliary_tags_column"), "data"),
-    ),
-    "token-classification": (
-        "classifiers",
-        {"pooling": "config", "problem_type": "config"}
-        | dict.fromkeys(("text_column", "label_column", "max_seq_length"), "data"),
-    ),
 }
 _NEW_TOKENIZER = ("tokenizer_kind", "vocab_size", "min_frequency", "lowercase")
 
@@ -145,11 +132,11 @@ def _check_ranges(*arguments: Any) -> None:
 
 
 def _check_task(task: Task, data: DataArguments, config: Any, training: RnnTrainingArguments) -> None:
-    of_whom, options = _OTHER_TASK[task]
-    groups: dict[str, Any] = {"config": config, "data": data, "training": training}
-    for name, kind in options.items():
-        if _is_given(groups[kind], name):
-            raise ValueError(f"--{name} is an option of {of_whom}: leave it out.")
+    for arguments in (data, config, training):
+        for one in fields(arguments):
+            of_task = one.metadata.get("task") or task
+            if of_task != task and _is_given(arguments, one.name):
+                raise ValueError(f"--{one.name} is an option of {MODELS_OF[of_task]}: leave it out.")
 
 
 def _check_config(task: Task, config: Any) -> None:

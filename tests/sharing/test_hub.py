@@ -21,7 +21,7 @@ from transformers import pipeline
 from rnn_hf import RnnModel
 from rnn_hf.export.folder import export
 from rnn_hf.sharing.hub import check_access, push_folder
-from rnn_hf.training.arguments import parse_arguments
+from rnn_hf.training.options import parse_arguments
 from rnn_hf.training.train import train
 
 PACKAGE = Path(__file__).parents[2] / "rnn_hf" / "models"
@@ -650,7 +650,7 @@ class TestPushOfTraining:
         arguments = ["--train_file", file, "--output_dir", str(output_dir), *TINY, "--push_to_hub", "true", *options]
         code = f"""
             from rnn_hf.training.train import train
-            from rnn_hf.training.arguments import parse_arguments
+            from rnn_hf.training.options import parse_arguments
             train("text-classification", *parse_arguments("text-classification", "", {arguments!r}))
         """
         return client.attempt(code, token)
@@ -690,7 +690,7 @@ class TestFoldersThatAreNotPushed:
             ("model.safetensors", "holds no weights: model.safetensors is missing"),
             ("modeling_rnn.py", r"saved without the code .*load\(.*save_pretrained"),
             ("tokenizer*", r"holds no tokenizer: tokenizer\.json is missing\. Save it there"),
-            ("README.md", "holds no model card: write one with `python scripts/write_model_card.py"),
+            ("README.md", "holds no model card: write one with `rnn-hf card"),
         ],
     )
     def test_what_is_missing_is_named(self, tagger, name, message):

@@ -21,7 +21,7 @@ from rnn_hf.inference.predictor import predict
 from rnn_hf.sharing.card_text import MARK, with_model_id
 from rnn_hf.sharing.model_card import write_model_card
 from rnn_hf.sharing.run_record import record_export
-from rnn_hf.training.arguments import parse_arguments
+from rnn_hf.training.options import parse_arguments
 from rnn_hf.training.train import train
 
 TINY = ["--hidden_size", "12", "--embedding_size", "8", "--vocab_size", "300", "--disable_tqdm", "true"]

@@ -14,7 +14,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from rnn_hf.training.arguments import parse_arguments
 from rnn_hf.training.checkpoints import (
     CHECKSUMS,
     find_checkpoint,
@@ -23,6 +22,7 @@ from rnn_hf.training.checkpoints import (
     locked,
     write_checksums,
 )
+from rnn_hf.training.options import parse_arguments
 from rnn_hf.training.train import train
 
 TASK = "token-classification"

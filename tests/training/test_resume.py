@@ -17,8 +17,8 @@ from accelerate.state import AcceleratorState
 from transformers import TrainerCallback
 
 from rnn_hf.training import trainer as trainer_module
-from rnn_hf.training.arguments import parse_arguments
 from rnn_hf.training.checkpoints import list_checkpoints
+from rnn_hf.training.options import parse_arguments
 from rnn_hf.training.train import train
 
 NUM_KILLS = 10
