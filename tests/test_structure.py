@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "rnn_hf"
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
-SCRIPTS = sorted((PACKAGE.parent / "scripts").glob("*.py"))
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if not path.name.startswith("__"))
+SCRIPTS = [
+    *sorted((PACKAGE.parent / "scripts").glob("*.py")),
+    PACKAGE / "__main__.py",
+    PACKAGE.parent / "rnn_hf_cli.py",
+]
 # Each folder may import from those before it.
-FOLDERS = ["utils", "models", "text", "data", "inference", "export", "sharing", "training"]
+FOLDERS = ["utils", "models", "text", "data", "inference", "export", "sharing", "training", "benchmarks", "commands"]
 # What `pip install rnn_hf` brings, which is enough to load a model and to run it.
 CORE_REQUIREMENTS = {"torch", "transformers", "tokenizers", "huggingface_hub", "safetensors"}
 CORE = [path for path in MODULES if path.parent.name in ("models", "inference")]

@@ -1,16 +1,18 @@
 """Write the model card of a trained model anew, from the files in its folder; sections of your own stay.
 
-python scripts/write_model_card.py outputs/pos --license apache-2.0 --language en
+    rnn-hf card outputs/pos --license apache-2.0 --language en
+
+It is made of what training wrote into the folder.
 """
 
-from rnn_hf.sharing.model_card import write_model_card
-from rnn_hf.utils.command_line import CommandParser, command
+from ..sharing.model_card import write_model_card
+from ..utils.command_line import CommandParser, command
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
     """Parse the command line and write."""
-    parser = CommandParser(description=__doc__)
+    parser = CommandParser(prog="rnn-hf card", description=__doc__)
     parser.add_argument("folder", help="output folder of a training run")
     parser.add_argument("--license", help="the model's licence, as the hub calls it")
     parser.add_argument("--language", nargs="+", help="ISO 639 codes of the languages")
@@ -23,7 +25,3 @@ def main(argv: list[str] | None = None) -> None:
         dataset_pretty_name=options.dataset_pretty_name,
     )
     print(card)
-
-
-if __name__ == "__main__":
-    main()

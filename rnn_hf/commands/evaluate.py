@@ -1,22 +1,24 @@
 """Score a saved model on a split of a corpus.
 
-    python scripts/evaluate_checkpoint.py outputs/pos --test_file test.conllu
-    python scripts/evaluate_checkpoint.py outputs/reviews --split validation --validation_file dev.csv
-    python scripts/evaluate_checkpoint.py outputs/pos_onnx --onnx_file_name onnx/model_int8.onnx --test_file test.conllu
+    rnn-hf evaluate outputs/pos --test_file test.conllu
+    rnn-hf evaluate outputs/reviews --split validation --validation_file dev.csv
+    rnn-hf evaluate outputs/pos_onnx --onnx_file_name onnx/model_int8.onnx --test_file test.conllu
 
 The results are printed, and written as JSON into --output_dir.
 """
 
-from rnn_hf.data.corpus import DataArguments
-from rnn_hf.training.arguments import DataclassParser
-from rnn_hf.training.evaluate import evaluate_checkpoint
-from rnn_hf.utils.command_line import command
+from ..data.corpus import DataArguments
+from ..training.evaluate import evaluate_checkpoint
+from ..training.options import DataclassParser
+from ..utils.command_line import command
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
     """Parse the command line and evaluate."""
-    parser = DataclassParser(DataArguments, description=__doc__)
+    parser = DataclassParser(
+        DataArguments, prog="rnn-hf evaluate", usage="%(prog)s [options] MODEL", description=__doc__
+    )
     parser.add_argument("model", help="folder or hub id of a trained model")
     parser.add_argument("--revision", help="branch, tag or commit of a model on the hub")
     parser.add_argument("--split", choices=["train", "validation", "test"], default="test", help="what to score")
@@ -33,7 +35,3 @@ def main(argv: list[str] | None = None) -> None:
         options.revision,
         options.onnx_file_name,
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,8 @@
-"""Export a trained classifier or tagger to ONNX, to run it without torch.
+r"""Export a trained classifier or tagger to ONNX, to run it without torch.
 
-    python scripts/export_onnx.py outputs/reviews outputs/reviews_onnx --int8
-    python scripts/export_onnx.py outputs/pos outputs/pos             # adds the folder onnx to the model's own
-    python scripts/predict.py outputs/reviews_onnx reviews.txt --backend onnx --file_name onnx/model_int8.onnx
+    rnn-hf export outputs/reviews outputs/reviews_onnx --int8
+    rnn-hf export outputs/pos outputs/pos             # adds the folder onnx to the model's own
+    rnn-hf predict outputs/reviews_onnx reviews.txt --backend onnx --file_name onnx/model_int8.onnx
 
 The output folder holds config.json and the tokenizer, and
 
@@ -10,7 +10,7 @@ The output folder holds config.json and the tokenizer, and
 - onnx/model_int8.onnx, with --int8: a quarter of the size. An LSTM is several times as fast; GRU and simple RNN layers
   become smaller, but not faster, for onnxruntime has no int8 operator for them. What it costs in accuracy:
 
-    python scripts/evaluate_checkpoint.py outputs/pos --onnx_file_name onnx/model_int8.onnx --test_file test.conllu \
+    rnn-hf evaluate outputs/pos --onnx_file_name onnx/model_int8.onnx --test_file test.conllu \
         --output_dir outputs/pos/onnx
 
 In the folder of a training run the model card then lists the graphs, their speed, and these scores.
@@ -20,21 +20,21 @@ from pathlib import Path
 
 from transformers.utils import logging
 
-from rnn_hf.inference.model_files import read_json
-from rnn_hf.utils.command_line import CommandParser, command
+from ..inference.model_files import read_json
+from ..utils.command_line import CommandParser, command
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
     """Parse the command line and export."""
-    parser = CommandParser(description=__doc__)
+    parser = CommandParser(prog="rnn-hf export", description=__doc__)
     parser.add_argument("model", help="folder or hub id of a trained model")
     parser.add_argument("output_dir", help="folder to write to")
     parser.add_argument("--int8", action="store_true", help="write the quantised graph too")
     parser.add_argument("--opset", type=int, default=18, help="version of ONNX's operators")
     options = parser.parse_args(argv)
     logging.disable_progress_bar()
-    from rnn_hf.export.folder import export
+    from ..export.folder import export
 
     run = Path(options.output_dir) / "run.json"
     if run.is_file():
@@ -42,12 +42,8 @@ def main(argv: list[str] | None = None) -> None:
     for name, size in export(options.model, options.output_dir, opset=options.opset, int8=options.int8).items():
         print(f"{size / 1e6:8.2f} MB  {options.output_dir}/{name}")
     if run.is_file():
-        from rnn_hf.sharing.model_card import write_model_card
-        from rnn_hf.sharing.run_record import record_export
+        from ..sharing.model_card import write_model_card
+        from ..sharing.run_record import record_export
 
         record_export(Path(options.output_dir))
         print(f"the model card, {write_model_card(options.output_dir)}, tells of them")
-
-
-if __name__ == "__main__":
-    main()

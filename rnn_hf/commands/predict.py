@@ -1,9 +1,9 @@
 """Classify or tag the lines of a file, or of standard input.
 
-    python scripts/predict.py outputs/reviews reviews.txt
-    echo "From the AP comes this story :" | python scripts/predict.py outputs/pos
-    python scripts/predict.py outputs/pos sentences.txt --output_format jsonl > tagged.jsonl
-    python scripts/predict.py outputs/exported reviews.txt --backend onnx --file_name onnx/model_int8.onnx
+    rnn-hf predict outputs/reviews reviews.txt
+    echo "From the AP comes this story :" | rnn-hf predict outputs/pos
+    rnn-hf predict outputs/pos sentences.txt --output_format jsonl > tagged.jsonl
+    rnn-hf predict outputs/exported reviews.txt --backend onnx --file_name onnx/model_int8.onnx
 
 A classifier takes each line as a text; a tagger takes each line as a sentence, its words separated by white space.
 The output is UTF-8. In tables, tabs and whatever a terminal would obey are written as escapes.
@@ -15,10 +15,10 @@ from typing import Any
 
 from transformers.utils import logging
 
-from rnn_hf.inference.loading import is_tagger, load
-from rnn_hf.inference.predictor import predict
-from rnn_hf.utils.command_line import CommandParser, command
-from rnn_hf.utils.display import json_line, printable
+from ..inference.loading import is_tagger, load
+from ..inference.predictor import predict
+from ..utils.command_line import CommandParser, command
+from ..utils.display import json_line, printable
 
 
 def read_lines(path: str) -> Iterator[str]:
@@ -52,7 +52,7 @@ def as_table(prediction: dict[str, Any]) -> str:
 @command
 def main(argv: list[str] | None = None) -> None:
     """Read, predict, print."""
-    parser = CommandParser(description=__doc__)
+    parser = CommandParser(prog="rnn-hf predict", description=__doc__)
     parser.add_argument("model", help="folder or hub id of a trained model")
     parser.add_argument("input", nargs="?", default="-", help="text file, UTF-8; - for standard input")
     parser.add_argument("--revision", help="branch, tag or commit of a model on the hub")
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
         "--device", default="cpu", help="where to run: cpu, cuda, cuda:1, mps; results of others differ in last digits"
     )
     parser.add_argument(
-        "--backend", choices=["torch", "onnx"], default="torch", help="onnx: run what scripts/export_onnx.py made"
+        "--backend", choices=["torch", "onnx"], default="torch", help="onnx: run a graph of `rnn-hf export`"
     )
     parser.add_argument("--file_name", default="onnx/model.onnx", help="the graph, for onnx")
     options = parser.parse_args(argv)
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.backend == "onnx":
         if options.device != "cpu":
             raise ValueError(f"--device {options.device} is for --backend torch: onnx runs on the cpu.")
-        from rnn_hf.export import runtime as onnx_model
+        from ..export import runtime as onnx_model
 
         model, tokenizer = onnx_model.load(options.model, file_name=options.file_name, revision=options.revision)
     else:
@@ -83,7 +83,3 @@ def main(argv: list[str] | None = None) -> None:
     layout = json_line if options.output_format == "jsonl" else as_table
     for prediction in predict(model, tokenizer, inputs, batch_size=options.batch_size):
         print(layout(prediction))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,19 +1,19 @@
 """Upload a trained model to the Hugging Face hub: code, weights, tokenizer, model card and results, as one commit.
 
-    python scripts/push_to_hub.py outputs/pos alice/pos --dry_run
-    python scripts/push_to_hub.py outputs/pos alice/pos --private
+    rnn-hf push outputs/pos alice/pos --dry_run
+    rnn-hf push outputs/pos alice/pos --private
 
 Log in before with `hf auth login`, or set HF_TOKEN. A push that was interrupted can be repeated.
 """
 
-from rnn_hf.sharing.hub import push_folder
-from rnn_hf.utils.command_line import CommandParser, command
+from ..sharing.hub import push_folder
+from ..utils.command_line import CommandParser, command
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
     """Parse the command line, push, and print the address."""
-    parser = CommandParser(description=__doc__)
+    parser = CommandParser(prog="rnn-hf push", description=__doc__)
     parser.add_argument("folder", help="output folder of a training run")
     parser.add_argument("repo_id", help="repository on the hub, namespace/name; made where it is missing")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
@@ -31,7 +31,3 @@ def main(argv: list[str] | None = None) -> None:
     )
     if address is not None:
         print(address)
-
-
-if __name__ == "__main__":
-    main()

@@ -165,7 +165,7 @@ def load_session(
     except OSError as error:
         int8 = " --int8" if "int8" in file_name else ""
         raise ValueError(
-            f"{model_id} holds no {file_name}. Export the model: python scripts/export_onnx.py MODEL {model_id}{int8}"
+            f"{model_id} holds no {file_name}. Export the model: rnn-hf export MODEL {model_id}{int8}"
         ) from error
     check_file(Path(str(file)))
     try:

@@ -17,7 +17,7 @@ from torch import Tensor
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 # What running one more segment costs beside its tokens, counted in tokens, and how many positions to cut are tried.
-# Measured with `scripts/benchmark.py layer`. Longer segments than of so many tokens take memory and save no time.
+# Measured with `rnn-hf benchmark layer`. Longer segments than of so many tokens take memory and save no time.
 SEGMENT_COST = 64
 _MOST_CUTS = 16
 _MOST_TOKENS = 4096

@@ -29,7 +29,7 @@ _CELLS: dict[str, Callable[..., Any]] = {
 PATHS = dict.fromkeys(_CELLS, ("packed", "stepwise")) | {"LSTM": ("packed", "stepwise", "padded")}
 
 # What a step costs beside its tokens, and a token, in the unit of `Packing.padded_cost`; measured with
-# `scripts/benchmark.py layer`. In training the steps' many little operations weigh less the larger the state is.
+# `rnn-hf benchmark layer`. In training the steps' many little operations weigh less the larger the state is.
 _STEP_COST = 3
 _TRAINING_STEP_COST_TIMES_HIDDEN_SIZE = 900
 _TOKEN_COST = 1.1

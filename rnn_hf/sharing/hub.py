@@ -236,7 +236,7 @@ def _check_folder(folder: Path) -> dict[str, str]:
             f"rnn_hf.inference.loading.load({str(folder)!r})[0].save_pretrained({str(folder)!r})."
         )
     if "README.md" not in files:
-        raise ValueError(f"{folder} holds no model card: write one with `python scripts/write_model_card.py {folder}`.")
+        raise ValueError(f"{folder} holds no model card: write one with `rnn-hf card {folder}`.")
     read_model_card(folder / "README.md")
     for name in files:
         if name.endswith(".json"):
@@ -280,7 +280,7 @@ def _refuse_secrets(folder: Path, files: Collection[str], secrets: Collection[st
             if _HUB_TOKEN.search(line) or any(one in line for one in known):
                 raise ValueError(
                     f"{folder / name}, line {number} holds a token or a password, which would be published: take it "
-                    "out. `scripts/write_model_card.py` writes the card without it. If others may have seen it, revoke "
+                    "out. `rnn-hf card` writes the card without it. If others may have seen it, revoke "
                     f"it at {constants.ENDPOINT}/settings/tokens."
                 )
 

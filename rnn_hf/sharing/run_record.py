@@ -183,12 +183,20 @@ def processor_name() -> str:
 
 def _command(arguments: list[str], secrets: Collection[str]) -> dict[str, str]:
     """Write down the command, and the options in the file that it names, without secrets."""
-    record = {"command": shlex.join(["python", *mask_command(arguments, secrets)])}
+    record = {"command": shlex.join(mask_command([*_program(arguments[0]), *arguments[1:]], secrets))}
     options = read_options_files(arguments)
     if isinstance(options, dict):
         # Written anew: comments and quotes of the file itself could hold what the options do not.
         record["options"] = yaml.safe_dump(mask_options(options, secrets), sort_keys=False, allow_unicode=True)
     return record
+
+
+def _program(path: str) -> list[str]:
+    """Write a program as it is called: an installed command by its name, the package as a module."""
+    program = Path(path)
+    if program.stem == "rnn-hf":
+        return ["rnn-hf"]
+    return ["python", "-m", "rnn_hf"] if program.parts[-2:] == ("rnn_hf", "__main__.py") else ["python", path]
 
 
 def _data(arguments: DataArguments) -> dict[str, str]:

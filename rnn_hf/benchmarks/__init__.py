@@ -1,0 +1,1 @@
+"""Measurements of `rnn-hf benchmark`: the package beside its alternatives."""

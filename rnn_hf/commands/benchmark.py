@@ -1,0 +1,84 @@
+"""Measure rnn_hf side by side with its alternatives, in one run.
+
+    rnn-hf benchmark layer --cells lstm gru --lengths 25 200 400 --json layer.json --plot layer.png
+    rnn-hf benchmark training --train_file train.conllu --validation_file dev.conllu
+    rnn-hf benchmark inference
+    rnn-hf benchmark latency
+    rnn-hf benchmark crf
+    rnn-hf benchmark memory
+    rnn-hf benchmark pooling
+    rnn-hf benchmark long_text --length 1000000
+    rnn-hf benchmark ddp
+
+Alternatives: the stock packed nn.LSTM, nn.GRU and nn.RNN of torch; the machine's rate of matrix products; and a
+transformer of DistilBERT's size with random weights. Taggers and the transformer run in torch and in onnxruntime. Runs
+are interleaved and repeated, and medians are shown, because a busy machine drifts. The number of threads is fixed and
+printed.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from transformers.utils import logging
+
+from ..benchmarks.distributed import ddp
+from ..benchmarks.layers import GATES, layer, memory
+from ..benchmarks.long_text import long_text
+from ..benchmarks.report import plot, print_rows
+from ..benchmarks.taggers import inference, latency
+from ..benchmarks.training import crf, pooling, training
+from ..utils.command_line import CommandParser, command, positive_int
+
+MEASURES = {
+    "layer": layer,
+    "training": training,
+    "inference": inference,
+    "latency": latency,
+    "crf": crf,
+    "memory": memory,
+    "pooling": pooling,
+    "long_text": long_text,
+    "ddp": ddp,
+}
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Parse the command line, measure, show and save."""
+    parser = CommandParser(prog="rnn-hf benchmark", description=__doc__)
+    parser.add_argument("what", choices=list(MEASURES))
+    parser.add_argument("--cells", nargs="+", choices=list(GATES), default=["lstm"])
+    parser.add_argument("--modes", nargs="+", choices=["training", "inference"], default=["training", "inference"])
+    parser.add_argument(
+        "--lengths", nargs="+", type=positive_int, default=[25, 200], help="longest sequence, for layer"
+    )
+    parser.add_argument("--batch_sizes", nargs="+", type=positive_int, default=[32], help="for layer")
+    parser.add_argument("--fills", nargs="+", type=float, default=[0.95], help="share of tokens, for layer")
+    parser.add_argument("--length", type=positive_int, help="longest sequence, for the others")
+    parser.add_argument("--batch_size", type=positive_int, default=32, help="for the others")
+    parser.add_argument(
+        "--size", type=positive_int, default=256, help="of input and hidden state, for layer and memory"
+    )
+    parser.add_argument("--ours_only", action="store_true", help="leave stock torch out, for layer on long sequences")
+    parser.add_argument("--bf16", action="store_true", help="measure bfloat16 autocast too, for layer")
+    parser.add_argument("--repeat", type=positive_int, default=5, help="rounds")
+    parser.add_argument("--threads", type=positive_int, default=1)
+    parser.add_argument("--json", help="file to write the measurements to")
+    parser.add_argument("--plot", help="PNG file for cost against length, for layer")
+    options, rest = parser.parse_known_args(argv)
+    options.rest = rest
+    if options.rest and options.what != "training":
+        parser.error(
+            f"unknown options: {' '.join(options.rest)}; only training hands options on to rnn-hf train-tagger"
+        )
+    options.length = options.length or {"memory": 400, "pooling": 4000, "long_text": 100_000}.get(options.what, 25)
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    logging.disable_progress_bar()
+    rows = MEASURES[options.what](options)
+    print_rows(rows, f"{options.what}, {options.threads} thread(s), torch {torch.__version__}")
+    if options.json:
+        Path(options.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    if options.plot and options.what == "layer":
+        plot(rows, options.plot)

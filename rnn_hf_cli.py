@@ -1,0 +1,99 @@
+"""The command `rnn-hf`.
+
+This module stands beside the package, and imports it when a command is called: importing `rnn_hf` loads torch, which
+takes seconds, may be interrupted, and ends with a traceback where the working directory is gone. So do
+`python -m rnn_hf` and the scripts of a checkout, which import the package first.
+"""
+
+import difflib
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import NoReturn
+
+COMMANDS = {
+    "train-classifier": "train a text classifier",
+    "train-tagger": "train a tagger of words",
+    "predict": "classify or tag the lines of a file",
+    "evaluate": "score a saved model on a corpus",
+    "export": "export a saved model to ONNX",
+    "push": "upload a saved model to the Hugging Face hub",
+    "card": "write the model card of a saved model anew",
+    "benchmark": "measure speed and memory beside alternatives",
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command that the first word names.
+
+    Args:
+        argv (`list[str]`, *optional*): The command and its options; those of the process without it.
+
+    Raises:
+        SystemExit: Something went wrong, and is said in one line on standard error; or after `--help`.
+
+    Example:
+    ```python
+    >>> from rnn_hf_cli import main
+    >>> main(["--help"])  # doctest: +ELLIPSIS
+    usage: rnn-hf COMMAND ...
+    ...
+
+    ```
+    """
+    name, *words = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help"):
+        print(_help())
+        return
+    if name not in COMMANDS and name != "--version":
+        closest = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.4)
+        hint = f"did you mean {closest[0]}?" if closest else f"there are {', '.join(COMMANDS)}."
+        _fail(f"{name[:80]!r} is no command: {hint} See rnn-hf --help.", code=2)
+    try:
+        os.getcwd()
+    except OSError:
+        _fail("the working directory is gone: change to another one.")
+    try:
+        from rnn_hf import __version__
+        from rnn_hf.utils.command_line import command
+    except KeyboardInterrupt:
+        _fail("interrupted.", code=130)
+    except Exception as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        _fail(f"rnn_hf cannot be imported, {type(error).__name__}: {error}")
+    if name == "--version":
+        print(f"rnn-hf {__version__}")
+        return
+
+    @command
+    def run(argv: list[str] | None = None) -> None:
+        import_module(f"rnn_hf.commands.{name.replace('-', '_')}").main(argv)
+
+    run(words)
+
+
+def _help() -> str:
+    """List the commands."""
+    width = max(map(len, COMMANDS))
+    return "\n".join(
+        [
+            "usage: rnn-hf COMMAND ...",
+            "",
+            "Recurrent text classifiers and taggers for the Hugging Face ecosystem.",
+            "",
+            *(f"  {name:{width}}  {about}" for name, about in COMMANDS.items()),
+            "",
+            "rnn-hf COMMAND --help shows the options of a command, rnn-hf --version the version.",
+        ]
+    )
+
+
+def _fail(message: str, code: int = 1) -> NoReturn:
+    """Do what `rnn_hf.utils.command_line.fail` does, without the package."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+__all__ = ["COMMANDS", "main"]

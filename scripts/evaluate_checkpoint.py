@@ -1,0 +1,6 @@
+"""`rnn-hf evaluate` for a checkout."""
+
+from rnn_hf.commands.evaluate import main
+
+if __name__ == "__main__":
+    main()
