@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rnn_hf import RnnConfig
+from rnn_hf.training.objectives import TrainingObjectives
 
 CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 POOLINGS = ("last", "mean", "max", "attention")
@@ -75,3 +76,9 @@ def gradients(module: torch.nn.Module) -> dict[str, Tensor]:
     module.zero_grad()
     assert None not in found.values()
     return found
+
+
+def with_objectives(model, **options):
+    """Let a model have additional objectives in training: see `TrainingObjectives`."""
+    model.objectives = TrainingObjectives(model.config, **options)
+    return model

@@ -222,7 +222,7 @@ def _embed(graph: Graph, embeddings: RnnEmbeddings, tokens: _Tokens, balance: np
         own_ids = graph("Where", graph("Less", tokens.ids, own.num_embeddings), tokens.ids, others)
     parts = [graph.lookup(_with_zeros(to_array(own.weight) / own_balance), own_ids)]
     if static is not None:
-        positions = np.append(static.positions.int().cpu().numpy(), np.int32(static.vectors.num_embeddings))
+        positions = np.append(static.vector_ids.int().cpu().numpy(), np.int32(static.vectors.num_embeddings))
         vectors = _with_zeros(to_array(static.vectors.weight) / static_balance)
         parts.append(graph.lookup(vectors, graph("Gather", positions, tokens.ids)))
     if character_cnn is not None and embeddings.num_entries <= _MOST_CACHED_ENTRIES:

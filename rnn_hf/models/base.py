@@ -92,7 +92,10 @@ class RnnPreTrainedModel(PreTrainedModel):
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         """Load a model, also one that an earlier version saved: see `PreTrainedModel.from_pretrained`."""
         kwargs.setdefault("key_mapping", dict(_RENAMED))
-        return super().from_pretrained(*args, **kwargs)
+        loaded = super().from_pretrained(*args, **kwargs)
+        # What it saves has the names of this version.
+        vars(loaded[0] if isinstance(loaded, tuple) else loaded).pop("_weight_conversions", None)
+        return loaded
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """Save configuration, weights, and the code that loads them where this package is not installed.

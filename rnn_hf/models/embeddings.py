@@ -214,7 +214,7 @@ class CharacterCNN(nn.Module):
         Returns:
             `torch.FloatTensor` of shape `[num_entries, len(char_kernel_sizes) * char_num_filters]`.
         """
-        codes = self.character_cnns[input_ids].long()  # [num_entries, max_characters_per_token]
+        codes = self.character_ids[input_ids].long()  # [num_entries, max_characters_per_token]
         present = torch.arange(self.char_embeddings.num_embeddings, device=codes.device) != PADDING
         characters = self.char_embeddings.weight * present.unsqueeze(1)  # [num_codes, char_embedding_size]
         maxima = [_convolve(convolution, characters, codes).amax(dim=1) for convolution in self.convolutions]

@@ -286,8 +286,8 @@ def pretrain_character_cnn(model: RnnPreTrainedModel, num_epochs: int, learning_
     character_cnn, static = embeddings.character_cnn, embeddings.static_embeddings
     if character_cnn is None or static is None:
         raise ValueError("--mimick_epochs is for models with a character CNN, and needs --vectors to learn from.")
-    entries = (static.positions > 0).nonzero().flatten()
-    vectors = nn.functional.normalize(static.vectors.weight.detach(), dim=1)[static.positions[entries]]
+    entries = (static.vector_ids > 0).nonzero().flatten()
+    vectors = nn.functional.normalize(static.vectors.weight.detach(), dim=1)[static.vector_ids[entries]]
     centred = vectors - vectors.mean(dim=0)
     if not centred.any():
         raise ValueError(

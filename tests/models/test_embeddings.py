@@ -16,7 +16,7 @@ WITH_SPELLING = {"characters": "abcdef", "max_characters_per_token": 6, "char_em
 WITH_VECTORS = {"static_embedding_size": 2, "static_vocab_size": 5}
 
 
-def random_spellings(table, seed=0) -> None:
+def randomize(table, seed=0) -> None:
     """Fill a table with entries of random length between marks."""
     source = generator(seed)
     table.zero_()
@@ -29,7 +29,7 @@ def make(seed=0, **options) -> RnnEmbeddings:
     torch.manual_seed(seed)
     embeddings = RnnModel(little_config(**options)).embeddings
     if embeddings.character_cnn is not None:
-        random_spellings(embeddings.character_cnn.character_ids, seed)
+        randomize(embeddings.character_cnn.character_ids, seed)
     if embeddings.static_embeddings is not None:
         embeddings.static_embeddings.vector_ids.copy_(torch.randint(6, (30,), generator=generator(seed)))
     return embeddings
@@ -37,7 +37,7 @@ def make(seed=0, **options) -> RnnEmbeddings:
 
 def by_convolution(encoder: CharacterCNN, input_ids) -> torch.Tensor:
     """The plain way: embed the characters of each entry, convolve, take the maximum."""
-    codes = encoder.entries[input_ids].long()
+    codes = encoder.character_ids[input_ids].long()
     characters = encoder.char_embeddings(codes).masked_fill((codes == PADDING).unsqueeze(-1), 0.0).transpose(1, 2)
     outputs = []
     for convolution in encoder.convolutions:
@@ -50,9 +50,9 @@ def by_convolution(encoder: CharacterCNN, input_ids) -> torch.Tensor:
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=3), st.integers(3, 9), seeds)
 @few(30)
-def test_spellings_are_read_by_a_convolution(kernel_sizes, length, seed):
+def test_character_features_are_those_of_a_convolution(kernel_sizes, length, seed):
     options = WITH_SPELLING | {"char_kernel_sizes": kernel_sizes, "max_characters_per_token": length}
-    encoder = make(seed % 1000, **options).spelling
+    encoder = make(seed % 1000, **options).character_cnn
     ids = torch.randint(30, (7,), generator=generator(seed))
     found, expected = encoder(ids), by_convolution(encoder, ids)
     torch.testing.assert_close(found, expected)
@@ -121,21 +121,21 @@ def swap(module, name) -> None:
 
 CHANGES = {
     "nothing": lambda e: None,
-    "a kernel, in place": lambda e: e.spelling.convolutions[0].weight.mul_(2),
-    "a kernel, through data": lambda e: e.spelling.convolutions[1].weight.data.mul_(2),
-    "a bias, through data": lambda e: e.spelling.convolutions[1].bias.data.add_(1),
-    "one number, through data": lambda e: e.spelling.char_embeddings.weight.data[6, 1].add_(1),
+    "a kernel, in place": lambda e: e.character_cnn.convolutions[0].weight.mul_(2),
+    "a kernel, through data": lambda e: e.character_cnn.convolutions[1].weight.data.mul_(2),
+    "a bias, through data": lambda e: e.character_cnn.convolutions[1].bias.data.add_(1),
+    "one number, through data": lambda e: e.character_cnn.char_embeddings.weight.data[6, 1].add_(1),
     "data, replaced": averaged,
     "weights, loaded": lambda e: e.load_state_dict(other_weights()),
     "weights, loaded and assigned": lambda e: e.load_state_dict(other_weights(4), assign=True),
-    "a kernel, swapped": lambda e: swap(e.spelling.convolutions[0], "weight"),
-    "vectors of characters, swapped": lambda e: swap(e.spelling.char_embeddings, "weight"),
-    "one spelling, in place": lambda e: e.character_cnn.character_ids[4].copy_(
+    "a kernel, swapped": lambda e: swap(e.character_cnn.convolutions[0], "weight"),
+    "vectors of characters, swapped": lambda e: swap(e.character_cnn.char_embeddings, "weight"),
+    "characters of one entry, in place": lambda e: e.character_cnn.character_ids[4].copy_(
         e.character_cnn.character_ids[5].clone()
     ),
-    "one spelling, through data": lambda e: e.character_cnn.character_ids.data[4, 1].add_(1),
-    "all entries": lambda e: random_spellings(e.character_cnn.character_ids, 9),
-    "entries, replaced": lambda e: setattr(e.spelling, "character_ids", e.character_cnn.character_ids.flip(0)),
+    "characters of one entry, through data": lambda e: e.character_cnn.character_ids.data[4, 1].add_(1),
+    "all entries": lambda e: randomize(e.character_cnn.character_ids, 9),
+    "entries, replaced": lambda e: setattr(e.character_cnn, "character_ids", e.character_cnn.character_ids.flip(0)),
     "the type": lambda e: e.to(torch.bfloat16),
 }
 
@@ -147,7 +147,7 @@ def as_read_anew(embeddings, ids):
 
 
 @pytest.mark.parametrize("no_gradients", [torch.no_grad, torch.inference_mode])
-def test_cached_spellings_follow_every_change_of_the_weights_and_of_the_spellings(no_gradients):
+def test_cached_character_features_follow_every_change_of_weights_and_characters(no_gradients):
     embeddings, ids = make(**WITH_SPELLING).eval(), torch.arange(30)
     before = None
     for name, change in CHANGES.items():
@@ -161,7 +161,7 @@ def test_cached_spellings_follow_every_change_of_the_weights_and_of_the_spelling
         before = found.float()
 
 
-def test_only_entries_whose_spelling_changed_are_read_anew():
+def test_only_entries_whose_characters_changed_are_computed_anew():
     embeddings, read = make(**WITH_SPELLING).eval(), []
     embeddings.character_cnn.register_forward_hook(lambda _, ids, __: read.extend(ids[0].tolist()))
     with torch.no_grad():
@@ -181,7 +181,7 @@ def test_many_tokens_are_embedded_some_at_a_time(monkeypatch):
         torch.testing.assert_close(embeddings(ids), expected, rtol=0, atol=0)
 
 
-def test_spellings_are_read_once_each_in_evaluation():
+def test_character_features_are_computed_once_each_in_evaluation():
     embeddings, read = make(**WITH_SPELLING).eval(), []
     embeddings.character_cnn.register_forward_hook(lambda _, ids, __: read.extend(ids[0].tolist()))
     with torch.no_grad():
@@ -207,11 +207,11 @@ def test_word_dropout_drops_whole_own_vectors_in_training_only():
     embeddings = make(word_dropout=0.5, **WITH_SPELLING)
     ids = torch.full((4000,), 7)
     torch.manual_seed(0)
-    own, spelling = embeddings(ids).split([5, 8], dim=1)
+    own, features = embeddings(ids).split([5, 8], dim=1)
     dropped = (own == 0).all(dim=1)
     assert 0.45 < dropped.float().mean() < 0.55
     assert torch.equal(own[~dropped], embeddings.word_embeddings.weight[[7]].expand_as(own[~dropped]))
-    assert torch.equal(spelling, spelling[:1].expand_as(spelling))
+    assert torch.equal(features, features[:1].expand_as(features))
     assert not (embeddings.eval()(ids)[:, :5] == 0).any()
 
 

@@ -409,7 +409,7 @@ class TestFineTuning:
         message = refusal(model_name_or_path=str(folder), config={})
         assert "hold numbers that are not finite, in model.rnn.weight_hh_l0" in message
 
-    def test_vocabulary_stays_spelled(self, make, trained):
+    def test_the_characters_of_the_vocabulary_stay(self, make, trained):
         _, model = make(TAG, model_name_or_path=str(trained[CLASSIFY]), config={})
         saved = load_file(trained[CLASSIFY] / "model.safetensors")
         assert torch.equal(

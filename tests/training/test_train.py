@@ -273,7 +273,7 @@ class TestModelOptions:
             torch.equal(old[name], new[name]) for name in old if name.startswith("model.") or name == "word_starts"
         )
 
-    def test_spellings_are_read_unless_told(self, tagged, tmp_path):
+    def test_models_have_a_character_cnn_unless_told(self, tagged, tmp_path):
         once = [*TINY, "--num_train_epochs", "1"]
         train_tagger(tagged, tmp_path / "with", *once)
         train_tagger(tagged, tmp_path / "without", *once, "--char_cnn", "false")
@@ -298,7 +298,7 @@ class TestModelOptions:
         assert found[1].tolist() == [5, 6]  # it never occurs
         assert (found[0].tolist() == [1, 2]) == (rate == 0)
 
-    def test_spellings_may_learn_the_vectors_first(self, tagged, tmp_path):
+    def test_the_character_cnn_may_be_pretrained(self, tagged, tmp_path):
         vectors = tmp_path / "vectors.txt"
         vectors.write_text("".join(f"{word} {place % 3} {place % 2}\n" for place, word in enumerate("をにがとは")))
         options = ["--vectors", str(vectors), "--max_steps", "1", "--learning_rate", "0", "--weight_decay", "0"]
