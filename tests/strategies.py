@@ -56,7 +56,7 @@ def random_vectors(lengths, size, seed, dtype=torch.float32) -> list[Tensor]:
 
 
 def project(values: Tensor) -> Tensor:
-    """Make a scalar of a tensor in which each place counts differently."""
+    """Make a scalar of a tensor in which each position counts differently."""
     weights = torch.arange(1.0, values.numel() + 1).mul(math.sqrt(2)).sin()
     return (values.float() * weights.view_as(values)).sum()
 

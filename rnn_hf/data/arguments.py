@@ -75,7 +75,7 @@ class DataArguments:
     auxiliary_tags_column: str | None = field(
         default=None,
         metadata={
-            "help": "Column with tags of a second kind, which the model learns beside in training and does not need "
+            "help": "Column with auxiliary labels, which the model also learns in training and does not need "
             "afterwards: parts of speech for chunks, or xpos for upos (tagger)."
         },
     )
@@ -95,7 +95,7 @@ class DataArguments:
     )
     max_seq_length: int | None = field(
         default=None,
-        metadata={"help": "Cut texts after so many tokens (classifier). Without it, texts are read whole."},
+        metadata={"help": "Cut texts after so many tokens (classifier). Without it, texts are not cut."},
     )
     allow_empty_text: bool = field(
         default=False, metadata={"help": "Accept empty texts (and sentences without words) instead of stopping."}

@@ -242,9 +242,9 @@ def _json_fault(paths: list[str]) -> str | None:
                 except (ValueError, RecursionError) as error:
                     if number == 1 and line.strip() == b"{":
                         break  # a single object on several lines
-                    place = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+                    column = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
                     reason = getattr(error, "msg", str(error))
-                    return f"{where}{place}: {reason}: {shown(line.decode(errors='replace').strip(), 60)}."
+                    return f"{where}{column}: {reason}: {shown(line.decode(errors='replace').strip(), 60)}."
                 if not isinstance(row, dict):
                     return f"{where}: a row must be an object with the columns as its keys, got {shown(row, 60)}."
     return None

@@ -166,7 +166,7 @@ class RnnPreTrainedModel(PreTrainedModel):
             args, kwargs: See `PreTrainedModel.resize_token_embeddings`.
 
         Returns:
-            `nn.Embedding`: the module of the entries' own vectors.
+            `nn.Embedding`: the word embeddings.
 
         Raises:
             ValueError: Some entries have no vector of their own, or a special token would be cut off.
@@ -174,7 +174,7 @@ class RnnPreTrainedModel(PreTrainedModel):
         if new_num_tokens is None and kwargs.get("pad_to_multiple_of") is None and not args:
             return self.get_input_embeddings()  # type: ignore[return-value]
         if self.config.num_word_embeddings is not None:
-            raise ValueError("A vocabulary with words that only have vectors from outside cannot be resized.")
+            raise ValueError("A vocabulary with words that only have pretrained word vectors cannot be resized.")
         if new_num_tokens is not None:
             self._check_vocab_size(new_num_tokens)
         return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)

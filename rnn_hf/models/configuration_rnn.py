@@ -93,13 +93,13 @@ class RnnConfig(PreTrainedConfig):
         vocab_size (`int`):
             Number of entries of the embedding matrix.
         embedding_size (`int`):
-            Size of the vector that each vocabulary entry has of its own.
+            Size of the word embeddings.
         num_word_embeddings (`int`, *optional*):
-            Number of entries that have such a vector; those behind take that of the unknown token. Without it all.
+            Number of entries with a word embedding; those behind take that of the unknown token. Without it all.
         static_embedding_size (`int`):
-            Size of the vector that an entry has from outside (GloVe, word2vec, fastText); 0 for none.
+            Size of pretrained word vectors (GloVe, word2vec, fastText); 0 for none.
         static_vocab_size (`int`):
-            Number of vectors from outside, which entries may share.
+            Number of pretrained word vectors, which entries may share.
         characters (`str`, *optional*):
             Characters that the character CNN knows. With it, character features are joined to each entry's
             embedding.

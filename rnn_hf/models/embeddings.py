@@ -231,7 +231,7 @@ def _convolve(convolution: Any, characters: Tensor, codes: Tensor) -> Tensor:
     """Run a convolution over texts: `[num_texts, length, num_filters]`.
 
     There are far fewer characters than positions in texts, so each character is multiplied with the kernel once, and a
-    place is the sum of what its neighbours contribute.
+    position is the sum of what its neighbours contribute.
     """
     (size,) = convolution.kernel_size
     contributions = torch.einsum("cd,fdk->ckf", characters, convolution.weight).flatten(0, 1)

@@ -42,7 +42,7 @@ def write_model_card(
     language: list[str] | None = None,
     dataset_pretty_name: str | None = None,
 ) -> Path:
-    """Write `README.md` and its pictures into the folder of a trained model.
+    """Write `README.md` and its plots into the folder of a trained model.
 
     All that it says is read from files in the folder: `config.json`, `all_results.json`, `training_args.json`,
     `trainer_state.json` and `run.json`; what a missing file would tell is left out, and so are secrets and the folders
@@ -143,7 +143,7 @@ def _new_card(
     state: dict[str, Any],
     args: dict[str, Any],
 ) -> ModelCard:
-    """Draw the pictures, and fill the template."""
+    """Draw the plots, and fill the template."""
     has_curve = draw_training_curve(state.get("log_history", []), folder / "training_curve.png")
     if has_matrix := "confusion_matrix" in run:
         counts = run["confusion_matrix"]["counts"]
@@ -315,13 +315,13 @@ def _widget_texts(run: dict[str, Any]) -> list[str]:
 def _example(one: dict[str, Any]) -> dict[str, str]:
     if "tags" in one:
         pairs = zip(one["tokens"], one["tags"], strict=True)
-        answer = " ".join(f"{token}/{tag}" for token, tag in pairs)
-        return {"input": _cell(" ".join(one["tokens"])), "answer": _cell(answer)}
+        prediction = " ".join(f"{token}/{tag}" for token, tag in pairs)
+        return {"input": _cell(" ".join(one["tokens"])), "prediction": _cell(prediction)}
     labels = [one["label"]] if "label" in one else one.get("labels", [])
     scores = [one["score"]] if "score" in one else one["scores"]
     numbers = ", ".join(f"{score:.3f}" for score in scores)
-    answer = f"{', '.join(labels)} ({numbers})" if labels else numbers or "none"
-    return {"input": _cell(one["text"]), "answer": _cell(answer)}
+    prediction = f"{', '.join(labels)} ({numbers})" if labels else numbers or "none"
+    return {"input": _cell(one["text"]), "prediction": _cell(prediction)}
 
 
 def _cell(text: str) -> str:
@@ -330,7 +330,7 @@ def _cell(text: str) -> str:
 
 def _labels(config: RnnConfig) -> str:
     if config.problem_type == "regression":
-        return "None: the answer is a number."
+        return "None: the model predicts a number."
     names = config.label_names
     shown = [markdown_code(shorten(name, _MOST_LABEL_CHARACTERS)) for name in names[:_MOST_LABELS]]
     rest = f", and {len(names) - _MOST_LABELS:,} others, which `config.json` lists" if len(names) > _MOST_LABELS else ""
@@ -362,7 +362,7 @@ def _model(folder: Path, config: RnnConfig, results: dict[str, Any]) -> dict[str
 def _vectors(config: RnnConfig) -> str:
     parts = [f"{config.embedding_size} of its own"]
     if config.static_embedding_size:
-        parts.append(f"{config.static_embedding_size} from outside")
+        parts.append(f"{config.static_embedding_size} of pretrained word vectors")
     if config.characters is not None:
         size = config.input_size - config.embedding_size - config.static_embedding_size
         parts.append(f"{size} character features")
@@ -442,7 +442,7 @@ def _limits(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> lis
     examples = f" ({run['num_rows']['train']:,} examples)" if run else ""
     limits = [f"For text{kind} of the kind it was trained on{examples}. Of other kinds its scores above say nothing."]
     if config.problem_type != "regression":
-        limits.append("It knows the labels above only, and answers with them whatever it is given.")
+        limits.append("It knows the labels above only, and predicts one of them for whatever it is given.")
     if _is_tagger(config) and config.use_crf:
         limits.append(
             "Its logits choose the best sequence of labels; the scores that a pipeline makes of them are no "

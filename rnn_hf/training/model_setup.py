@@ -76,7 +76,7 @@ def build(
         output_dir (`Path`): Where a trained tokenizer is saved, and found by other processes and resumed runs.
         trained_already (`bool`): Whether it is there.
         max_seq_length (`int`, *optional*):
-            Where texts are cut. Without it they are read whole, or as far as the checkpoint to fine-tune reads them.
+            Where texts are cut. Without it they are not cut, or where the checkpoint to fine-tune cuts them.
         tokenizer_folder (`Path`, *optional*): The checkpoint of a resumed run, whose tokenizer is taken.
 
     Returns:

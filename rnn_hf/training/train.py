@@ -99,7 +99,7 @@ def train(
         tokenizer, model = trainer.processing_class, trainer.model
         _check_finite(trainer, encoded.get("validation", encoded.get("test", trainer.train_dataset)))
         if is_first:
-            model.save_pretrained(output_dir)  # type: ignore[union-attr, operator]
+            model.save_pretrained(output_dir)
             tokenizer.save_pretrained(output_dir)  # type: ignore[union-attr]
         trainer.save_state()
         metrics, predictions = _measure(trainer, result.metrics, corpus, encoded)
@@ -222,7 +222,7 @@ def _measure(
     trainer: RnnTrainer, metrics: dict[str, float], corpus: Corpus, encoded: dict[str, Any]
 ) -> tuple[dict[str, float], dict[str, PredictionOutput]]:
     """Score the trained model on validation and test data."""
-    parameters = trainer.model.named_parameters()  # type: ignore[union-attr]
+    parameters = trainer.model.named_parameters()
     num_parameters = sum(one.numel() for name, one in parameters if not name.startswith("objectives."))
     metrics = metrics | {"num_parameters": num_parameters, "train_samples": corpus.num_rows["train"]}
     predictions = {}

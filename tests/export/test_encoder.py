@@ -190,7 +190,7 @@ def test_other_sequences_of_a_batch_change_the_int8_logits_of_an_lstm_only(cell)
 
 @pytest.mark.parametrize("int8", [False, True])
 def test_of_a_large_alphabet_int8_keeps_the_characters_that_fit_a_byte(int8):
-    letters = "".join(chr(0x4E00 + place) for place in range(400))
+    letters = "".join(chr(0x4E00 + position) for position in range(400))
     model = make(
         RnnForTokenClassification, PLAIN, 0, **{**CHARACTERS, "characters": letters, "max_characters_per_token": 40}
     )

@@ -20,7 +20,7 @@ from rnn_hf.inference.predictor import predict
 from rnn_hf.text.characters import set_vocabulary
 
 WORDS = ["to", "be", "or", "not", "that", "is", "the", "question"]
-TEXTS = ["", "to be", *[" ".join(WORDS[place % 5 : 1 + place % 9]) for place in range(40)]]
+TEXTS = ["", "to be", *[" ".join(WORDS[position % 5 : 1 + position % 9]) for position in range(40)]]
 LABELS = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC", 4: "I-LOC"}
 
 

@@ -580,9 +580,9 @@ class TestPull:
 
     @pytest.mark.parametrize("place", ["file", "file/below", "/proc/nowhere", "/sys/nowhere"])
     @pytest.mark.parametrize("option", [None, "--tokenizer_name", "--model_name_or_path"])
-    def test_a_cache_that_cannot_be_written_is_named(self, hub, owner, versions, trained, tmp_path, place, option):
+    def test_a_cache_that_cannot_be_written_is_named(self, hub, owner, versions, trained, tmp_path, position, option):
         (tmp_path / "file").write_text("")
-        cache = str(tmp_path / place)
+        cache = str(tmp_path / position)
         owner.run(f"""
             from huggingface_hub import constants
             kept, constants.HF_HUB_CACHE = constants.HF_HUB_CACHE, {cache!r}

@@ -203,7 +203,7 @@ class TestPictures:
         results = read(classifier, "all_results.json")
         assert matrix["split"] == "test"
         assert sum(map(sum, matrix["counts"])) == results["test_samples"]
-        right = sum(row[place] for place, row in enumerate(matrix["counts"]))
+        right = sum(row[position] for position, row in enumerate(matrix["counts"]))
         assert right / results["test_samples"] == pytest.approx(results["test_accuracy"])
 
 

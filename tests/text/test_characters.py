@@ -36,7 +36,7 @@ def test_the_first_token_of_each_word_starts_a_word_and_no_other_does(kind, lang
     entries = vocabulary_entries(tokenizer)
     all_ids, all_firsts = encode_words(tokenizer, sentences)
     for ids, firsts in zip(all_ids, all_firsts, strict=True):
-        assert [place for place, index in enumerate(ids) if entries[index].starts_word] == firsts
+        assert [position for position, index in enumerate(ids) if entries[index].starts_word] == firsts
 
 
 @pytest.mark.parametrize("language", ["English", "Korean", "Japanese"])

@@ -279,7 +279,7 @@ class TestPretrainingOfTheCharacterCNN:
         before = {name: parameter.clone() for name, parameter in model.named_parameters()}
         pretrain_character_cnn(model, num_epochs=2)
         changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
-        assert changed == {name for name in before if "char_cnn" in name}
+        assert changed == {name for name in before if "character_cnn" in name}
 
     def test_needs_a_character_cnn(self):
         with pytest.raises(ValueError, match="--mimick_epochs is for models with a character CNN, and needs --vectors"):

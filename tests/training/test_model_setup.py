@@ -85,7 +85,7 @@ def make_kind(tmp_path):
         if kind == "tags":
             rows = [{"tokens": ["in", "Rome", "now"], "tags": KINDS[kind]}] * 4
         else:
-            rows = [{"text": f"it is {place}", "label": label} for place, label in enumerate(KINDS[kind] * 3)]
+            rows = [{"text": f"it is {position}", "label": label} for position, label in enumerate(KINDS[kind] * 3)]
         (tmp_path / f"{kind}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         file = str(tmp_path / f"{kind}.jsonl")
         corpus = load_corpus(DataArguments(train_file=file, validation_file=file), TAG if kind == "tags" else CLASSIFY)
@@ -341,7 +341,7 @@ class TestFineTuning:
 
     def test_tokenizer_of_another_model_is_refused(self, refusal, copied):
         folder = copied()
-        train_tokenizer([f"word{place}" for place in range(200)], "word", min_frequency=1).save_pretrained(folder)
+        train_tokenizer([f"word{position}" for position in range(200)], "word", min_frequency=1).save_pretrained(folder)
         message = refusal(model_name_or_path=str(folder), config={})
         assert message.startswith(f"The tokenizer in {folder} has 203 entries, but the model ")
 

@@ -300,7 +300,9 @@ class TestModelOptions:
 
     def test_the_character_cnn_may_be_pretrained(self, tagged, tmp_path):
         vectors = tmp_path / "vectors.txt"
-        vectors.write_text("".join(f"{word} {place % 3} {place % 2}\n" for place, word in enumerate("をにがとは")))
+        vectors.write_text(
+            "".join(f"{word} {position % 3} {position % 2}\n" for position, word in enumerate("をにがとは"))
+        )
         options = ["--vectors", str(vectors), "--max_steps", "1", "--learning_rate", "0", "--weight_decay", "0"]
         train_tagger(tagged, tmp_path / "plain", *TINY, *options)
         train_tagger(tagged, tmp_path / "mimick", *TINY, *options, "--mimick_epochs", "2")

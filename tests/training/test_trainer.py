@@ -36,7 +36,7 @@ QUIET = {"report_to": "none", "disable_tqdm": True, "use_cpu": True}
 @pytest.fixture(scope="module")
 def news(news_articles):
     """40 news articles, cut to different lengths, with their tokenizer."""
-    texts = [text[: 40 + 17 * place] for place, (text, _) in enumerate(news_articles)]
+    texts = [text[: 40 + 17 * position] for position, (text, _) in enumerate(news_articles)]
     topics = sorted({topic for _, topic in news_articles})
     tokenizer = train_tokenizer(texts, vocab_size=300)
     labels = [topics.index(topic) for _, topic in news_articles]
@@ -170,11 +170,11 @@ class TestArguments:
 
 
 UNSAVED = {"eval_strategy": "no", "save_strategy": "no"}
-IDS = [[3 + place % 5, 4, 5][: 1 + place % 3] for place in range(12)]
-CLASSES = [place % 4 // 3 for place in range(12)]  # three of four are 0
-SEVERAL = [[float(place % 2), 1.0, 0.0] for place in range(12)]
-NUMBERS = [place / 10 for place in range(12)]
-TAGS = [[place % 3] * len(ids) for place, ids in enumerate(IDS)]
+IDS = [[3 + position % 5, 4, 5][: 1 + position % 3] for position in range(12)]
+CLASSES = [position % 4 // 3 for position in range(12)]  # three of four are 0
+SEVERAL = [[float(position % 2), 1.0, 0.0] for position in range(12)]
+NUMBERS = [position / 10 for position in range(12)]
+TAGS = [[position % 3] * len(ids) for position, ids in enumerate(IDS)]
 
 
 def encoded(labels=CLASSES, **columns) -> Dataset:
