@@ -1,5 +1,6 @@
 """Arguments of a training run, and how the scripts read them."""
 
+import copy
 import dataclasses
 import json
 import sys
@@ -7,6 +8,7 @@ from argparse import Namespace
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -254,6 +256,13 @@ class DataclassParser(CommandParser, HfArgumentParser):
         if any("debug" in one.__dataclass_fields__ for one in self.dataclass_types):
             # A field of `TrainingArguments` of the same name, which finds faults of mixed precision and of TPUs.
             self.set_defaults(debug="")
+
+    @staticmethod
+    def _parse_dataclass_field(parser: Any, field: Any) -> None:
+        metadata = {key: value for key, value in field.metadata.items() if key != "task"}
+        field = copy.copy(field)
+        field.metadata = MappingProxyType(metadata)
+        HfArgumentParser._parse_dataclass_field(parser, field)
 
     def parse_args_into_dataclasses(self, args: Any = None, *rest: Any, **options: Any) -> tuple[Any, ...]:
         """Read a command line; see `HfArgumentParser`. Unknown options are named in one line."""

@@ -347,9 +347,7 @@ class TestFineTuning:
 
     @pytest.mark.parametrize("task", [CLASSIFY, TAG])
     @pytest.mark.parametrize("of", [CLASSIFY, TAG])
-    @pytest.mark.parametrize(
-        "config", [{}, {"pooling": "attention"}, {"use_crf": False}, {"lm_loss_weight": 0.1}], ids=str
-    )
+    @pytest.mark.parametrize("config", [{}, {"pooling": "attention"}, {"use_crf": False}], ids=str)
     def test_only_the_head_is_new(self, make, trained, task, of, config):
         _, model = make(task, model_name_or_path=str(trained[of]), config=config)
         saved = load_file(trained[of] / "model.safetensors")
@@ -388,11 +386,10 @@ class TestFineTuning:
 
     def test_new_parts_of_a_head_are_said_in_one_line_each(self, make, trained, caplog):
         logging.enable_propagation()
-        make(TAG, model_name_or_path=str(trained[CLASSIFY]), config={"use_crf": True, "lm_loss_weight": 0.1})
+        make(TAG, model_name_or_path=str(trained[CLASSIFY]), config={"use_crf": True})
         logging.disable_propagation()
         assert caplog.messages == [
-            f"The conditional random field and the language model are new: {trained[CLASSIFY]} has none for these "
-            "labels and options."
+            f"The conditional random field is new: {trained[CLASSIFY]} has none for these labels and options."
         ]
 
     def test_the_type_of_the_weights_stays(self, make, copied):

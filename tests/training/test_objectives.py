@@ -1,14 +1,17 @@
 """What training adds to the loss of the labels, and that no saved model holds it."""
 
+from collections import Counter
+
 import pytest
 import torch
+from datasets import Dataset
 from hypothesis import given
 from safetensors.torch import load_file
 from strategies import few, gradients, little_config, random_ids, seeds, some_lengths, with_objectives
 
 from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification
 from rnn_hf.models.packing import Packing
-from rnn_hf.training.objectives import LanguageModelHead, TrainingObjectives
+from rnn_hf.training.objectives import LanguageModelHead, TrainingObjectives, balanced_weights
 
 
 def padded(sequences, value=0):
@@ -111,3 +114,25 @@ def test_a_checkpoint_of_training_holds_them_and_loads_as_a_model(tmp_path):
 def test_weights_that_make_no_sense_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         TrainingObjectives(little_config(num_labels=3), **options)
+
+
+class TestBalancedWeights:
+    def test_let_every_label_count_as_much(self, japanese_sentences):
+        tags = [[word[2] for word in words] for words in japanese_sentences]
+        names = sorted({tag for sentence in tags for tag in sentence})
+        data = Dataset.from_dict({"labels": [[names.index(tag) for tag in sentence] for sentence in tags]})
+        weights = balanced_weights(data, len(names), "single_label_classification")
+        counts = Counter(tag for sentence in tags for tag in sentence)
+        totals = [count * weights[names.index(tag)] for tag, count in counts.items()]
+        assert max(totals) == pytest.approx(min(totals))
+        assert sum(totals) == pytest.approx(sum(counts.values()))
+
+    def test_let_each_of_several_labels_count_as_much_as_its_absence(self):
+        data = Dataset.from_dict({"labels": [[1.0, 0.0, 1.0], [1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]})
+        always, once, other = balanced_weights(data, 3, "multi_label_classification")
+        assert always < 0.01  # it is always there
+        assert once == other == 3.0
+
+    def test_are_for_classes(self):
+        with pytest.raises(ValueError, match="--class_weights balanced is for classes"):
+            balanced_weights(Dataset.from_dict({"labels": [0.5]}), 1, "regression")
