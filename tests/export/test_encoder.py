@@ -52,7 +52,7 @@ def make(model_class, label_names, seed, **options):
         for name, table in model.named_buffers():
             highest = {
                 "character_ids": len(config.characters or "") + 5,
-                "positions": config.static_vocab_size + 1,
+                "vector_ids": config.static_vocab_size + 1,
                 "word_starts": 2,
             }[name.rpartition(".")[2]]
             table.copy_(torch.randint(highest, table.shape, generator=source))

@@ -562,9 +562,9 @@ def test_load_refuses_other_models(tmp_path):
     [
         ("classifier.weight", float("nan"), "not finite, in classifier.weight"),
         ("model.rnn.weight_hh_l0", float("inf"), "not finite, in model.rnn.weight_hh_l0"),
-        ("model.embeddings.character_cnn.character_ids", 3_000_001, "entries names rows that do not exist"),
-        ("model.embeddings.character_cnn.character_ids", -1, "entries names rows that do not exist"),
-        ("model.embeddings.static_embeddings.vector_ids", 99, "positions names rows that do not exist"),
+        ("model.embeddings.character_cnn.character_ids", 3_000_001, "character_ids names rows that do not exist"),
+        ("model.embeddings.character_cnn.character_ids", -1, "character_ids names rows that do not exist"),
+        ("model.embeddings.static_embeddings.vector_ids", 99, "vector_ids names rows that do not exist"),
     ],
 )
 def test_weights_without_sense_are_refused(name, value, message, tokenizer, tmp_path):

@@ -250,6 +250,9 @@ class TestModels:
             small(tmp_path, make())
 
 
+SEVERAL_LABELS = "multi_label_classification"
+
+
 class TestLabelSmoothing:
     @pytest.mark.parametrize(
         ("model", "labels", "options", "message"),
@@ -738,6 +741,6 @@ class TestObjectives:
         args = TrainingArguments(str(tmp_path), num_train_epochs=1, **QUIET, save_strategy="no")
         for attached in (False, True):
             model = with_objectives(head(), rdrop_loss_weight=1.0) if attached else head()
-            one = Trainer(model, args, train_dataset=encoded(), data_collator=DataCollatorWithPacking())
+            one = Trainer(model, args, train_dataset=encoded(), data_collator=DataCollatorWithPacking(None))
             one.train()
             assert (one.model.objectives is not None) == attached
