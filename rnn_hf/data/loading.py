@@ -108,6 +108,11 @@ def _load_named(
                 for split in loaded.values():
                     next(iter(split), None)
     except Exception as error:
+        if isinstance(error, PermissionError):
+            raise ValueError(
+                f"The cache folder of datasets, {datasets.config.HF_DATASETS_CACHE}, cannot be written to ({error}). "
+                "Make it writable, or set HF_HOME to another folder."
+            ) from error
         raise ValueError(
             f"The dataset {shown(source_name(name))} could not be loaded: {first_line(error, options)} Check its id "
             "and the network, or read local files with --train_file."

@@ -242,7 +242,7 @@ def _measure(
 
 def _title(trainer: RnnTrainer, metrics: dict[str, float]) -> str:
     model: Any = trainer.model
-    crf = " with a conditional random field" if model.config.use_crf else ""
+    crf = " with a conditional random field" if getattr(model, "crf", None) is not None else ""
     size = f"{metrics['num_parameters']:,} parameters"
     return f"{type(model).__name__}{crf}, {size}, saved in {trainer.args.output_dir}"
 
@@ -254,7 +254,7 @@ class _Announcement(TrainerCallback):
         if state.is_world_process_zero:
             config = model.config
             cell = f"{'bidirectional ' if config.bidirectional else ''}{config.cell_type.partition('_')[0].upper()}"
-            crf = ", conditional random field" if config.use_crf else ""
+            crf = ", conditional random field" if getattr(model, "crf", None) is not None else ""
             warmup = args.get_warmup_steps(state.max_steps)
             logger.warning(
                 f"Training {type(model).__name__} ({cell}{crf}): {state.num_train_epochs:,} epochs, "

@@ -133,7 +133,8 @@ class TestFilesThatAreDamaged:
         [
             (b"", r"model\.onnx is empty: download or copy it again"),
             (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n", r"model\.onnx is only a pointer"),
-            (b"<!DOCTYPE html><html></html>", r"model\.onnx is no ONNX graph that can be read.*export it anew"),
+            (b"<!DOCTYPE html><html></html>", r"model\.onnx holds a web page in place of what its name says"),
+            (b"a text", r"model\.onnx is no ONNX graph that can be read.*export it anew"),
             (0.5, r"model\.onnx is no ONNX graph that can be read, it is damaged or was cut off"),
             (0.99, r"model\.onnx is no ONNX graph that can be read"),
         ],

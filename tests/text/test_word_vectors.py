@@ -102,7 +102,9 @@ class TestReading:
         assert len(str(error.value)) < 400
 
     @pytest.mark.parametrize(
-        "content", [gzip.compress(LINES.encode())[:-12], gzip.compress(LINES.encode())[:25] + b"x" * 30, b"no gzip"]
+        "content",
+        [gzip.compress(LINES.encode())[:-12], gzip.compress(LINES.encode())[:25] + b"x" * 30, b"no gzip"],
+        ids=["cut off", "overwritten", "no gzip"],  # those of bytes would hold the time
     )
     def test_broken_compressed_files_are_refused(self, content, tmp_path):
         (tmp_path / "bad.txt.gz").write_bytes(content)

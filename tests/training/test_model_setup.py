@@ -22,7 +22,6 @@ CLASSIFY, TAG = "text-classification", "token-classification"
 # Labels of texts, by what they are; and tags.
 KINDS = {
     "single": ["ham", "spam"],
-    "three": ["ham", "spam", "eggs"],
     "regression": [0.5, 1.5],
     "several": [["a", "b"], ["c", "d"]],
     "tags": ["O", "B-LOC", "I-LOC"],
