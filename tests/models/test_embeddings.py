@@ -230,7 +230,7 @@ def test_without_a_number_nothing_is_resized():
 
 
 def test_a_vocabulary_with_entries_without_own_vectors_is_not_resized():
-    with pytest.raises(ValueError, match="words that only have vectors from outside cannot be resized"):
+    with pytest.raises(ValueError, match="words that only have pretrained word vectors cannot be resized"):
         RnnModel(little_config(num_word_embeddings=20)).resize_token_embeddings(40)
 
 
