@@ -169,7 +169,7 @@ class RnnPreTrainedModel(PreTrainedModel):
             `nn.Embedding`: the word embeddings.
 
         Raises:
-            ValueError: Some entries have no vector of their own, or a special token would be cut off.
+            ValueError: Some entries have no word embedding, or a special token would be cut off.
         """
         if new_num_tokens is None and kwargs.get("pad_to_multiple_of") is None and not args:
             return self.get_input_embeddings()  # type: ignore[return-value]

@@ -388,7 +388,7 @@ class RnnConfig(PreTrainedConfig):
         for name in ("pad_token_id", "unk_token_id", "bos_token_id", "eos_token_id", "sep_token_id"):
             index = getattr(self, name)
             if name == "unk_token_id" and index is not None and index >= (self.num_word_embeddings or index + 1):
-                raise ValueError(f"{name}={index} must have a vector of its own, of which there are too few.")
+                raise ValueError(f"{name}={index} must have a word embedding, of which there are too few.")
             if index is not None and not 0 <= index < self.vocab_size:
                 raise ValueError(f"{name}={index} is outside the vocabulary of {self.vocab_size} entries.")
 

@@ -45,7 +45,7 @@ def model_rows(folder: Path, config: RnnConfig, results: dict[str, Any]) -> dict
     rows |= {
         "Size of the weights": f"{size / 1e6:.1f} MB",
         "Vocabulary": f"{config.vocab_size:,} entries",
-        "Vector of a token": _vectors(config),
+        "Embedding of a token": _vectors(config),
         "Recurrent layers": f"{layers} of {config.hidden_size} units {directions}, {CELLS[config.cell_type]}",
     }
     if is_tagger(config):
@@ -58,7 +58,7 @@ def model_rows(folder: Path, config: RnnConfig, results: dict[str, Any]) -> dict
 
 
 def _vectors(config: RnnConfig) -> str:
-    parts = [f"{config.embedding_size} of its own"]
+    parts = [f"{config.embedding_size} of the word embedding"]
     if config.static_embedding_size:
         parts.append(f"{config.static_embedding_size} of pretrained word vectors")
     if config.characters is not None:

@@ -249,7 +249,7 @@ def set_vectors(model: RnnPreTrainedModel, vectors: StaticVectors, entries: list
         entries (`list[VocabularyEntry]`): The model's vocabulary.
 
     Returns:
-        `float`: of the entries that begin a word and have a vector of their own, the share that has one of these.
+        `float`: of the entries that begin a word and have a word embedding, the share that has one of these.
     """
     embeddings: Any = model.base_model.embeddings
     positions = match_vectors(vectors, entries)

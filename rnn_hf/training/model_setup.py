@@ -157,7 +157,7 @@ def _check(arguments: TokenizerArguments) -> None:
         if arguments.vectors is not None or arguments.mimick_epochs > 0:
             raise ValueError(
                 "--vectors is for new models, and so is --mimick_epochs: the checkpoint of --model_name_or_path has "
-                "vectors of its own."
+                "word vectors already."
             )
         if arguments.tokenizer_name is not None:
             raise ValueError(

@@ -761,7 +761,7 @@ class TestRefusedDatasets:
 
 
 class TestRefusedRows:
-    """What is wrong in a row is named with file, row and value, read whole or as a stream."""
+    """What is wrong in a row is named with file, row and value, in memory or as a stream."""
 
     GOOD = {"text": "good", "label": "a"}  # noqa: RUF012
 

@@ -97,17 +97,17 @@ def right_padded(lengths, longest, seed):
     bidirectional=st.booleans(),
     num_layers=st.integers(1, 3),
     embedding=st.sampled_from(EMBEDDINGS),
-    folded=st.booleans(),
+    cached=st.booleans(),
     masks=st.lists(st.lists(st.booleans(), min_size=9, max_size=9), min_size=1, max_size=4),
     length=st.integers(0, 9),
 )
 def test_logits_and_tags_are_those_of_torch(
-    seed, head, cell, bidirectional, num_layers, embedding, folded, masks, length
+    seed, head, cell, bidirectional, num_layers, embedding, cached, masks, length
 ):
     model_class, names, options = head
     options = {**options, **embedding, "cell_type": cell, "bidirectional": bidirectional}
     model = make(model_class, names, seed, num_hidden_layers=num_layers, **options)
-    with mock.patch.object(encoder, "_MOST_CACHED_ENTRIES", VOCAB_SIZE if folded else 0):
+    with mock.patch.object(encoder, "_MOST_CACHED_ENTRIES", VOCAB_SIZE if cached else 0):
         session = session_for(model)
     mask = torch.tensor(masks)[:, :length].long()
     input_ids = torch.randint(VOCAB_SIZE, mask.shape, generator=generator(seed))

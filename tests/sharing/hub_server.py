@@ -91,7 +91,7 @@ class HubServer:
         tokens (`dict[str, tuple[str, str]]`): User and role (`"read"` or `"write"`) of each token.
         requests (`list[str]`): Method and path of each request so far.
         before (`Callable`, *optional*): Called with each request's handler and route; may raise [`HubError`], or
-            close the connection, to disturb it, or answer in the hub's position and return true.
+            close the connection, to disturb it, or answer in the hub's place and return true.
     """
 
     def __init__(self, folder: Path):
