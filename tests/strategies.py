@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rnn_hf import RnnConfig
+from rnn_hf.training.objectives import TrainingObjectives
 
 CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 POOLINGS = ("last", "mean", "max", "attention")
@@ -55,7 +56,7 @@ def random_vectors(lengths, size, seed, dtype=torch.float32) -> list[Tensor]:
 
 
 def project(values: Tensor) -> Tensor:
-    """Make a scalar of a tensor in which each place counts differently."""
+    """Make a scalar of a tensor in which each position counts differently."""
     weights = torch.arange(1.0, values.numel() + 1).mul(math.sqrt(2)).sin()
     return (values.float() * weights.view_as(values)).sum()
 
@@ -75,3 +76,9 @@ def gradients(module: torch.nn.Module) -> dict[str, Tensor]:
     module.zero_grad()
     assert None not in found.values()
     return found
+
+
+def with_objectives(model, **options):
+    """Let a model have additional objectives in training: see `TrainingObjectives`."""
+    model.objectives = TrainingObjectives(model.config, **options)
+    return model

@@ -64,10 +64,10 @@ class DataCollatorWithPacking:
 
     def _collate(self, features: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         sequences = [torch.as_tensor(_ids(feature), dtype=torch.long) for feature in features]
-        for place, sequence in enumerate(sequences):
+        for position, sequence in enumerate(sequences):
             if len(sequence) == 0:
                 raise ValueError(
-                    f"Example {place} of the batch has no token. Use a tokenizer that ends every sequence with a "
+                    f"Example {position} of the batch has no token. Use a tokenizer that ends every sequence with a "
                     "special token, as rnn_hf.train_tokenizer makes them, or leave the example out."
                 )
         # Labels come first: the Trainer takes the first entry's length for the number of examples.
@@ -90,17 +90,17 @@ class DataCollatorWithPacking:
 
     def _labels(self, features: Sequence[dict[str, Any]], sequences: list[Tensor]) -> dict[str, Tensor]:
         labels = [feature.get("labels", feature.get("label")) for feature in features]
-        missing = [place for place, label in enumerate(labels) if label is None]
+        missing = [position for position, label in enumerate(labels) if label is None]
         if len(missing) == len(labels):
             return {}
         if missing:
             raise ValueError(f"Example {missing[0]} of the batch has no label, others have.")
         tensors = _numbers("labels", labels)
         if tensors[0].dim() == 0 or tensors[0].is_floating_point():
-            for place, tensor in enumerate(tensors):
+            for position, tensor in enumerate(tensors):
                 if tensor.shape != tensors[0].shape:
                     raise ValueError(
-                        f"Example {place} of the batch has labels of the shape {list(tensor.shape)}, example 0 of "
+                        f"Example {position} of the batch has labels of the shape {list(tensor.shape)}, example 0 of "
                         f"{list(tensors[0].shape)}: each sequence needs as many."
                     )
             return {"labels": torch.stack(tensors)}
@@ -111,11 +111,11 @@ class DataCollatorWithPacking:
         return batch
 
     def _tags(self, tensors: list[Tensor], sequences: list[Tensor]) -> Tensor:
-        for place, (tags, sequence) in enumerate(zip(tensors, sequences, strict=True)):
+        for position, (tags, sequence) in enumerate(zip(tensors, sequences, strict=True)):
             if tags.shape != sequence.shape:
                 shape = " x ".join(map(str, tags.shape)) or "1"
                 raise ValueError(
-                    f"Example {place} of the batch has {shape} tags for {len(sequence)} tokens. A tagger needs "
+                    f"Example {position} of the batch has {shape} tags for {len(sequence)} tokens. A tagger needs "
                     "one tag a token (-100 for none); several labels of a whole sequence must be floats."
                 )
         return pad_sequence(tensors, batch_first=True, padding_value=self.label_pad_token_id)
@@ -124,11 +124,11 @@ class DataCollatorWithPacking:
 def _numbers(name: str, values: Sequence[Any]) -> list[Tensor]:
     """Make a tensor of each value; where one holds a float, all do."""
     tensors = []
-    for place, value in enumerate(values):
+    for position, value in enumerate(values):
         try:
             tensors.append(torch.as_tensor(value))
         except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"Example {place} of the batch has {name} that are no numbers: {error}") from error
+            raise ValueError(f"Example {position} of the batch has {name} that are no numbers: {error}") from error
     floats = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
     return [tensor.to(floats[0]) for tensor in tensors] if floats else tensors
 
@@ -200,8 +200,8 @@ class TokenBudgetDataset(Dataset):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, place: int) -> list[dict[str, Any]]:
-        columns = self.dataset[self.batches[place]]
+    def __getitem__(self, position: int) -> list[dict[str, Any]]:
+        columns = self.dataset[self.batches[position]]
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
@@ -211,7 +211,7 @@ def cut_batches(
     """Cut examples, in an order, into batches of bounded size.
 
     Args:
-        order (`Iterable[int]`): Places of the examples, in the order in which batches take them.
+        order (`Iterable[int]`): Positions of the examples, in the order in which batches take them.
         lengths (`Sequence[int]`): Number of tokens of each example.
         max_examples (`int`): Most examples of a batch.
         max_tokens (`int`): Most tokens of a batch; a longer sequence makes a batch of its own.
@@ -234,11 +234,11 @@ def cut_batches(
         raise ValueError(f"A batch needs room for a token: max_tokens={max_tokens}, max_examples={max_examples}.")
     batch: list[int] = []
     num_tokens = 0
-    for place in order:
-        if batch and (len(batch) == max_examples or num_tokens + lengths[place] > max_tokens):
+    for position in order:
+        if batch and (len(batch) == max_examples or num_tokens + lengths[position] > max_tokens):
             yield batch
             batch, num_tokens = [], 0
-        batch.append(place)
-        num_tokens += lengths[place]
+        batch.append(position)
+        num_tokens += lengths[position]
     if batch:
         yield batch

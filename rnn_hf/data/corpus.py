@@ -36,7 +36,7 @@ class Corpus:
         problem_type (`str`): As in the configuration.
         label_names (`list[str]`): Names in the order of their ids; one placeholder for a regression.
         num_rows (`dict[str, int]`): Examples of each split.
-        auxiliary_column (`str`, *optional*): Column of tags of a second kind in the training data.
+        auxiliary_column (`str`, *optional*): Column of auxiliary labels in the training data.
         auxiliary_names (`list[str]`): Their names in the order of their ids.
         unseen_names (`list[str]`):
             Labels of validation and test that training lacks, in order; their ids follow on those of `label_names`.
@@ -63,7 +63,7 @@ class Corpus:
             yield from batch[self.input_column]
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> dict[str, Split]:
-        """Turn texts into `input_ids` and labels into `labels`, tags of a second kind into `auxiliary_tags`.
+        """Turn texts into `input_ids` and labels into `labels`, auxiliary labels into `auxiliary_tags`.
 
         A tagger's word has its label at its first token; its other tokens and special tokens have -100. Of a
         stream, what is not trained on is read into memory, so that several processes can share it out exactly.
@@ -131,7 +131,7 @@ def load_corpus(
         [`Corpus`]
 
     Raises:
-        ValueError: With the place and the value: a missing file, column, split or row; an empty or non-string
+        ValueError: With the row and the value: a missing file, column, split or row; an empty or non-string
             text; tags and words of different number; a label that is missing, no label, or not in the training
             data; a file of another format than its name says; a hub dataset that cannot be reached; options that
             make no sense.
@@ -236,7 +236,7 @@ def _warn_of_unseen(check: SplitCheck, num_rows: int) -> None:
 def _auxiliary_names(
     splits: dict[str, Split], origins: dict[str, str], input_column: str, auxiliary_column: str
 ) -> list[str]:
-    """Check the tags of a second kind in the training data, and return their names."""
+    """Check the auxiliary labels in the training data, and return their names."""
     if "train" not in splits:
         return []
     if auxiliary_column not in column_names(splits["train"]):
@@ -283,8 +283,8 @@ def _encode_word_batch(
         rows = []
         for ids, firsts, sentence_tags in zip(all_ids, all_firsts, tags, strict=True):
             row = [-100] * len(ids)
-            for place, tag in zip(firsts, sentence_tags, strict=True):
-                row[place] = label_ids[label_name(tag, feature)]
+            for position, tag in zip(firsts, sentence_tags, strict=True):
+                row[position] = label_ids[label_name(tag, feature)]
             rows.append(row)
         return rows
 
@@ -349,14 +349,14 @@ def _make_missing_splits(
     held_out = max(1, round(num_rows["train"] / _STREAM_STRIDE))
     if num_rows["train"] < len(missing) * held_out + 1:
         raise ValueError(f"{origins['train']} has too few rows to hold some out: {num_rows['train']}.")
-    for place, name in enumerate(missing):
+    for position, name in enumerate(missing):
         train = splits["train"]
         if isinstance(train, Dataset):
             parts = train.train_test_split(test_size=held_out, seed=_SPLIT_SEED)
             splits["train"], splits[name] = parts["train"], parts["test"]
             how = f"chosen with seed {_SPLIT_SEED}"
         else:
-            stride = _STREAM_STRIDE - place
+            stride = _STREAM_STRIDE - position
             splits[name] = train.filter(lambda _, row, n=stride: row % n == 0, with_indices=True)
             splits["train"] = train.filter(lambda _, row, n=stride: row % n != 0, with_indices=True)
             held_out = math.ceil(num_rows["train"] / stride)

@@ -108,6 +108,11 @@ def _load_named(
                 for split in loaded.values():
                     next(iter(split), None)
     except Exception as error:
+        if isinstance(error, PermissionError):
+            raise ValueError(
+                f"The cache folder of datasets, {datasets.config.HF_DATASETS_CACHE}, cannot be written to ({error}). "
+                "Make it writable, or set HF_HOME to another folder."
+            ) from error
         raise ValueError(
             f"The dataset {shown(source_name(name))} could not be loaded: {first_line(error, options)} Check its id "
             "and the network, or read local files with --train_file."
@@ -242,9 +247,9 @@ def _json_fault(paths: list[str]) -> str | None:
                 except (ValueError, RecursionError) as error:
                     if number == 1 and line.strip() == b"{":
                         break  # a single object on several lines
-                    place = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+                    column = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
                     reason = getattr(error, "msg", str(error))
-                    return f"{where}{place}: {reason}: {shown(line.decode(errors='replace').strip(), 60)}."
+                    return f"{where}{column}: {reason}: {shown(line.decode(errors='replace').strip(), 60)}."
                 if not isinstance(row, dict):
                     return f"{where}: a row must be an object with the columns as its keys, got {shown(row, 60)}."
     return None

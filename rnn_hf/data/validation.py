@@ -181,8 +181,8 @@ class SplitCheck:
             return
         names = [self._check_name(row, one, feature) for one in label]
         self.fewest = min(self.fewest, len(names))
-        for place, name in enumerate(names):
-            if name in names[:place]:
+        for position, name in enumerate(names):
+            if name in names[:position]:
                 self._refuse(
                     row,
                     f"column {self.label_column!r} names the label {shown(name)} twice: {shown(label)}. List each "

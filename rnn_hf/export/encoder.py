@@ -222,12 +222,12 @@ def _embed(graph: Graph, embeddings: RnnEmbeddings, tokens: _Tokens, balance: np
         own_ids = graph("Where", graph("Less", tokens.ids, own.num_embeddings), tokens.ids, others)
     parts = [graph.lookup(_with_zeros(to_array(own.weight) / own_balance), own_ids)]
     if static is not None:
-        positions = np.append(static.positions.int().cpu().numpy(), np.int32(static.vectors.num_embeddings))
+        positions = np.append(static.vector_ids.int().cpu().numpy(), np.int32(static.vectors.num_embeddings))
         vectors = _with_zeros(to_array(static.vectors.weight) / static_balance)
         parts.append(graph.lookup(vectors, graph("Gather", positions, tokens.ids)))
     if character_cnn is not None and embeddings.num_entries <= _MOST_CACHED_ENTRIES:
-        folded = _with_zeros(to_array(_all_character_ids(embeddings)) / character_balance)
-        parts.append(graph.lookup(folded, tokens.ids))
+        features = _with_zeros(to_array(_all_character_ids(embeddings)) / character_balance)
+        parts.append(graph.lookup(features, tokens.ids))
     elif character_cnn is not None:
         parts.append(_character_features(graph, character_cnn, tokens.ids, character_balance))
     return graph("Concat", *parts, axis=-1) if len(parts) > 1 else parts[0]
@@ -255,9 +255,9 @@ def _character_features(graph: Graph, character_cnn: CharacterCNN, ids: str, bal
     kernels = [to_array(convolution.weight) for convolution in convolutions]
     widest = max(kernel.shape[2] for kernel in kernels)
     before = widest // 2
-    for place, kernel in enumerate(kernels):
+    for position, kernel in enumerate(kernels):
         left = before - kernel.shape[2] // 2
-        kernels[place] = np.pad(kernel, [(0, 0), (0, 0), (left, widest - kernel.shape[2] - left)])
+        kernels[position] = np.pad(kernel, [(0, 0), (0, 0), (left, widest - kernel.shape[2] - left)])
     joined = np.concatenate(kernels) / balance[:, None, None]  # [num_filters, char_embedding_size, widest]
     bias = np.concatenate([to_array(convolution.bias) for convolution in convolutions]) / balance
 
@@ -331,7 +331,7 @@ def _recurrent_layer(
 
 def _in_onnx_order(rnn: nn.RNNBase, values: np.ndarray) -> np.ndarray:
     gates = np.split(values, len(_GATES[rnn.mode]))
-    return np.concatenate([gates[place] for place in _GATES[rnn.mode]])
+    return np.concatenate([gates[position] for position in _GATES[rnn.mode]])
 
 
 def _emissions(graph: Graph, model: RnnForTokenClassification, tokens: _Tokens, is_start: str) -> str:

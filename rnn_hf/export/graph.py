@@ -43,7 +43,7 @@ class Graph:
         """Add an operator that computes several values, and return their names."""
         names = ["" if value is None else value if isinstance(value, str) else self.constant(value) for value in inputs]
         stem = self._new_name(operator)
-        outputs = [stem if place == 0 else f"{stem}_{place}" for place in range(num_outputs)]
+        outputs = [stem if position == 0 else f"{stem}_{position}" for position in range(num_outputs)]
         self.nodes.append(onnx.helper.make_node(operator, names, outputs, name=stem, domain=domain, **attributes))
         return outputs
 

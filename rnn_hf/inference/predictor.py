@@ -75,38 +75,38 @@ def _predict_all(
     check = _check_words if is_tagger(model) else _check_text
     iterator, start = iter(inputs), 0
     while window := list(islice(iterator, _WINDOW)):
-        for place, one in enumerate(window, start):
-            check(one, place)
+        for position, one in enumerate(window, start):
+            check(one, position)
         with _evaluating(model):
             results = _predict_window(model, tokenizer, collator, window, batch_size, max_tokens_per_batch)
         yield from results
         start += len(window)
 
 
-def _check_text(text: Any, place: int) -> None:
+def _check_text(text: Any, position: int) -> None:
     if not isinstance(text, str):
-        raise TypeError(f"Input {place} must be a text, as the model is a classifier; got {_shown(text)}.")
-    _check_characters(text, place)
+        raise TypeError(f"Input {position} must be a text, as the model is a classifier; got {_shown(text)}.")
+    _check_characters(text, position)
 
 
-def _check_words(words: Any, place: int) -> None:
+def _check_words(words: Any, position: int) -> None:
     if not isinstance(words, list | tuple):
         raise TypeError(
-            f"Input {place} must be a list of words, as the model is a tagger; got {_shown(words)}. Text is split "
+            f"Input {position} must be a list of words, as the model is a tagger; got {_shown(words)}. Text is split "
             "into words by text.split(), for instance."
         )
     for index, word in enumerate(words):
         if not isinstance(word, str):
-            raise TypeError(f"Input {place}, word {index} must be a text, got {_shown(word)}.")
-    _check_characters("".join(words), place)
+            raise TypeError(f"Input {position}, word {index} must be a text, got {_shown(word)}.")
+    _check_characters("".join(words), position)
 
 
-def _check_characters(text: str, place: int) -> None:
+def _check_characters(text: str, position: int) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"Input {place} holds the lone surrogate {text[error.start]!a}, which is no character: decode the text "
+            f"Input {position} holds the lone surrogate {text[error.start]!a}, which is no character: decode the text "
             "anew, for instance as UTF-8."
         ) from error
 
@@ -146,18 +146,18 @@ def _predict_window(
         ids = encode_texts(tokenizer, window, max_length_of(tokenizer))
     results: list[dict[str, Any]] = [{} for _ in window]
     lengths = [len(one) for one in ids]
-    longest_first = sorted(range(len(ids)), key=lambda place: -lengths[place])
+    longest_first = sorted(range(len(ids)), key=lambda position: -lengths[position])
     for positions in cut_batches(longest_first, lengths, batch_size, max_tokens_per_batch):
-        batch = collator([{"input_ids": ids[place]} for place in positions])
+        batch = collator([{"input_ids": ids[position]} for position in positions])
         with torch.inference_mode():
             logits = model(**{name: value.to(model.device) for name, value in batch.items()}).logits.float().cpu()
-        for row, place in enumerate(positions):
+        for row, position in enumerate(positions):
             if tags_tokens:
-                best = logits[row, firsts[place]].argmax(dim=-1).tolist()
+                best = logits[row, firsts[position]].argmax(dim=-1).tolist()
                 tags = [model.config.id2label[index] for index in best]
-                results[place] = {"tokens": window[place], "tags": tags}
+                results[position] = {"tokens": window[position], "tags": tags}
             else:
-                results[place] = {"text": window[place]} | _classified(model.config, logits[row])
+                results[position] = {"text": window[position]} | _classified(model.config, logits[row])
     return results
 
 

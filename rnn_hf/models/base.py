@@ -92,7 +92,10 @@ class RnnPreTrainedModel(PreTrainedModel):
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         """Load a model, also one that an earlier version saved: see `PreTrainedModel.from_pretrained`."""
         kwargs.setdefault("key_mapping", dict(_RENAMED))
-        return super().from_pretrained(*args, **kwargs)
+        loaded = super().from_pretrained(*args, **kwargs)
+        # What it saves has the names of this version.
+        vars(loaded[0] if isinstance(loaded, tuple) else loaded).pop("_weight_conversions", None)
+        return loaded
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """Save configuration, weights, and the code that loads them where this package is not installed.
@@ -163,15 +166,15 @@ class RnnPreTrainedModel(PreTrainedModel):
             args, kwargs: See `PreTrainedModel.resize_token_embeddings`.
 
         Returns:
-            `nn.Embedding`: the module of the entries' own vectors.
+            `nn.Embedding`: the word embeddings.
 
         Raises:
-            ValueError: Some entries have no vector of their own, or a special token would be cut off.
+            ValueError: Some entries have no word embedding, or a special token would be cut off.
         """
         if new_num_tokens is None and kwargs.get("pad_to_multiple_of") is None and not args:
             return self.get_input_embeddings()  # type: ignore[return-value]
         if self.config.num_word_embeddings is not None:
-            raise ValueError("A vocabulary with words that only have vectors from outside cannot be resized.")
+            raise ValueError("A vocabulary with words that only have pretrained word vectors cannot be resized.")
         if new_num_tokens is not None:
             self._check_vocab_size(new_num_tokens)
         return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)

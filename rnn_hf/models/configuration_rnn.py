@@ -93,13 +93,13 @@ class RnnConfig(PreTrainedConfig):
         vocab_size (`int`):
             Number of entries of the embedding matrix.
         embedding_size (`int`):
-            Size of the vector that each vocabulary entry has of its own.
+            Size of the word embeddings.
         num_word_embeddings (`int`, *optional*):
-            Number of entries that have such a vector; those behind take that of the unknown token. Without it all.
+            Number of entries with a word embedding; those behind take that of the unknown token. Without it all.
         static_embedding_size (`int`):
-            Size of the vector that an entry has from outside (GloVe, word2vec, fastText); 0 for none.
+            Size of pretrained word vectors (GloVe, word2vec, fastText); 0 for none.
         static_vocab_size (`int`):
-            Number of vectors from outside, which entries may share.
+            Number of pretrained word vectors, which entries may share.
         characters (`str`, *optional*):
             Characters that the character CNN knows. With it, character features are joined to each entry's
             embedding.
@@ -388,7 +388,7 @@ class RnnConfig(PreTrainedConfig):
         for name in ("pad_token_id", "unk_token_id", "bos_token_id", "eos_token_id", "sep_token_id"):
             index = getattr(self, name)
             if name == "unk_token_id" and index is not None and index >= (self.num_word_embeddings or index + 1):
-                raise ValueError(f"{name}={index} must have a vector of its own, of which there are too few.")
+                raise ValueError(f"{name}={index} must have a word embedding, of which there are too few.")
             if index is not None and not 0 <= index < self.vocab_size:
                 raise ValueError(f"{name}={index} is outside the vocabulary of {self.vocab_size} entries.")
 

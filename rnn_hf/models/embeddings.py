@@ -214,7 +214,7 @@ class CharacterCNN(nn.Module):
         Returns:
             `torch.FloatTensor` of shape `[num_entries, len(char_kernel_sizes) * char_num_filters]`.
         """
-        codes = self.character_cnns[input_ids].long()  # [num_entries, max_characters_per_token]
+        codes = self.character_ids[input_ids].long()  # [num_entries, max_characters_per_token]
         present = torch.arange(self.char_embeddings.num_embeddings, device=codes.device) != PADDING
         characters = self.char_embeddings.weight * present.unsqueeze(1)  # [num_codes, char_embedding_size]
         maxima = [_convolve(convolution, characters, codes).amax(dim=1) for convolution in self.convolutions]
@@ -231,7 +231,7 @@ def _convolve(convolution: Any, characters: Tensor, codes: Tensor) -> Tensor:
     """Run a convolution over texts: `[num_texts, length, num_filters]`.
 
     There are far fewer characters than positions in texts, so each character is multiplied with the kernel once, and a
-    place is the sum of what its neighbours contribute.
+    position is the sum of what its neighbours contribute.
     """
     (size,) = convolution.kernel_size
     contributions = torch.einsum("cd,fdk->ckf", characters, convolution.weight).flatten(0, 1)

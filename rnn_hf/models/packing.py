@@ -196,7 +196,7 @@ class Packing:
 
     @cached_property
     def steps(self) -> Tensor:
-        """`torch.LongTensor` of shape `[num_tokens]`: each packed token's place in its sequence, from 0."""
+        """`torch.LongTensor` of shape `[num_tokens]`: each packed token's position in its sequence, from 0."""
         steps = torch.arange(self.max_length).repeat_interleave(self.batch_sizes)
         return steps.to(self.sorted_indices.device)
 
@@ -215,18 +215,18 @@ class Packing:
 
     @cached_property
     def step_positions(self) -> Tensor:
-        """`torch.LongTensor` of shape `[max_length]`: the packed place at which each step begins."""
+        """`torch.LongTensor` of shape `[max_length]`: the packed position at which each step begins."""
         return (self.batch_sizes.cumsum(0) - self.batch_sizes).to(self.sorted_indices.device)
 
     @cached_property
     def last_positions(self) -> Tensor:
-        """`torch.LongTensor` of shape `[num_sequences]`: the packed place of each sequence's last token."""
+        """`torch.LongTensor` of shape `[num_sequences]`: the packed position of each sequence's last token."""
         rows = torch.arange(self.num_sequences, device=self.sorted_indices.device)
         return self.step_positions[self.sorted_lengths[: self.num_sequences] - 1] + rows
 
     @cached_property
     def reversal(self) -> Tensor:
-        """`torch.LongTensor` of shape `[num_tokens]`: the packed place of each token's mirror image in its sequence."""
+        """`torch.LongTensor` of shape `[num_tokens]`: the packed position of each token's mirror image."""
         mirrored = self.sorted_lengths[self.sorted_rows] - 1 - self.steps
         return self.step_positions[mirrored] + self.sorted_rows
 
@@ -265,7 +265,7 @@ class Packing:
         cuts = [len(positions) - 1]
         while cuts[-1] > 0:
             cuts.append(begins[cuts[-1]])
-        return self._bounded([positions[place] for place in reversed(cuts)]), costs[-1]
+        return self._bounded([positions[position] for position in reversed(cuts)]), costs[-1]
 
     def _bounded(self, segments: list[int]) -> list[int]:
         """Cut long segments into equal ones of bounded size."""
@@ -301,7 +301,7 @@ class Packing:
             starts (`torch.BoolTensor` of shape `[num_tokens]`): Whether each packed token begins a group.
 
         Returns:
-            `torch.LongTensor` of shape `[num_tokens]`: the packed place of the last token before the next start, or
+            `torch.LongTensor` of shape `[num_tokens]`: the packed position of the last token before the next start, or
             before the sequence's end.
         """
         if starts.all():
@@ -318,7 +318,7 @@ class Packing:
 
     @cached_property
     def positions(self) -> Tensor:
-        """`torch.LongTensor` of shape `[num_tokens]`: each packed token's place in the flattened padded layout."""
+        """`torch.LongTensor` of shape `[num_tokens]`: each packed token's position in the flattened padded layout."""
         columns = self.steps if self.columns is None else self.columns[self.sorted_rows, self.steps]
         return self.sorted_indices[self.sorted_rows] * self.sequence_length + columns
 

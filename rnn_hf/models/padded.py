@@ -73,16 +73,16 @@ def run_padded(
     ended: list[tuple[Tensor, ...]] = []
     state = tuple(part.unsqueeze(0) for part in state)
     first = 0
-    for place, segment in enumerate(packed.split(lengths)):
-        begin, end = segments[place], segments[place + 1]
+    for position, segment in enumerate(packed.split(lengths)):
+        begin, end = segments[position], segments[position + 1]
         num_rows = int(batch_sizes[begin])
         going_on = int(batch_sizes[end]) if end < packing.max_length else 0
         if segment.shape[0] == num_rows * (end - begin):
             states, *final = _lstm(segment.view(end - begin, num_rows, -1), state, weights)
             outputs.append(states.flatten(0, 1))
         else:
-            rows = packing.sorted_rows[first : first + lengths[place]]
-            positions = (packing.steps[first : first + lengths[place]] - begin) * num_rows + rows
+            rows = packing.sorted_rows[first : first + lengths[position]]
+            positions = (packing.steps[first : first + lengths[position]] - begin) * num_rows + rows
             padded = _Pad.apply(segment, positions, num_rows * (end - begin))
             states, *final = _lstm(padded.view(end - begin, num_rows, -1), state, _widen(weights))
             states = states.flatten(0, 1)
@@ -91,7 +91,7 @@ def run_padded(
             final[0] = states.index_select(0, last + torch.arange(num_rows, device=last.device)).unsqueeze(0)
         ended.append(tuple(part[0, going_on:] for part in final))
         state = tuple(part[:, :going_on].contiguous() for part in final)
-        first += lengths[place]
+        first += lengths[position]
     states = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
     if reverse:
         states = _Select.apply(states, packing.reversal)

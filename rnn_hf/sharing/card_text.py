@@ -87,14 +87,14 @@ def merged(old: str, new: str) -> str:
             merged.append(section)
         elif _heading(section) in ours:
             merged.append(ours[_heading(section)])
-    place = 0
+    position = 0
     for heading, section in ours.items():
         headings = [_heading(one) for one in merged]
         if heading in headings:
-            place = headings.index(heading) + 1
+            position = headings.index(heading) + 1
         else:
-            merged.insert(place, section)
-            place += 1
+            merged.insert(position, section)
+            position += 1
     return joined(merged)
 
 

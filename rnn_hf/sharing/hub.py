@@ -39,7 +39,7 @@ _PURPOSES = {
     "trainer_state.json": "course of training",
     "training_args.json": "options of training",
     "run.json": "command, data, hardware, speed",
-    "*.png": "picture",
+    "*.png": "plot",
     "LICENSE*": "licence",
     "onnx/*.onnx": "ONNX",
     "onnx/*.json": "ONNX",
@@ -61,7 +61,7 @@ def push_folder(
     dry_run: bool = False,
     token: str | None = None,
 ) -> str | None:
-    """Upload a model with its code, tokenizer, card, results and pictures, as one commit.
+    """Upload a model with its code, tokenizer, card, results and plots, as one commit.
 
     The folder is checked, and what will be uploaded is shown, before anything is sent: the files must be whole, fit
     each other and lie in the folder, and no text may hold a token of the hub, or a secret that this process knows.

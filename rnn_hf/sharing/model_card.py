@@ -17,17 +17,23 @@ from ..models.labels import tagging_scheme
 from ..utils.display import hide_folders, json_line, markdown, markdown_block, markdown_code, printable, shorten
 from ..utils.files import replace_file
 from ..utils.secrets import find_secrets, mask_command, mask_options
+from .card_tables import (
+    CELLS,
+    exported_row,
+    exported_scores,
+    is_tagger,
+    model_rows,
+    score_keys,
+    score_name,
+    training_rows,
+)
 from .card_text import joined, marked, merged, read_model_card, sections
 from .plots import draw_confusion_matrix, draw_training_curve
 
 _TEMPLATE = Path(__file__).with_name("model_card_template.md")
 _FILES = ("all_results.json", "run.json", "trainer_state.json", "training_args.json")
 _SPLITS = {"eval": "validation", "test": "test"}
-# What results hold beside scores.
-_NO_SCORES = {"runtime", "samples_per_second", "steps_per_second", "samples", "model_preparation_time"}
-_SCORE_NAMES = {"exact_match": "exact match", "f1_micro": "micro F1", "mse": "mean squared error", "r2": "r²"}
 _METRIC_TYPES = {"f1_micro": "f1", "r2": "r_squared"}
-_CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "tanh RNN", "rnn_relu": "ReLU RNN"}
 _MOST_LABELS = 200
 _MOST_LABEL_CHARACTERS = 100
 _MOST_EXAMPLE_CHARACTERS = 500
@@ -42,7 +48,7 @@ def write_model_card(
     language: list[str] | None = None,
     dataset_pretty_name: str | None = None,
 ) -> Path:
-    """Write `README.md` and its pictures into the folder of a trained model.
+    """Write `README.md` and its plots into the folder of a trained model.
 
     All that it says is read from files in the folder: `config.json`, `all_results.json`, `training_args.json`,
     `trainer_state.json` and `run.json`; what a missing file would tell is left out, and so are secrets and the folders
@@ -143,13 +149,13 @@ def _new_card(
     state: dict[str, Any],
     args: dict[str, Any],
 ) -> ModelCard:
-    """Draw the pictures, and fill the template."""
+    """Draw the plots, and fill the template."""
     has_curve = draw_training_curve(state.get("log_history", []), folder / "training_curve.png")
     if has_matrix := "confusion_matrix" in run:
         counts = run["confusion_matrix"]["counts"]
         draw_confusion_matrix(counts, config.label_names, folder / "confusion_matrix.png")
     splits = {prefix: name for prefix, name in _SPLITS.items() if f"{prefix}_loss" in results}
-    exported_scores = _exported_scores(folder, config)
+    graph_scores = exported_scores(folder, config)
     card = ModelCard.from_template(
         _metadata(folder, config, results, run, args),
         template_path=str(_TEMPLATE),
@@ -168,12 +174,12 @@ def _new_card(
         input=json_line(_widget_texts(run)[0]),
         examples=[_example(one) for one in run.get("examples", [])],
         labels=_labels(config),
-        model=_model(folder, config, results),
-        training=_training(config, results, run, state, args),
+        model=model_rows(folder, config, results),
+        training=training_rows(config, results, run, state, args),
         files=[f"`{name}`" for name in _FILES if (folder / name).exists()],
         limits=_limits(config, run, args),
-        exported_scores=list(exported_scores),
-        exported=[_exported_row(name, one, exported_scores) for name, one in run.get("onnx", {}).items()],
+        exported_scores=list(graph_scores),
+        exported=[exported_row(name, one, graph_scores) for name, one in run.get("onnx", {}).items()],
     )
     card.text = joined([marked(section) for section in sections(card.text)])
     return card
@@ -187,11 +193,7 @@ def _escaped(value: Any) -> Any:
 
 
 def _task(config: RnnConfig) -> str:
-    return "token-classification" if _is_tagger(config) else "text-classification"
-
-
-def _is_tagger(config: RnnConfig) -> bool:
-    return "RnnForTokenClassification" in (config.architectures or [])
+    return "token-classification" if is_tagger(config) else "text-classification"
 
 
 def _name(folder: Path, args: dict[str, Any]) -> str:
@@ -210,7 +212,7 @@ def _metadata(
     dataset_id = data.get("dataset_name")
     base_model = run.get("base_model")
     prefix = "test" if "test_loss" in results else "eval"
-    scores = {name: results[f"{prefix}_{name}"] for name in _score_keys(results, [prefix])}
+    scores = {name: results[f"{prefix}_{name}"] for name in score_keys(results, [prefix])}
     evaluations = [
         EvalResult(
             task_type=_task(config),
@@ -219,7 +221,7 @@ def _metadata(
             dataset_config=data.get("dataset_config_name"),
             dataset_split=_SPLITS[prefix],
             metric_type=_METRIC_TYPES.get(score, score),
-            metric_name=_score_name(config, score),
+            metric_name=score_name(config, score),
             metric_value=value,
         )
         for score, value in scores.items()
@@ -256,26 +258,12 @@ def _data_name(run: dict[str, Any]) -> str | None:
     return data.get("train") or next(iter(data.values()), None)
 
 
-def _score_name(config: RnnConfig, score: str) -> str:
-    if score in ("f1", "precision", "recall"):
-        of_spans = _is_tagger(config) and tagging_scheme(config.label_names) is not None
-        return f"{'span' if of_spans else 'macro'} {score.replace('f1', 'F1')}"
-    return _SCORE_NAMES.get(score, score)
-
-
-def _score_keys(results: dict[str, Any], prefixes: list[str]) -> list[str]:
-    """Name the scores among results without their prefixes, the loss last."""
-    split = (key.partition("_") for key in results)
-    names = dict.fromkeys(name for prefix, _, name in split if prefix in prefixes and name not in _NO_SCORES)
-    return sorted(names, key=lambda name: name == "loss")
-
-
 def _scores(config: RnnConfig, results: dict[str, Any], splits: dict[str, str]) -> dict[str, list[str]]:
     """Make the rows of the table of scores."""
     rows = {}
-    for name in _score_keys(results, list(splits)):
+    for name in score_keys(results, list(splits)):
         values = [results.get(f"{prefix}_{name}") for prefix in splits]
-        rows[_score_name(config, name)] = ["" if value is None else f"{value:.4f}" for value in values]
+        rows[score_name(config, name)] = ["" if value is None else f"{value:.4f}" for value in values]
     rows["examples"] = [f"{results.get(f'{prefix}_samples', 0):,}" for prefix in splits]
     return rows
 
@@ -286,17 +274,17 @@ def _summary(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> st
         "multi_label_classification": f"gives each text those of {config.num_labels} labels that apply",
     }.get(str(config.problem_type), f"gives each text one of {config.num_labels} labels")
     kind = "text classifier"
-    if _is_tagger(config):
+    if is_tagger(config):
         kind, what = "tagger", f"gives each word one of {config.num_labels} labels"
     direction = "bidirectional" if config.bidirectional else "unidirectional"
     data = args.get("dataset_pretty_name") or _data_name(run)
     trained = f", trained on {markdown(data)}" if data else ""
-    return f"A recurrent {kind} ({direction} {_CELLS[config.cell_type]}) that {what}{trained}."
+    return f"A recurrent {kind} ({direction} {CELLS[config.cell_type]}) that {what}{trained}."
 
 
 def _notes(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> str:
     notes = [f"One run, with seed {args['seed']}."] if "seed" in args else []
-    if _is_tagger(config) and tagging_scheme(config.label_names) is not None:
+    if is_tagger(config) and tagging_scheme(config.label_names) is not None:
         notes.append("Spans count where begin, end and kind are right, as in CoNLL's evaluation.")
     data = run.get("data", {})
     held_out = [name for name in _SPLITS.values() if name in run.get("num_rows", {}) and name not in data]
@@ -315,13 +303,13 @@ def _widget_texts(run: dict[str, Any]) -> list[str]:
 def _example(one: dict[str, Any]) -> dict[str, str]:
     if "tags" in one:
         pairs = zip(one["tokens"], one["tags"], strict=True)
-        answer = " ".join(f"{token}/{tag}" for token, tag in pairs)
-        return {"input": _cell(" ".join(one["tokens"])), "answer": _cell(answer)}
+        prediction = " ".join(f"{token}/{tag}" for token, tag in pairs)
+        return {"input": _cell(" ".join(one["tokens"])), "prediction": _cell(prediction)}
     labels = [one["label"]] if "label" in one else one.get("labels", [])
     scores = [one["score"]] if "score" in one else one["scores"]
     numbers = ", ".join(f"{score:.3f}" for score in scores)
-    answer = f"{', '.join(labels)} ({numbers})" if labels else numbers or "none"
-    return {"input": _cell(one["text"]), "answer": _cell(answer)}
+    prediction = f"{', '.join(labels)} ({numbers})" if labels else numbers or "none"
+    return {"input": _cell(one["text"]), "prediction": _cell(prediction)}
 
 
 def _cell(text: str) -> str:
@@ -330,110 +318,11 @@ def _cell(text: str) -> str:
 
 def _labels(config: RnnConfig) -> str:
     if config.problem_type == "regression":
-        return "None: the answer is a number."
+        return "None: the model predicts a number."
     names = config.label_names
     shown = [markdown_code(shorten(name, _MOST_LABEL_CHARACTERS)) for name in names[:_MOST_LABELS]]
     rest = f", and {len(names) - _MOST_LABELS:,} others, which `config.json` lists" if len(names) > _MOST_LABELS else ""
     return f"{len(names)}, in the order of their ids: {', '.join(shown)}{rest}."
-
-
-def _model(folder: Path, config: RnnConfig, results: dict[str, Any]) -> dict[str, str]:
-    directions = "in both directions" if config.bidirectional else "in one direction"
-    layers = f"{config.num_hidden_layers} layer{'s' if config.num_hidden_layers > 1 else ''}"
-    rows = {}
-    if "num_parameters" in results:
-        rows["Parameters"] = f"{results['num_parameters']:,}"
-    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    rows |= {
-        "Size of the weights": f"{size / 1e6:.1f} MB",
-        "Vocabulary": f"{config.vocab_size:,} entries",
-        "Vector of a token": _vectors(config),
-        "Recurrent layers": f"{layers} of {config.hidden_size} units {directions}, {_CELLS[config.cell_type]}",
-    }
-    if _is_tagger(config):
-        rows["Labels of a sentence"] = (
-            "scored together by a conditional random field" if config.use_crf else "one by one"
-        )
-    else:
-        rows["Vector of a text"] = f"`{config.pooling}` of the states"
-    return rows
-
-
-def _vectors(config: RnnConfig) -> str:
-    parts = [f"{config.embedding_size} of its own"]
-    if config.static_embedding_size:
-        parts.append(f"{config.static_embedding_size} from outside")
-    if config.characters is not None:
-        size = config.input_size - config.embedding_size - config.static_embedding_size
-        parts.append(f"{size} character features")
-    return f"{config.input_size} numbers: {', '.join(parts)}"
-
-
-def _training(
-    config: RnnConfig, results: dict[str, Any], run: dict[str, Any], state: dict[str, Any], args: dict[str, Any]
-) -> dict[str, str]:
-    rows = {}
-    data = run.get("data", {})
-    if data:
-        rows["Data"] = ", ".join(
-            f"{markdown(name.replace('_', ' '))}: {markdown_code(str(value))}" for name, value in data.items()
-        )
-    if "num_rows" in run:
-        rows["Examples"] = ", ".join(f"{count:,} {markdown(split)}" for split, count in run["num_rows"].items())
-    if run.get("base_model"):
-        rows["Fine-tuned from"] = markdown_code(hide_folders(run["base_model"]))
-    if "train_runtime" in results:
-        resumed = ", since it was resumed" if args.get("resume_from_checkpoint") else ""
-        rows["Duration"] = _duration(results["train_runtime"]) + resumed
-    if "epoch" in state:
-        rows["Epochs"] = f"{state['epoch']:g}, {state.get('global_step', 0):,} steps"
-    names = {"learning_rate": "Learning rate", "per_device_train_batch_size": "Batch size", "seed": "Seed"}
-    rows |= {title: f"{args[name]:g}" for name, title in names.items() if name in args}
-    if args.get("max_tokens_per_batch") and "Batch size" in rows:
-        rows["Batch size"] += f", at most {args['max_tokens_per_batch']:,} tokens"
-    if args.get("bf16") or args.get("fp16"):
-        rows["Precision"] = "mixed, bfloat16" if args.get("bf16") else "mixed, float16"
-    has_tags = isinstance(args.get("data"), dict) and "auxiliary_tags_column" in args["data"]
-    beside = {
-        "a language model": args.get("lm_loss_weight"),
-        "auxiliary labels": args.get("auxiliary_loss_weight") if has_tags else None,
-        "R-Drop": args.get("rdrop_loss_weight"),
-    }
-    if any(beside.values()):
-        parts = [f"{name} (weight {weight:g})" for name, weight in beside.items() if weight]
-        rows["Training loss"] = f"with that of {', '.join(parts)}; validation and test without"
-    if run:
-        threads = f"{run['num_threads']} thread{'s' if run['num_threads'] > 1 else ''}"
-        processes = f", {run['num_processes']} processes" if run["num_processes"] > 1 else ""
-        rows["Hardware"] = f"{markdown(run['device'])}; {threads}{processes}"
-        rows["Software"] = ", ".join(markdown(f"{name} {version}") for name, version in run["versions"].items())
-        rows["Date"] = markdown(run["date"])
-    return rows
-
-
-def _exported_scores(folder: Path, config: RnnConfig) -> dict[str, dict[str, float]]:
-    """Read how exported graphs scored: of each score of each split, the value by the graph's name."""
-    scores: dict[str, dict[str, float]] = {}
-    for path in sorted((folder / "onnx").glob("*_results.json")):
-        graph, _, split = path.name.removesuffix("_results.json").rpartition("_")
-        prefix = "eval" if split == "validation" else split
-        results = read_json(path)
-        for name in _score_keys(results, [prefix]):
-            if name in ("accuracy", "f1"):
-                scores.setdefault(f"{_score_name(config, name)} ({split})", {})[graph] = results[f"{prefix}_{name}"]
-    return scores
-
-
-def _exported_row(name: str, graph: dict[str, Any], scores: dict[str, dict[str, float]]) -> list[str]:
-    values = [of_graphs.get(Path(name).stem) for of_graphs in scores.values()]
-    row = [markdown_code(name), f"{graph['bytes'] / 1e6:.1f} MB", f"{graph['words_per_second']:,}"]
-    return row + ["" if value is None else f"{value:.4f}" for value in values]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _limits(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> list[str]:
@@ -442,8 +331,8 @@ def _limits(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> lis
     examples = f" ({run['num_rows']['train']:,} examples)" if run else ""
     limits = [f"For text{kind} of the kind it was trained on{examples}. Of other kinds its scores above say nothing."]
     if config.problem_type != "regression":
-        limits.append("It knows the labels above only, and answers with them whatever it is given.")
-    if _is_tagger(config) and config.use_crf:
+        limits.append("It knows the labels above only, and predicts one of them for whatever it is given.")
+    if is_tagger(config) and config.use_crf:
         limits.append(
             "Its logits choose the best sequence of labels; the scores that a pipeline makes of them are no "
             "probabilities. The model's method `marginals` gives those."

@@ -1,4 +1,4 @@
-"""Pictures of a training run: its course, and what a classifier confuses."""
+"""Plots of a training run: its course, and what a classifier confuses."""
 
 import io
 import logging
@@ -93,7 +93,7 @@ def draw_confusion_matrix(counts: list[list[int]], labels: list[str], path: Path
         plain = all(character < _FIRST_CJK for label in labels for character in label)
         # Between dollars matplotlib expects a formula.
         short = [shorten(printable(label), _MOST_CHARACTERS).replace("$", r"\$") for label in labels]
-        names = short if plain else [str(place) for place in range(len(labels))]
+        names = short if plain else [str(position) for position in range(len(labels))]
         axes.set_xticks(range(len(names)), names, rotation=90)
         axes.set_yticks(range(len(names)), names)
     if len(labels) <= _MOST_NUMBERS:
@@ -105,9 +105,9 @@ def draw_confusion_matrix(counts: list[list[int]], labels: list[str], path: Path
 
 def _save(figure: Figure, path: Path) -> None:
     """Write a figure whole, or not at all."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120, metadata={"Software": None})
-    replace_file(path, picture.getvalue())
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    replace_file(path, buffer.getvalue())
 
 
 def _curves(history: list[dict[str, Any]], names: dict[str, str]) -> dict[str, tuple[list[float], list[float]]]:

@@ -141,7 +141,7 @@ def max_length_of(tokenizer: PreTrainedTokenizerBase) -> int | None:
         tokenizer (`PreTrainedTokenizerBase`): Any tokenizer.
 
     Returns:
-        `int`, *optional*: its `model_max_length`; `None` where texts are read whole.
+        `int`, *optional*: its `model_max_length`; `None` where texts are not cut.
 
     Example:
     ```python
@@ -205,7 +205,7 @@ def encode_words(
         sentences (`list[list[str]]`): Words of each sentence.
 
     Returns:
-        Ids of each sentence's tokens, and for each word the place of its first token among them.
+        Ids of each sentence's tokens, and for each word the position of its first token among them.
 
     Raises:
         ValueError: The tokenizer is not a fast one, or has no token to stand for a word without one.
@@ -226,8 +226,8 @@ def encode_words(
     encoding = tokenizer(sentences, is_split_into_words=True, verbose=False)
     all_ids: list[list[int]] = []
     all_firsts: list[list[int]] = []
-    for place, words in enumerate(sentences):
-        ids, firsts = encoding["input_ids"][place], _first_tokens(encoding.word_ids(place))
+    for position, words in enumerate(sentences):
+        ids, firsts = encoding["input_ids"][position], _first_tokens(encoding.word_ids(position))
         if len(firsts) < len(words):
             unknown = _stand_in(tokenizer)[0]
             filled = [word if index in firsts else unknown for index, word in enumerate(words)]
@@ -240,9 +240,9 @@ def encode_words(
 
 def _first_tokens(word_ids: list[int | None]) -> dict[int, int]:
     firsts: dict[int, int] = {}
-    for place, word in enumerate(word_ids):
+    for position, word in enumerate(word_ids):
         if word is not None:
-            firsts.setdefault(word, place)
+            firsts.setdefault(word, position)
     return firsts
 
 
@@ -270,12 +270,12 @@ def _checked(
     empty = True
     if isinstance(corpus, str):
         raise TypeError(f"The corpus must be a list of texts, got a single one: {shown(corpus)}.")
-    for place, text in enumerate(corpus):
+    for position, text in enumerate(corpus):
         words: list[str] = list(text) if is_split_into_words and not isinstance(text, str) else [text]  # type: ignore[list-item]
         if isinstance(text, str) == is_split_into_words or not all(isinstance(word, str) for word in words):
             wanted = "a list of words" if is_split_into_words else "a text"
-            raise TypeError(f"Element {place} of the corpus must be {wanted}, got {shown(text)}.")
-        _check_unicode(words, f"Element {place} of the corpus")
+            raise TypeError(f"Element {position} of the corpus must be {wanted}, got {shown(text)}.")
+        _check_unicode(words, f"Element {position} of the corpus")
         empty = empty and not any(word.strip() for word in words)
         yield [part for word in words for part in separator.split(word)]
     if empty:

@@ -1,4 +1,4 @@
-"""Static word vectors from outside: GloVe, word2vec, fastText."""
+"""Pretrained word vectors: GloVe, word2vec, fastText."""
 
 import gzip
 import importlib.util
@@ -90,14 +90,14 @@ def load_vectors(source: str, limit: int | None = None) -> StaticVectors:
 
 
 def _without_repetitions(words: list[str], matrix: np.ndarray, source: str) -> StaticVectors:
-    first = {word: place for place, word in reversed(list(enumerate(words)))}
+    first = {word: position for position, word in reversed(list(enumerate(words)))}
     if len(first) < len(words):
         kept = sorted(first.values())
         logger.warning(
             f"{printable(source)}: {len(words) - len(kept):,} of {len(words):,} vectors are of words that have one "
             "already; the first of each counts."
         )
-        words, matrix = [words[place] for place in kept], matrix[kept]
+        words, matrix = [words[position] for position in kept], matrix[kept]
     return StaticVectors(words, matrix, source)
 
 
@@ -231,8 +231,8 @@ def match_vectors(vectors: StaticVectors, entries: list[VocabularyEntry]) -> tor
     """
     positions: dict[str, int] = {}
     for word_of in (str, str.lower):
-        for place, word in enumerate(vectors.words, start=1):
-            positions.setdefault(word_of(word), place)
+        for position, word in enumerate(vectors.words, start=1):
+            positions.setdefault(word_of(word), position)
     found = [
         positions.get(entry.text, positions.get(entry.text.lower(), 0)) if entry.starts_word else 0 for entry in entries
     ]
@@ -249,7 +249,7 @@ def set_vectors(model: RnnPreTrainedModel, vectors: StaticVectors, entries: list
         entries (`list[VocabularyEntry]`): The model's vocabulary.
 
     Returns:
-        `float`: of the entries that begin a word and have a vector of their own, the share that has one of these.
+        `float`: of the entries that begin a word and have a word embedding, the share that has one of these.
     """
     embeddings: Any = model.base_model.embeddings
     positions = match_vectors(vectors, entries)
@@ -258,8 +258,10 @@ def set_vectors(model: RnnPreTrainedModel, vectors: StaticVectors, entries: list
         embeddings.static_embeddings.vectors.weight[1:] = torch.from_numpy(vectors.matrix)
         embeddings.static_embeddings.vector_ids[: len(positions)] = positions
     learned = embeddings.word_embeddings.num_embeddings
-    words = [place for place, entry in zip(positions[:learned].tolist(), entries, strict=False) if entry.starts_word]
-    return sum(place > 0 for place in words) / max(len(words), 1)
+    words = [
+        position for position, entry in zip(positions[:learned].tolist(), entries, strict=False) if entry.starts_word
+    ]
+    return sum(position > 0 for position in words) / max(len(words), 1)
 
 
 def pretrain_character_cnn(model: RnnPreTrainedModel, num_epochs: int, learning_rate: float = 3e-3) -> float:
@@ -286,8 +288,8 @@ def pretrain_character_cnn(model: RnnPreTrainedModel, num_epochs: int, learning_
     character_cnn, static = embeddings.character_cnn, embeddings.static_embeddings
     if character_cnn is None or static is None:
         raise ValueError("--mimick_epochs is for models with a character CNN, and needs --vectors to learn from.")
-    entries = (static.positions > 0).nonzero().flatten()
-    vectors = nn.functional.normalize(static.vectors.weight.detach(), dim=1)[static.positions[entries]]
+    entries = (static.vector_ids > 0).nonzero().flatten()
+    vectors = nn.functional.normalize(static.vectors.weight.detach(), dim=1)[static.vector_ids[entries]]
     centred = vectors - vectors.mean(dim=0)
     if not centred.any():
         raise ValueError(

@@ -89,7 +89,7 @@ _BLOCK = 1 << 20
 def locked(output_dir: Path) -> Iterator[None]:
     """Keep other runs out of a folder, which is made where it is missing.
 
-    The operating system gives the lock up when the process ends, however it ends.
+    The operating system releases the lock when the process ends, however it ends.
 
     Args:
         output_dir (`Path`): The folder.

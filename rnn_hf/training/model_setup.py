@@ -76,7 +76,7 @@ def build(
         output_dir (`Path`): Where a trained tokenizer is saved, and found by other processes and resumed runs.
         trained_already (`bool`): Whether it is there.
         max_seq_length (`int`, *optional*):
-            Where texts are cut. Without it they are read whole, or as far as the checkpoint to fine-tune reads them.
+            Where texts are cut. Without it they are not cut, or where the checkpoint to fine-tune cuts them.
         tokenizer_folder (`Path`, *optional*): The checkpoint of a resumed run, whose tokenizer is taken.
 
     Returns:
@@ -157,7 +157,7 @@ def _check(arguments: TokenizerArguments) -> None:
         if arguments.vectors is not None or arguments.mimick_epochs > 0:
             raise ValueError(
                 "--vectors is for new models, and so is --mimick_epochs: the checkpoint of --model_name_or_path has "
-                "vectors of its own."
+                "word vectors already."
             )
         if arguments.tokenizer_name is not None:
             raise ValueError(

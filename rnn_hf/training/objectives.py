@@ -58,7 +58,7 @@ class LanguageModelHead(nn.Module):
 
         Args:
             states (`torch.FloatTensor` of shape `[num_tokens, directions * hidden_size]`): States of the first layer.
-            input_ids (`torch.LongTensor` of shape `[num_tokens]`): Entries, each with a vector of its own.
+            input_ids (`torch.LongTensor` of shape `[num_tokens]`): Entries, each with a word embedding.
             vectors (`torch.FloatTensor` of shape `[num_entries, embedding_size]`): The vectors.
             packing ([`Packing`]): The layout.
 

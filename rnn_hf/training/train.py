@@ -99,7 +99,7 @@ def train(
         tokenizer, model = trainer.processing_class, trainer.model
         _check_finite(trainer, encoded.get("validation", encoded.get("test", trainer.train_dataset)))
         if is_first:
-            model.save_pretrained(output_dir)  # type: ignore[union-attr, operator]
+            model.save_pretrained(output_dir)
             tokenizer.save_pretrained(output_dir)  # type: ignore[union-attr]
         trainer.save_state()
         metrics, predictions = _measure(trainer, result.metrics, corpus, encoded)
@@ -222,7 +222,7 @@ def _measure(
     trainer: RnnTrainer, metrics: dict[str, float], corpus: Corpus, encoded: dict[str, Any]
 ) -> tuple[dict[str, float], dict[str, PredictionOutput]]:
     """Score the trained model on validation and test data."""
-    parameters = trainer.model.named_parameters()  # type: ignore[union-attr]
+    parameters = trainer.model.named_parameters()
     num_parameters = sum(one.numel() for name, one in parameters if not name.startswith("objectives."))
     metrics = metrics | {"num_parameters": num_parameters, "train_samples": corpus.num_rows["train"]}
     predictions = {}
@@ -242,7 +242,7 @@ def _measure(
 
 def _title(trainer: RnnTrainer, metrics: dict[str, float]) -> str:
     model: Any = trainer.model
-    crf = " with a conditional random field" if model.config.use_crf else ""
+    crf = " with a conditional random field" if getattr(model, "crf", None) is not None else ""
     size = f"{metrics['num_parameters']:,} parameters"
     return f"{type(model).__name__}{crf}, {size}, saved in {trainer.args.output_dir}"
 
@@ -254,7 +254,7 @@ class _Announcement(TrainerCallback):
         if state.is_world_process_zero:
             config = model.config
             cell = f"{'bidirectional ' if config.bidirectional else ''}{config.cell_type.partition('_')[0].upper()}"
-            crf = ", conditional random field" if config.use_crf else ""
+            crf = ", conditional random field" if getattr(model, "crf", None) is not None else ""
             warmup = args.get_warmup_steps(state.max_steps)
             logger.warning(
                 f"Training {type(model).__name__} ({cell}{crf}): {state.num_train_epochs:,} epochs, "

@@ -327,7 +327,7 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if self._saves_checkpoint and state_dict is None:
-            state_dict = self.model.state_dict()  # type: ignore[union-attr]  # with the additional objectives
+            state_dict = self.model.state_dict()  # with the additional objectives
         super()._save(output_dir, state_dict)
 
     def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:

@@ -222,9 +222,12 @@ def test_both_modes_give_the_same_predictions_and_losses():
 
 
 def little_dataset(lengths):
-    """Examples whose ids and label tell their place."""
+    """Examples whose ids and label tell their position."""
     return Dataset.from_dict(
-        {"input_ids": [[place] * length for place, length in enumerate(lengths)], "label": list(range(len(lengths)))}
+        {
+            "input_ids": [[position] * length for position, length in enumerate(lengths)],
+            "label": list(range(len(lengths))),
+        }
     )
 
 
@@ -238,7 +241,7 @@ def test_loaders_collate_in_other_processes(padding, num_workers):
     batches = list(loader)
     assert [batch["labels"].tolist() for batch in batches] == [[0, 1, 2], [3, 4, 5], [6]]
     for start, batch in zip((0, 3, 6), batches, strict=True):
-        expected = collate([dataset[place] for place in range(start, min(start + 3, 7))], padding=padding)
+        expected = collate([dataset[position] for position in range(start, min(start + 3, 7))], padding=padding)
         assert batch.keys() == expected.keys()
         assert all(torch.equal(batch[name], value) for name, value in expected.items())
 
@@ -264,11 +267,11 @@ def positions(batches):
 @few(50)
 def test_no_batch_exceeds_its_bounds_and_every_example_comes_once(lengths, budget):
     batches = TokenBudgetDataset(little_dataset(lengths), **budget)
-    found = positions(batches[place] for place in range(len(batches)))
-    assert sorted(place for batch in found for place in batch) == list(range(len(lengths)))
+    found = positions(batches[position] for position in range(len(batches)))
+    assert sorted(position for batch in found for position in batch) == list(range(len(lengths)))
     for batch in found:
         assert 1 <= len(batch) <= budget["max_examples"]
-        assert sum(lengths[place] for place in batch) <= budget["max_tokens"] or len(batch) == 1
+        assert sum(lengths[position] for position in batch) <= budget["max_tokens"] or len(batch) == 1
 
 
 @given(lengths_of_datasets, budgets)
@@ -284,7 +287,7 @@ def test_no_two_neighbouring_batches_would_fit_into_one(lengths, budget):
 @few(30)
 def test_without_grouping_examples_keep_their_order(lengths, max_tokens, max_examples, seed):
     batches = TokenBudgetDataset(little_dataset(lengths), max_tokens, max_examples, seed=seed).batches
-    assert [place for batch in batches for place in batch] == list(range(len(lengths)))
+    assert [position for batch in batches for position in batch] == list(range(len(lengths)))
 
 
 @given(lengths_of_datasets, st.integers(0, 5))
@@ -294,7 +297,7 @@ def test_grouping_gathers_similar_lengths_and_depends_on_the_seed_only(lengths, 
         TokenBudgetDataset(little_dataset(lengths), 20, 4, group_by_length=True, seed=seed).batches for _ in range(2)
     )
     assert first == second
-    in_order = [lengths[place] for batch in first for place in batch]
+    in_order = [lengths[position] for batch in first for position in batch]
     assert in_order == sorted(lengths)
 
 
@@ -312,8 +315,8 @@ def test_each_epoch_has_other_batches_of_the_same_sizes(lengths, budget):
     dataset = TokenBudgetDataset(little_dataset(lengths), **budget)
     first = dataset.batches
     dataset.set_epoch(1)
-    assert [[lengths[place] for place in batch] for batch in dataset.batches] == [
-        [lengths[place] for place in batch] for batch in first
+    assert [[lengths[position] for position in batch] for batch in dataset.batches] == [
+        [lengths[position] for position in batch] for batch in first
     ]
     dataset.set_epoch(0)
     assert dataset.batches == first
@@ -342,7 +345,7 @@ def test_the_trainer_draws_batches_anew_in_each_epoch(tmp_path):
 def test_a_sequence_beyond_the_budget_makes_a_batch_of_its_own():
     lengths = [2, 50, 3, 4, 60]
     batches = TokenBudgetDataset(little_dataset(lengths), max_tokens=10, max_examples=8).batches
-    assert [[lengths[place] for place in batch] for batch in batches] == [[2], [50], [3, 4], [60]]
+    assert [[lengths[position] for position in batch] for batch in batches] == [[2], [50], [3, 4], [60]]
 
 
 @pytest.mark.parametrize("group_by_length", [False, True])
@@ -354,7 +357,7 @@ def test_a_loader_of_batches_collates_each(num_workers, group_by_length):
     found = list(loader)
     assert [batch["labels"].tolist() for batch in found] == batches.batches
     for batch, chosen in zip(found, batches.batches, strict=True):
-        expected = collate([{"input_ids": [place] * lengths[place], "label": place} for place in chosen])
+        expected = collate([{"input_ids": [position] * lengths[position], "label": position} for position in chosen])
         assert all(torch.equal(batch[name], value) for name, value in expected.items())
 
 

@@ -98,7 +98,7 @@ def load_with_validation(file: str, task=CLASSIFY, **arguments):
 
 
 def numbered(count: int, labels=("a", "b")) -> list[dict]:
-    return [{"text": f"text {place}", "label": labels[place % len(labels)]} for place in range(count)]
+    return [{"text": f"text {position}", "label": labels[position % len(labels)]} for position in range(count)]
 
 
 def texts(corpus) -> dict[str, list[str]]:
@@ -184,7 +184,9 @@ class TestFormats:
         assert texts(corpus)["train"] == [row["text" if task == CLASSIFY else "tokens"] for row in rows]
 
     def test_columns_can_be_named(self, tmp_path, streaming):
-        rows = [{"id": place, "stars": row["label"], "review": row["text"]} for place, row in enumerate(TEXT_ROWS)]
+        rows = [
+            {"id": position, "stars": row["label"], "review": row["text"]} for position, row in enumerate(TEXT_ROWS)
+        ]
         file = save(rows, tmp_path / "a.jsonl")
         corpus = load(train_file=file, text_column="review", label_column="stars", streaming=streaming)
         assert (corpus.input_column, corpus.label_column) == ("review", "stars")
@@ -295,7 +297,9 @@ class TestFormats:
 
 class TestLabels:
     def labels(self, tmp_path, tokenizer, values, name="a.jsonl", **arguments):
-        file = save([{"text": f"text {place}", "label": value} for place, value in enumerate(values)], tmp_path / name)
+        file = save(
+            [{"text": f"text {position}", "label": value} for position, value in enumerate(values)], tmp_path / name
+        )
         corpus = load_with_validation(file, **arguments)
         assert list(corpus.encode(tokenizer)["train"]) == list(corpus.encode(tokenizer)["validation"])
         return corpus, [row["labels"] for row in corpus.encode(tokenizer)["train"]]
@@ -376,7 +380,7 @@ class TestClassLabels:
         else:
             kind = List(feature) if isinstance(values[0], list) else feature
             features = Features({"text": Value("string"), "label": kind})
-            rows = {"text": [f"text {place}" for place in range(len(values))], "label": values}
+            rows = {"text": [f"text {position}" for position in range(len(values))], "label": values}
         Dataset.from_dict(rows, features=features).to_parquet(path)
         return str(path)
 
@@ -540,7 +544,7 @@ class TestEncoding:
         assert list(corpus.encode(tokenizer, max_length=2)["train"]) == list(corpus.encode(tokenizer)["train"])
 
     def test_only_ids_and_labels_remain(self, tmp_path, tokenizer):
-        rows = [{"id": place, **row, "source": "web"} for place, row in enumerate(TEXT_ROWS)]
+        rows = [{"id": position, **row, "source": "web"} for position, row in enumerate(TEXT_ROWS)]
         encoded = load_with_validation(save(rows, tmp_path / "a.jsonl")).encode(tokenizer)
         assert encoded["train"].column_names == ["input_ids", "labels"]
 
@@ -564,8 +568,8 @@ class TestEncoding:
         for row, encoded in zip(rows, corpus.encode(japanese_tokenizer)["train"], strict=True):
             ids, labels = encoded["input_ids"], encoded["labels"]
             assert len(ids) == len(labels)
-            firsts = [place for place, label in enumerate(labels) if label != -100]
-            assert [corpus.label_names[labels[place]] for place in firsts] == row["tags"]
+            firsts = [position for position, label in enumerate(labels) if label != -100]
+            assert [corpus.label_names[labels[position]] for position in firsts] == row["tags"]
             for word, start, end in zip(row["tokens"], firsts, [*firsts[1:], len(ids) - 1], strict=True):
                 assert japanese_tokenizer(word, add_special_tokens=False)["input_ids"] in ([], ids[start:end])
                 split_words += end - start > 1
@@ -714,7 +718,7 @@ class TestRefusedFiles:
         assert message.startswith("The validation data has no column 'label', only: 'text', 'stars'.")
 
     def test_long_lists_of_columns_are_shortened(self, tmp_path):
-        message = refusal(train_file=save([{f"c{place}": 1 for place in range(30)}], tmp_path / "a.jsonl"))
+        message = refusal(train_file=save([{f"c{position}": 1 for position in range(30)}], tmp_path / "a.jsonl"))
         assert "'c19', … (30 in all)" in message
         assert "'c20'" not in message
 
@@ -757,7 +761,7 @@ class TestRefusedDatasets:
 
 
 class TestRefusedRows:
-    """What is wrong in a row is named with file, row and value, read whole or as a stream."""
+    """What is wrong in a row is named with file, row and value, in memory or as a stream."""
 
     GOOD = {"text": "good", "label": "a"}  # noqa: RUF012
 
@@ -1001,7 +1005,9 @@ class TestRefusedLabels:
 
     @pytest.mark.parametrize(("name", "labels", "fault"), CASES)
     def test_the_row_is_named(self, tmp_path, name, labels, fault, streaming):
-        file = save([{"text": f"text {place}", "label": label} for place, label in enumerate(labels)], tmp_path / name)
+        file = save(
+            [{"text": f"text {position}", "label": label} for position, label in enumerate(labels)], tmp_path / name
+        )
         message = refusal(train_file=file, streaming=streaming)
         assert message.startswith(f"{file}, row 3: ")
         assert "column 'label'" in message

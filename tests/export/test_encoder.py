@@ -52,7 +52,7 @@ def make(model_class, label_names, seed, **options):
         for name, table in model.named_buffers():
             highest = {
                 "character_ids": len(config.characters or "") + 5,
-                "positions": config.static_vocab_size + 1,
+                "vector_ids": config.static_vocab_size + 1,
                 "word_starts": 2,
             }[name.rpartition(".")[2]]
             table.copy_(torch.randint(highest, table.shape, generator=source))
@@ -97,17 +97,17 @@ def right_padded(lengths, longest, seed):
     bidirectional=st.booleans(),
     num_layers=st.integers(1, 3),
     embedding=st.sampled_from(EMBEDDINGS),
-    folded=st.booleans(),
+    cached=st.booleans(),
     masks=st.lists(st.lists(st.booleans(), min_size=9, max_size=9), min_size=1, max_size=4),
     length=st.integers(0, 9),
 )
 def test_logits_and_tags_are_those_of_torch(
-    seed, head, cell, bidirectional, num_layers, embedding, folded, masks, length
+    seed, head, cell, bidirectional, num_layers, embedding, cached, masks, length
 ):
     model_class, names, options = head
     options = {**options, **embedding, "cell_type": cell, "bidirectional": bidirectional}
     model = make(model_class, names, seed, num_hidden_layers=num_layers, **options)
-    with mock.patch.object(encoder, "_MOST_CACHED_ENTRIES", VOCAB_SIZE if folded else 0):
+    with mock.patch.object(encoder, "_MOST_CACHED_ENTRIES", VOCAB_SIZE if cached else 0):
         session = session_for(model)
     mask = torch.tensor(masks)[:, :length].long()
     input_ids = torch.randint(VOCAB_SIZE, mask.shape, generator=generator(seed))
@@ -190,7 +190,7 @@ def test_other_sequences_of_a_batch_change_the_int8_logits_of_an_lstm_only(cell)
 
 @pytest.mark.parametrize("int8", [False, True])
 def test_of_a_large_alphabet_int8_keeps_the_characters_that_fit_a_byte(int8):
-    letters = "".join(chr(0x4E00 + place) for place in range(400))
+    letters = "".join(chr(0x4E00 + position) for position in range(400))
     model = make(
         RnnForTokenClassification, PLAIN, 0, **{**CHARACTERS, "characters": letters, "max_characters_per_token": 40}
     )

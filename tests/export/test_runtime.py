@@ -20,7 +20,7 @@ from rnn_hf.inference.predictor import predict
 from rnn_hf.text.characters import set_vocabulary
 
 WORDS = ["to", "be", "or", "not", "that", "is", "the", "question"]
-TEXTS = ["", "to be", *[" ".join(WORDS[place % 5 : 1 + place % 9]) for place in range(40)]]
+TEXTS = ["", "to be", *[" ".join(WORDS[position % 5 : 1 + position % 9]) for position in range(40)]]
 LABELS = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC", 4: "I-LOC"}
 
 
@@ -133,7 +133,8 @@ class TestFilesThatAreDamaged:
         [
             (b"", r"model\.onnx is empty: download or copy it again"),
             (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n", r"model\.onnx is only a pointer"),
-            (b"<!DOCTYPE html><html></html>", r"model\.onnx is no ONNX graph that can be read.*export it anew"),
+            (b"<!DOCTYPE html><html></html>", r"model\.onnx holds a web page in place of what its name says"),
+            (b"a text", r"model\.onnx is no ONNX graph that can be read.*export it anew"),
             (0.5, r"model\.onnx is no ONNX graph that can be read, it is damaged or was cut off"),
             (0.99, r"model\.onnx is no ONNX graph that can be read"),
         ],

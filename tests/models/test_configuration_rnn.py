@@ -3,6 +3,7 @@
 import json
 import time
 import warnings
+from typing import ClassVar
 
 import pytest
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
@@ -212,13 +213,9 @@ def test_dropouts_are_probabilities_below_1(field, value):
 
 
 @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize(
-    "field", ["initializer_range", "lm_loss_weight", "auxiliary_loss_weight", "rdrop_loss_weight", "class_weights"]
-)
-def test_weights_are_finite_and_not_negative(field, value):
-    given = [1.0, value] if field == "class_weights" else value
-    with pytest.raises(StrictDataclassClassValidationError, match=f"{field} must not be negative, and finite"):
-        RnnConfig(**{field: given})
+def test_the_deviation_of_embeddings_is_finite_and_not_negative(value):
+    with pytest.raises(StrictDataclassClassValidationError, match="initializer_range must not be negative, and finite"):
+        RnnConfig(initializer_range=value)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +226,6 @@ def test_weights_are_finite_and_not_negative(field, value):
             for field in (
                 "vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "static_vocab_size",
                 "static_embedding_size", "max_characters_per_token", "char_embedding_size", "char_num_filters",
-                "num_auxiliary_tags",
             )
         ),
         ({"num_hidden_layers": 1000000000}, "num_hidden_layers must be at most 1,000, got 1,000,000,000"),
@@ -253,42 +249,32 @@ def test_large_sizes_that_models_have_are_taken():
     RnnConfig(hidden_size=4096, num_hidden_layers=8, embedding_size=4096)
 
 
-class TestClassWeights:
-    @pytest.mark.parametrize(
-        ("attribute", "value"),
-        [("num_labels", 5), ("id2label", dict(enumerate("abcde"))), ("label2id", {"a": 0, "b": 1})],
-    )
-    def test_are_dropped_where_another_number_of_labels_is_assigned(self, attribute, value, tmp_path):
-        config = RnnConfig(id2label=NAMES, class_weights=[1.0, 2.0, 3.0])
-        with pytest.warns(UserWarning, match="class_weights of 3 labels are dropped: there are . labels now"):
-            setattr(config, attribute, value)
-        assert config.class_weights is None
-        config.save_pretrained(tmp_path)
-        assert RnnConfig.from_pretrained(tmp_path).num_labels == config.num_labels
+class TestFieldsOfEarlierVersions:
+    OF_TRAINING: ClassVar = {
+        "class_weights": [1.0, 2.0], "rdrop_loss_weight": 1.0, "lm_loss_weight": 0.1, "auxiliary_loss_weight": 0.5,
+        "num_auxiliary_tags": 3,
+    }  # fmt: skip
 
-    @pytest.mark.parametrize("labels", [{"num_labels": 5}, {"id2label": dict(enumerate("abcde"))}], ids=str)
-    def test_of_a_file_are_dropped_where_other_labels_are_given(self, labels, tmp_path):
-        RnnConfig(id2label=NAMES, class_weights=[1.0, 2.0, 3.0]).save_pretrained(tmp_path)
+    def test_that_training_has_now_are_ignored_in_a_file(self, tmp_path):
+        RnnConfig(num_labels=2).save_pretrained(tmp_path)
+        file = tmp_path / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | self.OF_TRAINING))
         for load in (RnnConfig.from_pretrained, AutoConfig.from_pretrained):
-            with pytest.warns(UserWarning, match="class_weights of 3 labels are dropped: there are 5 labels now"):
-                config = load(tmp_path, **labels)
-            assert (config.num_labels, config.class_weights) == (5, None)
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
-                assert load(tmp_path, **labels, class_weights=[1.0] * 5).class_weights == [1.0] * 5
-                assert load(tmp_path, **labels, class_weights=None).class_weights is None
+                config = load(tmp_path)
+            assert not self.OF_TRAINING.keys() & config.to_dict().keys()
 
-    def test_stay_where_labels_are_renamed(self, tmp_path):
-        config = RnnConfig(id2label=NAMES, class_weights=[1.0, 2.0, 3.0])
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            config.id2label = dict(enumerate("abc"))
-            config.num_labels = 3
-        assert config.class_weights == [1.0, 2.0, 3.0]
+    @pytest.mark.parametrize("field", OF_TRAINING)
+    def test_that_training_has_now_are_refused_with_their_new_home(self, field, tmp_path):
+        with pytest.raises(TypeError, match=f"{field} is an option of training: give it to RnnTrainingArguments"):
+            RnnConfig(**{field: self.OF_TRAINING[field]})
+        RnnConfig(num_labels=2).save_pretrained(tmp_path)
+        with pytest.raises(TypeError, match=f"{field} is an option of training"):
+            RnnConfig.from_pretrained(tmp_path, **{field: self.OF_TRAINING[field]})
 
-    def test_of_another_number_are_refused_where_both_are_given(self):
-        with pytest.raises(StrictDataclassClassValidationError, match="one number for each of 5 labels, got 3"):
-            RnnConfig(num_labels=5, class_weights=[1.0, 2.0, 3.0])
+    def test_that_were_renamed_are_read(self):
+        assert RnnConfig.from_dict({"max_spelling_length": 7}).max_characters_per_token == 7
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ OPTIONS = {
 def test_every_model_names_its_tables(model_class, tmp_path):
     model = model_class(little_config(**OPTIONS))
     tables = {name for name, _ in model.named_buffers()}
-    assert {name.rpartition(".")[2] for name in tables} >= {"character_ids", "positions"}
+    assert {name.rpartition(".")[2] for name in tables} >= {"character_ids", "vector_ids"}
     assert set(model._ddp_params_and_buffers_to_ignore) == tables
     model.save_pretrained(tmp_path)
     assert set(model_class.from_pretrained(tmp_path)._ddp_params_and_buffers_to_ignore) == tables

@@ -1,4 +1,4 @@
-"""Embeddings of own vectors, vectors from outside, and entries."""
+"""Word embeddings, pretrained word vectors and character features."""
 
 import copy
 
@@ -12,11 +12,16 @@ from torch import nn
 from rnn_hf import RnnForTokenClassification, RnnModel
 from rnn_hf.models.embeddings import BEGINNING, END, PADDING, CharacterCNN, RnnEmbeddings
 
-WITH_SPELLING = {"characters": "abcdef", "max_characters_per_token": 6, "char_embedding_size": 3, "char_num_filters": 4}
+WITH_CHARACTERS = {
+    "characters": "abcdef",
+    "max_characters_per_token": 6,
+    "char_embedding_size": 3,
+    "char_num_filters": 4,
+}
 WITH_VECTORS = {"static_embedding_size": 2, "static_vocab_size": 5}
 
 
-def random_spellings(table, seed=0) -> None:
+def randomize(table, seed=0) -> None:
     """Fill a table with entries of random length between marks."""
     source = generator(seed)
     table.zero_()
@@ -29,7 +34,7 @@ def make(seed=0, **options) -> RnnEmbeddings:
     torch.manual_seed(seed)
     embeddings = RnnModel(little_config(**options)).embeddings
     if embeddings.character_cnn is not None:
-        random_spellings(embeddings.character_cnn.character_ids, seed)
+        randomize(embeddings.character_cnn.character_ids, seed)
     if embeddings.static_embeddings is not None:
         embeddings.static_embeddings.vector_ids.copy_(torch.randint(6, (30,), generator=generator(seed)))
     return embeddings
@@ -37,7 +42,7 @@ def make(seed=0, **options) -> RnnEmbeddings:
 
 def by_convolution(encoder: CharacterCNN, input_ids) -> torch.Tensor:
     """The plain way: embed the characters of each entry, convolve, take the maximum."""
-    codes = encoder.entries[input_ids].long()
+    codes = encoder.character_ids[input_ids].long()
     characters = encoder.char_embeddings(codes).masked_fill((codes == PADDING).unsqueeze(-1), 0.0).transpose(1, 2)
     outputs = []
     for convolution in encoder.convolutions:
@@ -50,9 +55,9 @@ def by_convolution(encoder: CharacterCNN, input_ids) -> torch.Tensor:
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=3), st.integers(3, 9), seeds)
 @few(30)
-def test_spellings_are_read_by_a_convolution(kernel_sizes, length, seed):
-    options = WITH_SPELLING | {"char_kernel_sizes": kernel_sizes, "max_characters_per_token": length}
-    encoder = make(seed % 1000, **options).spelling
+def test_character_features_are_those_of_a_convolution(kernel_sizes, length, seed):
+    options = WITH_CHARACTERS | {"char_kernel_sizes": kernel_sizes, "max_characters_per_token": length}
+    encoder = make(seed % 1000, **options).character_cnn
     ids = torch.randint(30, (7,), generator=generator(seed))
     found, expected = encoder(ids), by_convolution(encoder, ids)
     torch.testing.assert_close(found, expected)
@@ -63,7 +68,7 @@ def test_spellings_are_read_by_a_convolution(kernel_sizes, length, seed):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, WITH_SPELLING, WITH_VECTORS, WITH_SPELLING | WITH_VECTORS])
+@pytest.mark.parametrize("options", [{}, WITH_CHARACTERS, WITH_VECTORS, WITH_CHARACTERS | WITH_VECTORS])
 class TestParts:
     def test_are_joined_to_the_size_that_the_configuration_says(self, options):
         embeddings, config = make(**options), little_config(**options)
@@ -106,12 +111,12 @@ class TestParts:
 
 
 def other_weights(seed=3) -> dict[str, torch.Tensor]:
-    return make(seed=seed, **WITH_SPELLING).state_dict()
+    return make(seed=seed, **WITH_CHARACTERS).state_dict()
 
 
 def averaged(embeddings) -> None:
     """Average weights as exponential moving averages do."""
-    for parameter, other in zip(embeddings.parameters(), make(seed=5, **WITH_SPELLING).parameters(), strict=True):
+    for parameter, other in zip(embeddings.parameters(), make(seed=5, **WITH_CHARACTERS).parameters(), strict=True):
         parameter.data = (parameter.data + other.data) / 2
 
 
@@ -121,21 +126,21 @@ def swap(module, name) -> None:
 
 CHANGES = {
     "nothing": lambda e: None,
-    "a kernel, in place": lambda e: e.spelling.convolutions[0].weight.mul_(2),
-    "a kernel, through data": lambda e: e.spelling.convolutions[1].weight.data.mul_(2),
-    "a bias, through data": lambda e: e.spelling.convolutions[1].bias.data.add_(1),
-    "one number, through data": lambda e: e.spelling.char_embeddings.weight.data[6, 1].add_(1),
+    "a kernel, in place": lambda e: e.character_cnn.convolutions[0].weight.mul_(2),
+    "a kernel, through data": lambda e: e.character_cnn.convolutions[1].weight.data.mul_(2),
+    "a bias, through data": lambda e: e.character_cnn.convolutions[1].bias.data.add_(1),
+    "one number, through data": lambda e: e.character_cnn.char_embeddings.weight.data[6, 1].add_(1),
     "data, replaced": averaged,
     "weights, loaded": lambda e: e.load_state_dict(other_weights()),
     "weights, loaded and assigned": lambda e: e.load_state_dict(other_weights(4), assign=True),
-    "a kernel, swapped": lambda e: swap(e.spelling.convolutions[0], "weight"),
-    "vectors of characters, swapped": lambda e: swap(e.spelling.char_embeddings, "weight"),
-    "one spelling, in place": lambda e: e.character_cnn.character_ids[4].copy_(
+    "a kernel, swapped": lambda e: swap(e.character_cnn.convolutions[0], "weight"),
+    "vectors of characters, swapped": lambda e: swap(e.character_cnn.char_embeddings, "weight"),
+    "characters of one entry, in place": lambda e: e.character_cnn.character_ids[4].copy_(
         e.character_cnn.character_ids[5].clone()
     ),
-    "one spelling, through data": lambda e: e.character_cnn.character_ids.data[4, 1].add_(1),
-    "all entries": lambda e: random_spellings(e.character_cnn.character_ids, 9),
-    "entries, replaced": lambda e: setattr(e.spelling, "character_ids", e.character_cnn.character_ids.flip(0)),
+    "characters of one entry, through data": lambda e: e.character_cnn.character_ids.data[4, 1].add_(1),
+    "all entries": lambda e: randomize(e.character_cnn.character_ids, 9),
+    "entries, replaced": lambda e: setattr(e.character_cnn, "character_ids", e.character_cnn.character_ids.flip(0)),
     "the type": lambda e: e.to(torch.bfloat16),
 }
 
@@ -147,8 +152,8 @@ def as_read_anew(embeddings, ids):
 
 
 @pytest.mark.parametrize("no_gradients", [torch.no_grad, torch.inference_mode])
-def test_cached_spellings_follow_every_change_of_the_weights_and_of_the_spellings(no_gradients):
-    embeddings, ids = make(**WITH_SPELLING).eval(), torch.arange(30)
+def test_cached_character_features_follow_every_change_of_weights_and_characters(no_gradients):
+    embeddings, ids = make(**WITH_CHARACTERS).eval(), torch.arange(30)
     before = None
     for name, change in CHANGES.items():
         with torch.no_grad():
@@ -161,8 +166,8 @@ def test_cached_spellings_follow_every_change_of_the_weights_and_of_the_spelling
         before = found.float()
 
 
-def test_only_entries_whose_spelling_changed_are_read_anew():
-    embeddings, read = make(**WITH_SPELLING).eval(), []
+def test_only_entries_whose_characters_changed_are_computed_anew():
+    embeddings, read = make(**WITH_CHARACTERS).eval(), []
     embeddings.character_cnn.register_forward_hook(lambda _, ids, __: read.extend(ids[0].tolist()))
     with torch.no_grad():
         embeddings(torch.arange(30))
@@ -173,7 +178,7 @@ def test_only_entries_whose_spelling_changed_are_read_anew():
 
 
 def test_many_tokens_are_embedded_some_at_a_time(monkeypatch):
-    embeddings = make(**WITH_SPELLING, **WITH_VECTORS).eval()
+    embeddings = make(**WITH_CHARACTERS, **WITH_VECTORS).eval()
     ids = torch.randint(30, (23,), generator=generator(0))
     with torch.no_grad():
         expected = embeddings(ids)
@@ -181,8 +186,8 @@ def test_many_tokens_are_embedded_some_at_a_time(monkeypatch):
         torch.testing.assert_close(embeddings(ids), expected, rtol=0, atol=0)
 
 
-def test_spellings_are_read_once_each_in_evaluation():
-    embeddings, read = make(**WITH_SPELLING).eval(), []
+def test_character_features_are_computed_once_each_in_evaluation():
+    embeddings, read = make(**WITH_CHARACTERS).eval(), []
     embeddings.character_cnn.register_forward_hook(lambda _, ids, __: read.extend(ids[0].tolist()))
     with torch.no_grad():
         for ids in ([5, 1, 5], [1, 5], [1, 7, 7, 2], []):
@@ -195,7 +200,7 @@ def test_spellings_are_read_once_each_in_evaluation():
 
 
 def test_entries_first_read_in_inference_mode_are_joined_by_others_outside():
-    embeddings = make(**WITH_SPELLING).eval()
+    embeddings = make(**WITH_CHARACTERS).eval()
     expected = embeddings(torch.tensor([1, 7]))
     with torch.inference_mode():
         embeddings(torch.tensor([1]))
@@ -204,19 +209,19 @@ def test_entries_first_read_in_inference_mode_are_joined_by_others_outside():
 
 
 def test_word_dropout_drops_whole_own_vectors_in_training_only():
-    embeddings = make(word_dropout=0.5, **WITH_SPELLING)
+    embeddings = make(word_dropout=0.5, **WITH_CHARACTERS)
     ids = torch.full((4000,), 7)
     torch.manual_seed(0)
-    own, spelling = embeddings(ids).split([5, 8], dim=1)
+    own, features = embeddings(ids).split([5, 8], dim=1)
     dropped = (own == 0).all(dim=1)
     assert 0.45 < dropped.float().mean() < 0.55
     assert torch.equal(own[~dropped], embeddings.word_embeddings.weight[[7]].expand_as(own[~dropped]))
-    assert torch.equal(spelling, spelling[:1].expand_as(spelling))
+    assert torch.equal(features, features[:1].expand_as(features))
     assert not (embeddings.eval()(ids)[:, :5] == 0).any()
 
 
 def test_entries_without_a_vector_of_their_own_take_that_of_the_unknown_token():
-    embeddings = make(num_word_embeddings=20, unk_token_id=1, **WITH_SPELLING)
+    embeddings = make(num_word_embeddings=20, unk_token_id=1, **WITH_CHARACTERS)
     assert embeddings.word_embeddings.num_embeddings == 20
     own = embeddings(torch.tensor([1, 19, 20, 29]))[:, :5]
     assert torch.equal(own[[2, 3]], own[[0, 0]])
@@ -224,17 +229,17 @@ def test_entries_without_a_vector_of_their_own_take_that_of_the_unknown_token():
 
 
 def test_without_a_number_nothing_is_resized():
-    model = RnnModel(little_config(num_word_embeddings=20, **WITH_SPELLING, **WITH_VECTORS))
+    model = RnnModel(little_config(num_word_embeddings=20, **WITH_CHARACTERS, **WITH_VECTORS))
     model.resize_token_embeddings()
     assert model.embeddings.num_entries == len(model.embeddings.character_cnn.character_ids) == 30
 
 
 def test_a_vocabulary_with_entries_without_own_vectors_is_not_resized():
-    with pytest.raises(ValueError, match="words that only have vectors from outside cannot be resized"):
+    with pytest.raises(ValueError, match="words that only have pretrained word vectors cannot be resized"):
         RnnModel(little_config(num_word_embeddings=20)).resize_token_embeddings(40)
 
 
-@pytest.mark.parametrize("options", [WITH_SPELLING, WITH_VECTORS])
+@pytest.mark.parametrize("options", [WITH_CHARACTERS, WITH_VECTORS])
 def test_autocast_to_bfloat16_is_near_single_precision(options):
     embeddings, ids = make(**options), torch.arange(30)
     precise = embeddings(ids)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import assert_same, few, generator, gradients, little_config, random_ids, seeds
+from strategies import assert_same, few, generator, gradients, little_config, random_ids, seeds, with_objectives
 from transformers import Trainer, TrainingArguments, pipeline
 
 from rnn_hf import DataCollatorWithPacking, RnnForTokenClassification, train_tokenizer
@@ -129,8 +129,8 @@ def test_losses_of_small_batches_sum_to_that_of_the_big_one():
 
 def test_class_weights_weigh_each_label_s_share_of_the_likelihood():
     ids, labels = (torch.randint(high, (3, 4), generator=generator(high)) for high in (30, 5))
-    plain, weighted = make(), make(class_weights=[1.0, 2.0, 3.0, 1.0, 1.0])
-    even = make(class_weights=[2.0] * 5)
+    plain, weighted = make(), with_objectives(make(), class_weights=[1.0, 2.0, 3.0, 1.0, 1.0])
+    even = with_objectives(make(), class_weights=[2.0] * 5)
     assert float(even(input_ids=ids, labels=labels).loss) == pytest.approx(
         2 * float(plain(input_ids=ids, labels=labels).loss), rel=1e-5
     )

@@ -22,6 +22,7 @@ from strategies import (
     random_ids,
     seeds,
     some_lengths,
+    with_objectives,
 )
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence
@@ -385,13 +386,14 @@ def test_a_word_of_several_tokens_is_read_to_its_last_forwards_and_to_its_first_
             torch.testing.assert_close(tagged[step], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_tags_of_a_second_kind_count_in_training_only_and_are_read_off_the_first_layer():
-    model = make(RnnForTokenClassification, num_labels=3, num_hidden_layers=2, num_auxiliary_tags=4)
+def test_auxiliary_labels_count_in_training_only_and_are_those_of_the_first_layer():
+    model = make(RnnForTokenClassification, num_labels=3, num_hidden_layers=2)
+    with_objectives(model, num_auxiliary_tags=4)
     batch = {"input_ids": torch.tensor([[3, 4, 5]]), "labels": torch.tensor([[0, 2, -100]])}
     tags = torch.tensor([[3, -100, 1]])
     alone = model.train()(**batch).loss
     states = model.model(input_ids=batch["input_ids"], output_hidden_states=True).hidden_states[1]
-    auxiliary = nn.functional.cross_entropy(model.auxiliary_classifier(states)[0], tags[0])
+    auxiliary = nn.functional.cross_entropy(model.objectives.auxiliary_classifier(states)[0], tags[0])
     torch.testing.assert_close(model(**batch, auxiliary_tags=tags).loss, alone + 0.5 * auxiliary)
     torch.testing.assert_close(model.eval()(**batch, auxiliary_tags=tags).loss, alone)
 
@@ -414,7 +416,7 @@ def test_two_readings_with_different_dropout_must_agree_in_training(model_class,
     twice = {name: torch.cat([part, part], dim=int(name == "h_0")) for name, part in batch.items()}
     torch.manual_seed(0)
     expected = model.train()(**twice)
-    model.config.rdrop_loss_weight = 0.7
+    with_objectives(model, rdrop_loss_weight=0.7)
     torch.manual_seed(0)
     output = model(**batch, output_hidden_states=True)
 
@@ -435,15 +437,16 @@ def test_two_readings_with_different_dropout_must_agree_in_training(model_class,
 
 
 @pytest.mark.parametrize("model_class", [RnnForSequenceClassification, RnnForTokenClassification])
-def test_two_readings_without_dropout_agree(model_class):
+def test_two_passes_without_dropout_agree(model_class):
     options = {} if model_class is RnnForSequenceClassification else {"lm_loss_weight": 0.5, "num_auxiliary_tags": 4}
-    model = make(model_class, num_labels=3, problem_type="single_label_classification", **options).train()
+    model = make(model_class, num_labels=3, problem_type="single_label_classification").train()
+    with_objectives(model, **options)
     ids = torch.tensor([[3, 4, 5], [6, 7, 8]])
     batch = {"input_ids": ids, "labels": ids[:, 0] % 2 if not options else ids % 3, "num_items_in_batch": 9}
     if options:
         batch["auxiliary_tags"] = ids % 4
     once = model(**batch)
-    model.config.rdrop_loss_weight = 0.7
+    model.objectives.rdrop_loss_weight = 0.7
     twice = model(**batch)
     torch.testing.assert_close(twice.loss, once.loss)
     torch.testing.assert_close(twice.logits, once.logits)
@@ -582,7 +585,7 @@ def test_ten_sequences_in_one_direction():
     assert sum(batch_sizes) == 123
 
     model = of_known_size(RnnModel, bidirectional=False)
-    _, embeddings, packing, packed = model.encode(**batch)
+    _, embeddings, packing, packed = model(**batch, return_packed=True, output_hidden_states=True)
     assert embeddings.shape == (123, 256)
     assert packing.lengths.tolist() == list(LENGTHS)
     assert packed.states[-1].shape == (123, 512)
@@ -1173,8 +1176,8 @@ class TestLabelsAreRefused:
             make(RnnForTokenClassification, use_crf=use_crf)(**example_batch(), labels=labels)
 
     @pytest.mark.parametrize("tags", [torch.full((3, 5), 4), torch.zeros(3, 4).long(), torch.zeros(3, 5)], ids=str)
-    def test_by_the_tagger_for_tags_of_a_second_kind(self, tags):
-        model = make(RnnForTokenClassification, num_auxiliary_tags=4)
+    def test_by_the_tagger_for_auxiliary_labels(self, tags):
+        model = with_objectives(make(RnnForTokenClassification), num_auxiliary_tags=4).train()
         with pytest.raises(ValueError, match="auxiliary_tags must"):
             model(**example_batch(), labels=torch.zeros(3, 5).long(), auxiliary_tags=tags)
 
@@ -1265,7 +1268,9 @@ def test_ids_outside_the_vocabulary_are_refused_beside_vectors_too():
 @pytest.mark.parametrize("cell_type", CELLS)
 @pytest.mark.parametrize("model_class", MODELS)
 def test_hooks_of_the_encoder_and_of_its_recurrence_run(model_class, cell_type, training):
-    model = make(model_class, cell_type=cell_type, rdrop_loss_weight=0.5).train(training)
+    model = make(model_class, cell_type=cell_type).train(training)
+    if model_class is not RnnModel:
+        with_objectives(model, rdrop_loss_weight=0.5)
     encoder = getattr(model, "model", model)
     seen = []
     for name, module in (("encoder", encoder), ("rnn", encoder.rnn)):
@@ -1319,7 +1324,7 @@ def test_marginals_leave_the_mode_of_every_module_as_it_is(use_crf, training):
 def test_classifiers_work_in_double_precision(task, pooling):
     num_labels, labels, _ = TASKS[task]
     weights = {} if num_labels == 1 else {"class_weights": [1.0, 2.0, 0.5]}
-    model = task_model(task, pooling=pooling, rdrop_loss_weight=0.5, **weights).double()
+    model = with_objectives(task_model(task, pooling=pooling), rdrop_loss_weight=0.5, **weights).double()
     output = model(**example_batch(), labels=labels)
     assert output.loss.dtype == output.logits.dtype == torch.float64
     output.loss.backward()
@@ -1335,7 +1340,8 @@ def test_gradients_of_taggers_in_double_precision_are_those_of_differences(use_c
         "rdrop_loss_weight": 0.5,
         "class_weights": [1.0, 2.0, 0.5],
     }
-    model = make(RnnForTokenClassification, num_labels=3, use_crf=use_crf, hidden_size=2, **options).double().train()
+    model = make(RnnForTokenClassification, num_labels=3, use_crf=use_crf, hidden_size=2)
+    model = with_objectives(model, **options).double().train()
     ids = torch.tensor([[3, 4, 5], [6, 7, 0]])
     batch = {"input_ids": ids, "labels": ids % 3, "auxiliary_tags": ids % 3}
 
@@ -1345,7 +1351,7 @@ def test_gradients_of_taggers_in_double_precision_are_those_of_differences(use_c
         assert found.dtype == torch.float64
         return found
 
-    for weights in (model.model.rnn.weight_hh_l0, model.classifier.bias, model.auxiliary_classifier.bias):
+    for weights in (model.model.rnn.weight_hh_l0, model.classifier.bias, model.objectives.auxiliary_classifier.bias):
         assert torch.autograd.gradcheck(loss, weights)
     assert model.eval()(**batch).logits.dtype == torch.float64
     assert model.marginals(input_ids=ids).dtype == torch.float64

@@ -30,7 +30,7 @@ def test_packing_takes_first_tokens_then_second_ones_longest_sequence_first(mask
     rows = sorted((row[real].tolist() for row, real in zip(positions, mask, strict=True)), key=len, reverse=True)
     steps = [[row[step] for row in rows if step < len(row)] for step in range(len(rows[0]) if rows else 0)]
     assert packing.batch_sizes.tolist() == [len(step) for step in steps]
-    assert packing.pack(positions).tolist() == [place for step in steps for place in step]
+    assert packing.pack(positions).tolist() == [position for step in steps for position in step]
 
 
 @given(masks())
@@ -162,10 +162,10 @@ def test_each_token_knows_the_one_before_it_in_either_direction(lengths, reverse
     ).data
     initial = -1 - packing.sorted_indices
     previous = torch.cat([initial, positions])[packing.previous_positions(reverse)]
-    for place, before in zip(positions.tolist(), previous.tolist(), strict=True):
-        row, step = divmod(place, 100)
+    for position, before in zip(positions.tolist(), previous.tolist(), strict=True):
+        row, step = divmod(position, 100)
         begins = step == (lengths[row] - 1 if reverse else 0)
-        assert before == (-1 - row if begins else place + (1 if reverse else -1))
+        assert before == (-1 - row if begins else position + (1 if reverse else -1))
 
 
 @given(some_lengths)
@@ -191,10 +191,10 @@ def test_indices_are_refused_where_any_of_them_is_another(lengths, seed):
     packed = pack_sequence(random_vectors(lengths, 1, seed), enforce_sorted=False)
     _, batch_sizes, *indices = packed
     Packing.from_batch_sizes(batch_sizes, *indices)
-    for place in (0, 1):
+    for position in (0, 1):
         changed = [field.clone() for field in indices]
-        changed[place][seed % len(lengths)] += 1
-        with pytest.raises(ValueError, match=f"^{('sorted', 'unsorted')[place]}_indices must"):
+        changed[position][seed % len(lengths)] += 1
+        with pytest.raises(ValueError, match=f"^{('sorted', 'unsorted')[position]}_indices must"):
             Packing.from_batch_sizes(batch_sizes, *changed)
 
 

@@ -175,8 +175,8 @@ def test_states_of_every_layer_are_returned(cell, path):
 def test_sequences_without_a_token_keep_their_initial_state(cell, lengths, positions, seed):
     rnn = stock(cell, 2, bidirectional=True, seed=seed)
     with_empty = list(lengths)
-    for place in positions:
-        with_empty.insert(place, 0)
+    for position in positions:
+        with_empty.insert(position, 0)
     real = torch.tensor(with_empty) > 0
     packing = packing_of(with_empty)
     states = random_states(rnn, len(with_empty), seed)

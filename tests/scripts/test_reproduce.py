@@ -62,10 +62,9 @@ def test_options_of_the_row_hold_unless_others_are_given(runs):
     for seed in (1, 2):
         config = json.loads((runs / f"seed-{seed}" / "config.json").read_text(encoding="utf-8"))
         assert config["use_crf"]
-        assert config["lm_loss_weight"] == 0.1
         assert config["hidden_size"] == 4
         arguments = json.loads((runs / f"seed-{seed}" / "training_args.json").read_text(encoding="utf-8"))
-        assert (arguments["seed"], arguments["num_train_epochs"]) == (seed, 1)
+        assert (arguments["seed"], arguments["num_train_epochs"], arguments["lm_loss_weight"]) == (seed, 1, 0.1)
 
 
 def test_seeds_that_are_there_are_only_read(runs, corpus, capfd):

@@ -37,19 +37,19 @@ MAINS = {name: main_of(name) for name in ("predict", "export_onnx", "push_to_hub
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
     """A folder of folders: `classifier` and `tagger` with cards, and `exported`, a graph of the classifier."""
-    place = tmp_path_factory.mktemp("models")
+    position = tmp_path_factory.mktemp("models")
     tokenizer = train_tokenizer([WORDS, WORDS], kind="word", is_split_into_words=True)
     sizes = {"vocab_size": len(tokenizer), "embedding_size": 4, "hidden_size": 4, "id2label": LABELS}
     for name, model_class in (("classifier", RnnForSequenceClassification), ("tagger", RnnForTokenClassification)):
         torch.manual_seed(0)
-        model_class(RnnConfig(**sizes)).save_pretrained(place / name)
-        tokenizer.save_pretrained(place / name)
-        write_model_card(place / name)
-    export(str(place / "classifier"), place / "exported")
-    (place / "texts.txt").write_text("to be\nor not\n", encoding="utf-8")
-    (place / "latin1.txt").write_bytes("to be\ncafé\n".encode("latin-1"))
-    (place / "utf16.txt").write_text("to be\n", encoding="utf-16")
-    return place
+        model_class(RnnConfig(**sizes)).save_pretrained(position / name)
+        tokenizer.save_pretrained(position / name)
+        write_model_card(position / name)
+    export(str(position / "classifier"), position / "exported")
+    (position / "texts.txt").write_text("to be\nor not\n", encoding="utf-8")
+    (position / "latin1.txt").write_bytes("to be\ncafé\n".encode("latin-1"))
+    (position / "utf16.txt").write_text("to be\n", encoding="utf-16")
+    return position
 
 
 @pytest.fixture

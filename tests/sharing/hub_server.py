@@ -180,14 +180,14 @@ def read_shard(data: bytes) -> Iterator[tuple[str, str]]:
     def as_hex(part: bytes) -> str:
         return "".join(f"{word:016x}" for word in struct.unpack("<4Q", part))
 
-    place = 48
-    while place + 48 <= len(data) and data[place : place + 32] != b"\xff" * 32:
-        flags, segments = struct.unpack_from("<II", data, place + 32)
-        file_hash = as_hex(data[place : place + 32])
-        place += 48 * (1 + segments * (2 if flags & WITH_VERIFICATION else 1))
+    position = 48
+    while position + 48 <= len(data) and data[position : position + 32] != b"\xff" * 32:
+        flags, segments = struct.unpack_from("<II", data, position + 32)
+        file_hash = as_hex(data[position : position + 32])
+        position += 48 * (1 + segments * (2 if flags & WITH_VERIFICATION else 1))
         if flags & WITH_METADATA:
-            yield file_hash, as_hex(data[place : place + 32])
-            place += 48
+            yield file_hash, as_hex(data[position : position + 32])
+            position += 48
 
 
 def git_oid(content: bytes) -> str:

@@ -578,11 +578,11 @@ class TestPull:
         words = ["--train_file", news, "--output_dir", str(folder / "out"), "--disable_tqdm", "true", *options]
         return client.attempt(f"run_script('train_classifier.py', *{words!r})")
 
-    @pytest.mark.parametrize("place", ["file", "file/below", "/proc/nowhere", "/sys/nowhere"])
+    @pytest.mark.parametrize("position", ["file", "file/below", "/proc/nowhere", "/sys/nowhere"])
     @pytest.mark.parametrize("option", [None, "--tokenizer_name", "--model_name_or_path"])
-    def test_a_cache_that_cannot_be_written_is_named(self, hub, owner, versions, trained, tmp_path, place, option):
+    def test_a_cache_that_cannot_be_written_is_named(self, hub, owner, versions, trained, tmp_path, position, option):
         (tmp_path / "file").write_text("")
-        cache = str(tmp_path / place)
+        cache = str(tmp_path / position)
         owner.run(f"""
             from huggingface_hub import constants
             kept, constants.HF_HUB_CACHE = constants.HF_HUB_CACHE, {cache!r}
@@ -710,8 +710,8 @@ class TestFoldersThatAreNotPushed:
         [
             ("classifier.weight", float("nan"), "not finite, in classifier.weight"),
             ("model.rnn.weight_hh_l0", float("-inf"), "not finite, in model.rnn.weight_hh_l0"),
-            ("model.embeddings.character_cnn.character_ids", 10**6, "entries names rows that do not exist"),
-            ("model.embeddings.character_cnn.character_ids", -1, "entries names rows that do not exist"),
+            ("model.embeddings.character_cnn.character_ids", 10**6, "character_ids names rows that do not exist"),
+            ("model.embeddings.character_cnn.character_ids", -1, "character_ids names rows that do not exist"),
         ],
     )
     def test_weights_that_others_could_not_load(self, tagger, name, value, message):

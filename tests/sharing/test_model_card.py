@@ -203,7 +203,7 @@ class TestPictures:
         results = read(classifier, "all_results.json")
         assert matrix["split"] == "test"
         assert sum(map(sum, matrix["counts"])) == results["test_samples"]
-        right = sum(row[place] for place, row in enumerate(matrix["counts"]))
+        right = sum(row[position] for position, row in enumerate(matrix["counts"]))
         assert right / results["test_samples"] == pytest.approx(results["test_accuracy"])
 
 
@@ -213,7 +213,7 @@ class TestOtherRuns:
         folder = train_on("text-classification", rows, tmp_path)
         assert "gives each text a number" in text_of(folder)
         assert "| mean squared error |" in section(folder, "Results")
-        assert "None: the answer is a number." in section(folder, "Labels")
+        assert "None: the model predicts a number." in section(folder, "Labels")
         assert check_card(text_of(folder)) == []
 
     def test_several_labels_a_text(self, news_articles, tmp_path):
@@ -224,8 +224,8 @@ class TestOtherRuns:
         assert not (folder / "confusion_matrix.png").exists()
 
     def test_a_loss_of_several_parts(self, folder):
-        config = read(folder, "config.json") | {"rdrop_loss_weight": 1.5}
-        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        args = read(folder, "training_args.json") | {"rdrop_loss_weight": 1.5}
+        (folder / "training_args.json").write_text(json.dumps(args), encoding="utf-8")
         write_model_card(folder)
         assert "| Training loss | with that of R-Drop (weight 1.5); validation and test without |" in text_of(folder)
 

@@ -1,4 +1,4 @@
-"""Spellings of vocabularies of every kind."""
+"""Vocabulary entries of tokenizers of every kind, and their characters."""
 
 import pytest
 import torch
@@ -36,24 +36,24 @@ def test_the_first_token_of_each_word_starts_a_word_and_no_other_does(kind, lang
     entries = vocabulary_entries(tokenizer)
     all_ids, all_firsts = encode_words(tokenizer, sentences)
     for ids, firsts in zip(all_ids, all_firsts, strict=True):
-        assert [place for place, index in enumerate(ids) if entries[index].starts_word] == firsts
+        assert [position for position, index in enumerate(ids) if entries[index].starts_word] == firsts
 
 
 @pytest.mark.parametrize("language", ["English", "Korean", "Japanese"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_spellings_of_a_word_s_tokens_make_up_the_word(kind, language, corpora):
+def test_the_characters_of_a_word_s_tokens_make_up_the_word(kind, language, corpora):
     sentences = corpora[language]
     tokenizer = trained(sentences, kind)
     entries = vocabulary_entries(tokenizer)
     for ids, words in zip(encode_words(tokenizer, sentences)[0], sentences, strict=True):
         texts = [entries[index].text for index in ids]
-        # Of pieces that are less than a letter, bytes show as replacement characters; unknown tokens have no spelling.
+        # Pieces of less than a letter show as replacement characters; unknown tokens have no characters.
         if tokenizer.unk_token_id not in ids and not any("\ufffd" in text for text in texts):
             assert "".join(texts) == "".join(words)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_special_tokens_have_no_spelling(kind):
+def test_special_tokens_have_no_characters(kind):
     tokenizer = trained(ENGLISH, kind)
     entries = vocabulary_entries(tokenizer)
     for index in tokenizer.all_special_ids:
@@ -64,7 +64,7 @@ def test_special_tokens_have_no_spelling(kind):
     assert entries[tokenizer.unk_token_id].starts_word == (kind in ("word", "wordpiece"))
 
 
-def test_characters_are_those_of_all_spellings():
+def test_characters_are_those_of_all_entries():
     assert collect_characters(trained([["ba", "ab"], ["ca"]], "word")) == "abc"
 
 
@@ -77,11 +77,11 @@ class TestTable:
         table = model.model.embeddings.character_cnn.character_ids
         return {word: table[tokenizer.convert_tokens_to_ids(word)].tolist() for word in words}, model, tokenizer
 
-    def test_holds_spellings_between_marks(self):
+    def test_holds_characters_between_marks(self):
         found, _, _ = self.table(["ab", "c"], 5)
         assert found == {"ab": [BEGINNING, 5, 6, END, 0], "c": [BEGINNING, 7, END, 0, 0]}
 
-    def test_of_a_long_spelling_holds_the_beginning_and_the_end(self):
+    def test_of_a_long_entry_holds_the_beginning_and_the_end(self):
         found, _, _ = self.table(["abcabcabcc", "abc"], 5)
         assert found["abcabcabcc"] == [BEGINNING, 5, 6, 7, END]
         assert found["abc"] == [BEGINNING, 5, 6, 7, END]

@@ -459,7 +459,7 @@ class TestEncodeTexts:
 
 class TestEncodeWords:
     @every_kind
-    def test_first_tokens_spell_the_beginnings_of_the_words(self, trained, corpora, kind):
+    def test_first_tokens_are_the_beginnings_of_the_words(self, trained, corpora, kind):
         tokenizer, sentences = trained(kind), corpora["japanese", True][:50]
         for ids, firsts, words in zip(*encode_words(tokenizer, sentences), sentences, strict=True):
             assert len(firsts) == len(words)

@@ -102,7 +102,9 @@ class TestReading:
         assert len(str(error.value)) < 400
 
     @pytest.mark.parametrize(
-        "content", [gzip.compress(LINES.encode())[:-12], gzip.compress(LINES.encode())[:25] + b"x" * 30, b"no gzip"]
+        "content",
+        [gzip.compress(LINES.encode())[:-12], gzip.compress(LINES.encode())[:25] + b"x" * 30, b"no gzip"],
+        ids=["cut off", "overwritten", "no gzip"],  # those of bytes would hold the time
     )
     def test_broken_compressed_files_are_refused(self, content, tmp_path):
         (tmp_path / "bad.txt.gz").write_bytes(content)
@@ -182,7 +184,7 @@ class TestReading:
 
 
 class TestMatching:
-    def test_takes_the_word_as_it_is_spelled_first(self):
+    def test_takes_the_word_itself_first(self):
         vectors = vectors_of("apple", "Apple")
         entries = [VocabularyEntry("Apple", True), VocabularyEntry("apple", True)]
         assert match_vectors(vectors, entries).tolist() == [2, 1]
@@ -251,7 +253,7 @@ def test_vectors_reach_the_entries_of_a_model():
 STEMS = ("walk", "talk", "jump", "play", "lift", "cook", "wash")
 
 
-class TestPretrainingOfSpelling:
+class TestPretrainingOfTheCharacterCNN:
     def model(self, characters="adefhijklmnoprstuwy"):
         """Make a model whose words have vectors that tell their endings."""
         torch.manual_seed(0)
@@ -269,20 +271,20 @@ class TestPretrainingOfSpelling:
         set_vectors(model, vectors, vocabulary_entries(tokenizer))
         return model
 
-    def test_spellings_come_to_predict_the_vectors(self):
+    def test_comes_to_predict_the_vectors(self):
         model = self.model()
         assert pretrain_character_cnn(model, num_epochs=1, learning_rate=0.0) < 0.1
         assert pretrain_character_cnn(model, num_epochs=150) > 0.6
 
-    def test_only_spellings_change(self):
+    def test_changes_nothing_else(self):
         model = self.model()
         before = {name: parameter.clone() for name, parameter in model.named_parameters()}
         pretrain_character_cnn(model, num_epochs=2)
         changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
-        assert changed == {name for name in before if "char_cnn" in name}
+        assert changed == {name for name in before if "character_cnn" in name}
 
-    def test_needs_spellings(self):
-        with pytest.raises(ValueError, match="--mimick_epochs is for models that read entries and have --vectors"):
+    def test_needs_a_character_cnn(self):
+        with pytest.raises(ValueError, match="--mimick_epochs is for models with a character CNN, and needs --vectors"):
             pretrain_character_cnn(self.model(characters=None), num_epochs=1)
 
     @pytest.mark.parametrize("num_epochs", [0, -1])
@@ -292,11 +294,11 @@ class TestPretrainingOfSpelling:
         ):
             pretrain_character_cnn(self.model(), num_epochs)
 
-    @pytest.mark.parametrize("what", ["positions", "vectors"])
+    @pytest.mark.parametrize("what", ["vector_ids", "vectors"])
     def test_needs_vectors_that_differ(self, what):
         model = self.model()
         static = model.embeddings.static_embeddings
         with torch.no_grad():
-            (static.positions if what == "positions" else static.vectors.weight).zero_()
+            (static.vector_ids if what == "vector_ids" else static.vectors.weight).zero_()
         with pytest.raises(ValueError, match=r"vectors of the vocabulary's words do not differ"):
             pretrain_character_cnn(model, num_epochs=1)

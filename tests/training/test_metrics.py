@@ -35,12 +35,12 @@ def random_labels(seed: int, classes: int = 4, count: int = 200) -> tuple[list[i
 
 def random_spans(source: random.Random, length: int) -> list[tuple[int, int, str]]:
     """Begin, end and type of spans that do not overlap."""
-    spans, place = [], 0
-    while place < length:
-        size = min(source.randint(1, 3), length - place)
+    spans, position = [], 0
+    while position < length:
+        size = min(source.randint(1, 3), length - position)
         if source.random() < 0.5:
-            spans.append((place, place + size, source.choice(["PER", "LOC"])))
-        place += size
+            spans.append((position, position + size, source.choice(["PER", "LOC"])))
+        position += size
     return spans
 
 
@@ -199,8 +199,8 @@ class TestSpanF1:
         source = random.Random(seed)
         lengths = [source.randint(1, 12) for _ in range(60)]
         predicted, wanted = ([random_spans(source, length) for length in lengths] for _ in range(2))
-        for place in range(0, 60, 2):
-            predicted[place] = wanted[place]
+        for position in range(0, 60, 2):
+            predicted[position] = wanted[position]
         result = SpanF1().compute(
             predictions=[tags_of(*pair, scheme) for pair in zip(predicted, lengths, strict=True)],
             references=[tags_of(*pair, scheme) for pair in zip(wanted, lengths, strict=True)],

@@ -22,7 +22,6 @@ CLASSIFY, TAG = "text-classification", "token-classification"
 # Labels of texts, by what they are; and tags.
 KINDS = {
     "single": ["ham", "spam"],
-    "three": ["ham", "spam", "eggs"],
     "regression": [0.5, 1.5],
     "several": [["a", "b"], ["c", "d"]],
     "tags": ["O", "B-LOC", "I-LOC"],
@@ -85,7 +84,7 @@ def make_kind(tmp_path):
         if kind == "tags":
             rows = [{"tokens": ["in", "Rome", "now"], "tags": KINDS[kind]}] * 4
         else:
-            rows = [{"text": f"it is {place}", "label": label} for place, label in enumerate(KINDS[kind] * 3)]
+            rows = [{"text": f"it is {position}", "label": label} for position, label in enumerate(KINDS[kind] * 3)]
         (tmp_path / f"{kind}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         file = str(tmp_path / f"{kind}.jsonl")
         corpus = load_corpus(DataArguments(train_file=file, validation_file=file), TAG if kind == "tags" else CLASSIFY)
@@ -341,15 +340,13 @@ class TestFineTuning:
 
     def test_tokenizer_of_another_model_is_refused(self, refusal, copied):
         folder = copied()
-        train_tokenizer([f"word{place}" for place in range(200)], "word", min_frequency=1).save_pretrained(folder)
+        train_tokenizer([f"word{position}" for position in range(200)], "word", min_frequency=1).save_pretrained(folder)
         message = refusal(model_name_or_path=str(folder), config={})
         assert message.startswith(f"The tokenizer in {folder} has 203 entries, but the model ")
 
     @pytest.mark.parametrize("task", [CLASSIFY, TAG])
     @pytest.mark.parametrize("of", [CLASSIFY, TAG])
-    @pytest.mark.parametrize(
-        "config", [{}, {"pooling": "attention"}, {"use_crf": False}, {"lm_loss_weight": 0.1}], ids=str
-    )
+    @pytest.mark.parametrize("config", [{}, {"pooling": "attention"}, {"use_crf": False}], ids=str)
     def test_only_the_head_is_new(self, make, trained, task, of, config):
         _, model = make(task, model_name_or_path=str(trained[of]), config=config)
         saved = load_file(trained[of] / "model.safetensors")
@@ -388,11 +385,10 @@ class TestFineTuning:
 
     def test_new_parts_of_a_head_are_said_in_one_line_each(self, make, trained, caplog):
         logging.enable_propagation()
-        make(TAG, model_name_or_path=str(trained[CLASSIFY]), config={"use_crf": True, "lm_loss_weight": 0.1})
+        make(TAG, model_name_or_path=str(trained[CLASSIFY]), config={"use_crf": True})
         logging.disable_propagation()
         assert caplog.messages == [
-            f"The conditional random field and the language model are new: {trained[CLASSIFY]} has none for these "
-            "labels and options."
+            f"The conditional random field is new: {trained[CLASSIFY]} has none for these labels and options."
         ]
 
     def test_the_type_of_the_weights_stays(self, make, copied):
@@ -409,7 +405,7 @@ class TestFineTuning:
         message = refusal(model_name_or_path=str(folder), config={})
         assert "hold numbers that are not finite, in model.rnn.weight_hh_l0" in message
 
-    def test_vocabulary_stays_spelled(self, make, trained):
+    def test_the_characters_of_the_vocabulary_stay(self, make, trained):
         _, model = make(TAG, model_name_or_path=str(trained[CLASSIFY]), config={})
         saved = load_file(trained[CLASSIFY] / "model.safetensors")
         assert torch.equal(

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,6 @@ from transformers import (
 from rnn_hf import DataCollatorWithPacking
 from rnn_hf.data.collator import TokenBudgetDataset
 from rnn_hf.data.corpus import DataArguments, load_corpus
-from rnn_hf.inference.loading import load
 from rnn_hf.training.evaluate import evaluate_checkpoint
 from rnn_hf.training.options import parse_arguments
 from rnn_hf.training.task_metrics import preprocess_logits_for_metrics
@@ -267,13 +265,12 @@ class TestModelOptions:
         model = AutoModelForTokenClassification.from_pretrained(tmp_path / "second")
         assert model.crf.transitions.shape == (3, 3)
         assert not model.crf.transitions.any()
-        assert model.config.class_weights is None
         old, new = weights(tmp_path / "first"), weights(tmp_path / "second")
         assert all(
             torch.equal(old[name], new[name]) for name in old if name.startswith("model.") or name == "word_starts"
         )
 
-    def test_spellings_are_read_unless_told(self, tagged, tmp_path):
+    def test_models_have_a_character_cnn_unless_told(self, tagged, tmp_path):
         once = [*TINY, "--num_train_epochs", "1"]
         train_tagger(tagged, tmp_path / "with", *once)
         train_tagger(tagged, tmp_path / "without", *once, "--char_cnn", "false")
@@ -298,9 +295,11 @@ class TestModelOptions:
         assert found[1].tolist() == [5, 6]  # it never occurs
         assert (found[0].tolist() == [1, 2]) == (rate == 0)
 
-    def test_spellings_may_learn_the_vectors_first(self, tagged, tmp_path):
+    def test_the_character_cnn_may_be_pretrained(self, tagged, tmp_path):
         vectors = tmp_path / "vectors.txt"
-        vectors.write_text("".join(f"{word} {place % 3} {place % 2}\n" for place, word in enumerate("をにがとは")))
+        vectors.write_text(
+            "".join(f"{word} {position % 3} {position % 2}\n" for position, word in enumerate("をにがとは"))
+        )
         options = ["--vectors", str(vectors), "--max_steps", "1", "--learning_rate", "0", "--weight_decay", "0"]
         train_tagger(tagged, tmp_path / "plain", *TINY, *options)
         train_tagger(tagged, tmp_path / "mimick", *TINY, *options, "--mimick_epochs", "2")
@@ -312,14 +311,16 @@ class TestModelOptions:
         with pytest.raises(ValueError, match="--vectors is for new models"):
             train_tagger(tagged, tmp_path, "--model_name_or_path", str(trained[1]), "--vectors", "glove.txt")
 
-    def test_balanced_weights_let_every_label_count_as_much(self, tagged, tmp_path):
-        train_tagger(tagged, tmp_path, *TINY, "--num_train_epochs", "1", "--class_weights", "balanced")
-        config = AutoModelForTokenClassification.from_pretrained(tmp_path).config
-        rows = [json.loads(line) for line in Path(tagged["train"]).read_text(encoding="utf-8").splitlines()]
-        counts = Counter(tag for row in rows for tag in row["tags"])
-        totals = {tag: count * config.class_weights[config.label2id[tag]] for tag, count in counts.items()}
-        assert max(totals.values()) == pytest.approx(min(totals.values()))
-        assert sum(totals.values()) == pytest.approx(sum(counts.values()))
+    @pytest.mark.parametrize(
+        "options", [["--class_weights", "balanced"], ["--auxiliary_tags_column", "tags"], ["--lm_loss_weight", "0.1"]]
+    )
+    def test_additional_objectives_change_what_is_learnt_and_are_not_saved(self, options, tagged, tmp_path):
+        once = [*TINY, "--num_train_epochs", "1"]
+        train_tagger(tagged, tmp_path / "with", *once, *options)
+        train_tagger(tagged, tmp_path / "without", *once)
+        one, other = weights(tmp_path / "with"), weights(tmp_path / "without")
+        assert one.keys() == other.keys()
+        assert not torch.equal(one["classifier.bias"], other["classifier.bias"])
 
     def test_balanced_weights_are_for_classes(self, news_articles, tmp_path):
         file = write_jsonl(
@@ -342,12 +343,6 @@ class TestModelOptions:
         file = write_jsonl(tmp_path / "texts.jsonl", rows)
         with pytest.raises(ValueError, match="--label_smoothing_factor is for one label"):
             train_classifier(file, tmp_path / "model", "--label_smoothing_factor", "0.1", *options)
-
-    def test_balanced_weights_let_each_of_several_labels_count_as_much_as_its_absence(self, news_articles, tmp_path):
-        rows = [{"text": text[:99], "label": ["long", topic][: 1 + len(text) % 2]} for text, topic in news_articles]
-        train_classifier(write_jsonl(tmp_path / "texts.jsonl", rows), tmp_path / "model", "--class_weights", "balanced")
-        config = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").config
-        assert config.class_weights[config.label2id["long"]] < 0.01  # it is always there
 
     def test_checkpoints_of_other_models_are_named(self, tagged, tmp_path):
         (tmp_path / "bert").mkdir()
@@ -386,12 +381,6 @@ class TestModelOptions:
         assert metrics["train_samples"] == 40
         assert not {"eval_accuracy", "test_accuracy"} & metrics.keys()
         assert "| Examples | 40 train |" in (tmp_path / "README.md").read_text(encoding="utf-8")
-
-    def test_a_tagger_learns_tags_of_a_second_kind_beside(self, tagged, tmp_path):
-        train_tagger(tagged, tmp_path, *TINY, "--num_train_epochs", "1", "--auxiliary_tags_column", "tags")
-        model, _ = load(str(tmp_path))
-        assert model.config.num_auxiliary_tags == model.config.num_labels
-        assert model.auxiliary_classifier.bias.any()
 
 
 def numbers_that_json_lacks(folder: Path) -> list[str]:

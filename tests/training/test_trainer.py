@@ -1,11 +1,14 @@
 """`RnnTrainer` in a user's own few lines, and the stock `Trainer` beside it."""
 
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file
+from strategies import with_objectives
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -27,7 +30,7 @@ from rnn_hf import (
 )
 from rnn_hf.data.collator import TokenBudgetDataset
 from rnn_hf.training.batching import SeededLengthGroupedSampler, SizedStream, TokenBatchSampler
-from rnn_hf.training.trainer import balanced_weights
+from rnn_hf.training.objectives import balanced_weights
 
 SIZES = {"embedding_size": 4, "hidden_size": 4}
 QUIET = {"report_to": "none", "disable_tqdm": True, "use_cpu": True}
@@ -36,7 +39,7 @@ QUIET = {"report_to": "none", "disable_tqdm": True, "use_cpu": True}
 @pytest.fixture(scope="module")
 def news(news_articles):
     """40 news articles, cut to different lengths, with their tokenizer."""
-    texts = [text[: 40 + 17 * place] for place, (text, _) in enumerate(news_articles)]
+    texts = [text[: 40 + 17 * position] for position, (text, _) in enumerate(news_articles)]
     topics = sorted({topic for _, topic in news_articles})
     tokenizer = train_tokenizer(texts, vocab_size=300)
     labels = [topics.index(topic) for _, topic in news_articles]
@@ -124,7 +127,7 @@ class TestArguments:
     def test_balanced_class_weights(self, news, tmp_path):
         dataset, *_ = news
         one = trainer(news, tmp_path, class_weights="balanced", data=dataset.select(range(12)))
-        weights = one.model.config.class_weights
+        weights = one.model.objectives.class_weights
         assert weights[dataset[0]["labels"]] < weights[dataset[11]["labels"]]
 
     def test_early_stopping(self, news, tmp_path):
@@ -170,11 +173,11 @@ class TestArguments:
 
 
 UNSAVED = {"eval_strategy": "no", "save_strategy": "no"}
-IDS = [[3 + place % 5, 4, 5][: 1 + place % 3] for place in range(12)]
-CLASSES = [place % 4 // 3 for place in range(12)]  # three of four are 0
-SEVERAL = [[float(place % 2), 1.0, 0.0] for place in range(12)]
-NUMBERS = [place / 10 for place in range(12)]
-TAGS = [[place % 3] * len(ids) for place, ids in enumerate(IDS)]
+IDS = [[3 + position % 5, 4, 5][: 1 + position % 3] for position in range(12)]
+CLASSES = [position % 4 // 3 for position in range(12)]  # three of four are 0
+SEVERAL = [[float(position % 2), 1.0, 0.0] for position in range(12)]
+NUMBERS = [position / 10 for position in range(12)]
+TAGS = [[position % 3] * len(ids) for position, ids in enumerate(IDS)]
 
 
 def encoded(labels=CLASSES, **columns) -> Dataset:
@@ -213,7 +216,7 @@ class TestModels:
         assert one.model is made[-1]
         given = small(tmp_path / "given", **options)
         given.train()
-        assert one.model.config.class_weights == given.model.config.class_weights == [2 / 3, 2.0]
+        assert one.model.objectives.class_weights == given.model.objectives.class_weights == [2 / 3, 2.0]
         assert torch.equal(one.model.classifier.weight, given.model.classifier.weight)
 
     def test_may_be_made_for_a_trial(self, tmp_path):
@@ -247,33 +250,45 @@ class TestModels:
             small(tmp_path, make())
 
 
+SEVERAL_LABELS = "multi_label_classification"
+
+
 class TestLabelSmoothing:
     @pytest.mark.parametrize(
-        ("model", "labels", "message"),
+        ("model", "labels", "options", "message"),
         [
-            (head(rdrop_loss_weight=1.0), CLASSES, "that of --rdrop_loss_weight: .* set --rdrop_loss_weight 0"),
-            (head(class_weights=[1.0, 2.0]), CLASSES, "without --class_weights"),
-            (head(num_labels=3, problem_type="multi_label_classification"), SEVERAL, "is multi_label_classification"),
-            (head(num_labels=3), SEVERAL, "is multi_label_classification"),
-            (head(num_labels=1), NUMBERS, "is regression"),
-            (tagger(use_crf=True), TAGS, "smooths single labels.*--use_crf false"),
-            (tagger(lm_loss_weight=0.1), TAGS, "that of --lm_loss_weight"),
-            (tagger(num_auxiliary_tags=3), TAGS, "that of --auxiliary_loss_weight"),
-            (tagger(lm_loss_weight=0.1, rdrop_loss_weight=1), TAGS, "--rdrop_loss_weight and --lm_loss_weight"),
+            (head(), CLASSES, {"rdrop_loss_weight": 1.0}, "that of --rdrop_loss_weight: .* set --rdrop_loss_weight 0"),
+            (with_objectives(head(), class_weights=[1.0, 2.0]), CLASSES, {}, "without --class_weights"),
+            (with_objectives(head(), rdrop_loss_weight=1.0), CLASSES, {}, "that of --rdrop_loss_weight"),
+            (
+                head(num_labels=3, problem_type="multi_label_classification"),
+                SEVERAL,
+                {},
+                "is multi_label_classification",
+            ),
+            (head(num_labels=3), SEVERAL, {}, "is multi_label_classification"),
+            (head(num_labels=1), NUMBERS, {}, "is regression"),
+            (tagger(use_crf=True), TAGS, {}, "smooths single labels.*--use_crf false"),
+            (tagger(), TAGS, {"lm_loss_weight": 0.1, "auxiliary_loss_weight": 0.0}, "that of --lm_loss_weight"),
+            (tagger(), TAGS, {}, "that of --auxiliary_loss_weight"),
+            (
+                tagger(),
+                TAGS,
+                {"lm_loss_weight": 0.1, "rdrop_loss_weight": 1.0},
+                "--rdrop_loss_weight and --lm_loss_weight",
+            ),
         ],
     )
-    def test_drops_no_part_of_the_loss(self, model, labels, message, tmp_path):
+    def test_drops_no_part_of_the_loss(self, model, labels, options, message, tmp_path):
         data = encoded(labels, **({"auxiliary_tags": TAGS} if labels is TAGS else {}))
         with pytest.raises(ValueError, match=f"--label_smoothing_factor .*{message}"):
-            small(tmp_path, model, data, label_smoothing_factor=0.1)
+            small(tmp_path, model, data, label_smoothing_factor=0.1, **options)
 
     def test_does_not_go_with_balanced_weights(self, tmp_path):
         with pytest.raises(ValueError, match=r"--label_smoothing_factor .* without --class_weights"):
             small(tmp_path, label_smoothing_factor=0.1, class_weights="balanced")
 
-    @pytest.mark.parametrize(
-        ("model", "labels"), [(head(), CLASSES), (tagger(), TAGS), (tagger(num_auxiliary_tags=3), TAGS)]
-    )
+    @pytest.mark.parametrize(("model", "labels"), [(head(), CLASSES), (tagger(), TAGS)])
     def test_works_where_each_text_or_word_has_one_label(self, model, labels, tmp_path):
         assert small(tmp_path, model, encoded(labels), label_smoothing_factor=0.1, **UNSAVED).train().global_step == 1
 
@@ -311,7 +326,7 @@ class TestOpenProblemType:
 
     def test_balanced_weights_of_several_labels(self, tmp_path):
         one = small(tmp_path, head(num_labels=3), encoded(SEVERAL), class_weights="balanced")
-        assert one.model.config.class_weights == [1.0, 1e-3, 1.0]
+        assert one.model.objectives.class_weights == [1.0, 1e-3, 1.0]
 
     @pytest.mark.parametrize("num_labels", [1, 2])
     def test_without_labels_there_are_predictions_and_no_scores(self, num_labels, tmp_path):
@@ -489,7 +504,7 @@ class TestKindsOfData:
             one = small(tmp_path / name, data=data, class_weights="balanced", max_tokens_per_batch=5, **UNSAVED)
             one.train()
             runs.append(one)
-        assert runs[0].model.config.class_weights == runs[1].model.config.class_weights
+        assert runs[0].model.objectives.class_weights == runs[1].model.objectives.class_weights
         assert runs[0].state.global_step > 1
         assert torch.equal(runs[0].model.classifier.weight, runs[1].model.classifier.weight)
 
@@ -689,3 +704,43 @@ def test_speed_is_measured_where_the_system_does_not_say_how_busy_it_is(news, tm
     speed = measure_speed(classifier(tokenizer, topics), tokenizer, ["one text", "another"])
     assert speed["load_average"] is None
     json.dumps(speed)
+
+
+class TestObjectives:
+    OPTIONS: ClassVar = {"rdrop_loss_weight": 1.0, "lm_loss_weight": 0.1, "class_weights": "balanced"}
+
+    def test_are_those_of_the_options_and_of_the_data(self, tmp_path):
+        data = encoded(TAGS, auxiliary_tags=[[4, 2, 0][: len(tags)] for tags in TAGS])
+        objectives = small(tmp_path, tagger(), data, **self.OPTIONS).model.objectives
+        assert (objectives.rdrop_loss_weight, objectives.lm_loss_weight) == (1.0, 0.1)
+        assert objectives.auxiliary_classifier.out_features == 5
+        assert len(objectives.class_weights) == 3
+
+    def test_of_taggers_are_not_those_of_classifiers(self, tmp_path):
+        objectives = small(tmp_path, **self.OPTIONS).model.objectives
+        assert objectives.language_model is None
+        assert objectives.auxiliary_classifier is None
+
+    def test_without_any_there_are_none(self, tmp_path):
+        assert small(tmp_path).model.objectives is None
+
+    def test_stay_out_of_what_the_trainer_saves_and_in_its_checkpoints(self, tmp_path):
+        one = small(tmp_path, tagger(), encoded(TAGS), eval_strategy="no", save_strategy="epoch", **self.OPTIONS)
+        one.train()
+        one.save_model(str(tmp_path / "model"))
+        saved = load_file(tmp_path / "model" / "model.safetensors")
+        checkpoint = load_file(tmp_path / "checkpoint-1" / "model.safetensors")
+        assert not any(name.startswith("objectives.") for name in saved)
+        assert {name for name in checkpoint if name not in saved} == {
+            f"objectives.language_model.projections.{direction}.{kind}"
+            for direction in range(2)
+            for kind in ("weight", "bias")
+        }
+
+    def test_the_stock_trainer_adds_none_unless_they_are_attached(self, tmp_path):
+        args = TrainingArguments(str(tmp_path), num_train_epochs=1, **QUIET, save_strategy="no")
+        for attached in (False, True):
+            model = with_objectives(head(), rdrop_loss_weight=1.0) if attached else head()
+            one = Trainer(model, args, train_dataset=encoded(), data_collator=DataCollatorWithPacking(None))
+            one.train()
+            assert (one.model.objectives is not None) == attached

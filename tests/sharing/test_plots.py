@@ -1,4 +1,4 @@
-"""Drawing: pictures are written whole, or not at all."""
+"""Plots are written whole, or not at all."""
 
 import os
 import resource
