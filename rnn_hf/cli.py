@@ -1,16 +1,11 @@
-"""The command `rnn-hf`.
-
-This module stands beside the package, and imports it when a command is called: importing `rnn_hf` loads torch, which
-takes seconds, may be interrupted, and ends with a traceback where the working directory is gone. So do
-`python -m rnn_hf` and the scripts of a checkout, which import the package first.
-"""
+"""The command `rnn-hf`: it imports a command's modules when the command is called."""
 
 import difflib
-import os
 import sys
-import traceback
 from importlib import import_module
-from typing import NoReturn
+
+from . import __version__
+from .utils.command_line import command, fail
 
 COMMANDS = {
     "train-classifier": "train a text classifier",
@@ -35,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
 
     Example:
     ```python
-    >>> from rnn_hf_cli import main
+    >>> from rnn_hf.cli import main
     >>> main(["--help"])  # doctest: +ELLIPSIS
     usage: rnn-hf COMMAND ...
     ...
@@ -49,20 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     if name not in COMMANDS and name != "--version":
         closest = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.4)
         hint = f"did you mean {closest[0]}?" if closest else f"there are {', '.join(COMMANDS)}."
-        _fail(f"{name[:80]!r} is no command: {hint} See rnn-hf --help.", code=2)
-    try:
-        os.getcwd()
-    except OSError:
-        _fail("the working directory is gone: change to another one.")
-    try:
-        from rnn_hf import __version__
-        from rnn_hf.utils.command_line import command
-    except KeyboardInterrupt:
-        _fail("interrupted.", code=130)
-    except Exception as error:
-        if "--debug" in words:
-            traceback.print_exc()
-        _fail(f"rnn_hf cannot be imported, {type(error).__name__}: {error}")
+        fail(f"{name[:80]!r} is no command: {hint} See rnn-hf --help.", code=2)
     if name == "--version":
         print(f"rnn-hf {__version__}")
         return
@@ -88,12 +70,6 @@ def _help() -> str:
             "rnn-hf COMMAND --help shows the options of a command, rnn-hf --version the version.",
         ]
     )
-
-
-def _fail(message: str, code: int = 1) -> NoReturn:
-    """Do what `rnn_hf.utils.command_line.fail` does, without the package."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(code)
 
 
 __all__ = ["COMMANDS", "main"]
