@@ -12,7 +12,8 @@ import torch
 from strategies import little_config
 from transformers import AutoTokenizer, pipeline
 
-from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification, onnx_model, train_tokenizer
+from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification, train_tokenizer
+from rnn_hf.export import runtime as onnx_model
 from rnn_hf.export.folder import export
 from rnn_hf.export.runtime import ORTModelForSequenceClassification, ORTModelForTokenClassification
 from rnn_hf.inference.loading import load
@@ -108,7 +109,7 @@ def test_errors_say_what_to_do(folders, tmp_path):
     saved, exported = folders["classifier"]
     with pytest.raises(ValueError, match="holds no model"):
         onnx_model.load(tmp_path / "nothing")
-    with pytest.raises(ValueError, match=r"holds no onnx/model_int8.onnx.*export_onnx.py .* --int8"):
+    with pytest.raises(ValueError, match=r"holds no onnx/model_int8.onnx.*rnn-hf export .* --int8"):
         onnx_model.load(saved, file_name="onnx/model_int8.onnx")
     with pytest.raises(ValueError, match=r"ORTModelForTokenClassification runs .* this one is for text-classification"):
         ORTModelForTokenClassification.from_pretrained(exported)
@@ -211,6 +212,6 @@ def test_a_missing_package_is_named(monkeypatch):
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_onnxruntime)
-    spec = importlib.util.spec_from_file_location("rnn_hf.onnx_model_again", onnx_model.__file__)
+    spec = importlib.util.spec_from_file_location("rnn_hf.export.runtime_again", onnx_model.__file__)
     with pytest.raises(ImportError, match=r'pip install "rnn_hf\[onnx\]"'):
         spec.loader.exec_module(importlib.util.module_from_spec(spec))

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,9 @@ TINY = ["--hidden_size", "4", "--embedding_size", "4", "--char_num_filters", "2"
 
 def main_of(script: str):
     """Import a script and return its `main`."""
-    sys.path.insert(0, str(ROOT / "scripts"))
     spec = importlib.util.spec_from_file_location(f"script_{script}", ROOT / "scripts" / f"{script}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    sys.path.remove(str(ROOT / "scripts"))
     return module.main
 
 
