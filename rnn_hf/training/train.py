@@ -303,7 +303,7 @@ def _tidy(output_dir: Path, keep_checkpoints: bool) -> None:
     elif checkpoints:
         size = sum(path.stat().st_size for folder in checkpoints for path in folder.rglob("*") if path.is_file())
         print(
-            f"{len(checkpoints)} checkpoints, to resume training with more epochs, take {size / 1e6:.0f} MB beside the "
+            f"{len(checkpoints)} checkpoint{'' if len(checkpoints) == 1 else 's'}, to resume training with more epochs, {'takes' if len(checkpoints) == 1 else 'take'} {size / 1e6:.0f} MB beside the "
             "model; --keep_checkpoints false deletes them."
         )
 
