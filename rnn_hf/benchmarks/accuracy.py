@@ -96,7 +96,7 @@ def _linear_classifier(with_characters: bool, penalty: float) -> Pipeline:
 
 def _linear_taggers(corpus: Corpus, scores: list[str]) -> Iterator[Row]:
     if find_spec("pycrfsuite") is None:
-        raise ValueError("The linear-chain CRF needs the package python-crfsuite: pip install python-crfsuite")
+        raise ValueError('The linear-chain CRF needs the package python-crfsuite: pip install "rnn_hf[benchmark]"')
     import pycrfsuite
 
     sentences, tags = _examples(corpus, "train")

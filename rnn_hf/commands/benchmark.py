@@ -12,7 +12,7 @@
     rnn-hf benchmark long_text --length 1000000
     rnn-hf benchmark ddp
 
-Alternatives: TF-IDF with a LinearSVC and a linear-chain CRF (pip install python-crfsuite), whose penalty validation
+Alternatives: TF-IDF with a LinearSVC and a linear-chain CRF (pip install "rnn_hf[benchmark]"), whose penalty validation
 chooses; the stock packed nn.LSTM, nn.GRU and nn.RNN of torch; the machine's rate of matrix products; and a
 transformer of DistilBERT's size with random weights. Taggers and the transformer run in torch and in onnxruntime. Runs
 are interleaved and repeated, and medians are shown, because a busy machine drifts. The number of threads is fixed and
