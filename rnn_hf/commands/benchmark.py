@@ -1,5 +1,7 @@
 """Measure rnn_hf side by side with its alternatives, in one run.
 
+    rnn-hf benchmark accuracy --train_file train.csv --test_file test.csv
+    rnn-hf benchmark accuracy --task token-classification --train_file train.conll --test_file test.conll
     rnn-hf benchmark layer --cells lstm gru --lengths 25 200 400 --json layer.json --plot layer.png
     rnn-hf benchmark training --train_file train.conllu --validation_file dev.conllu
     rnn-hf benchmark inference
@@ -10,7 +12,8 @@
     rnn-hf benchmark long_text --length 1000000
     rnn-hf benchmark ddp
 
-Alternatives: the stock packed nn.LSTM, nn.GRU and nn.RNN of torch; the machine's rate of matrix products; and a
+Alternatives: TF-IDF with a LinearSVC and a linear-chain CRF (pip install "rnn_hf[benchmark]"), whose penalty validation
+chooses; the stock packed nn.LSTM, nn.GRU and nn.RNN of torch; the machine's rate of matrix products; and a
 transformer of DistilBERT's size with random weights. Taggers and the transformer run in torch and in onnxruntime. Runs
 are interleaved and repeated, and medians are shown, because a busy machine drifts. The number of threads is fixed and
 printed.
@@ -22,6 +25,7 @@ from pathlib import Path
 import torch
 from transformers.utils import logging
 
+from ..benchmarks.accuracy import accuracy
 from ..benchmarks.distributed import ddp
 from ..benchmarks.layers import GATES, layer, memory
 from ..benchmarks.long_text import long_text
@@ -29,8 +33,12 @@ from ..benchmarks.report import plot, print_rows
 from ..benchmarks.taggers import inference, latency
 from ..benchmarks.training import crf, pooling, training
 from ..utils.command_line import CommandParser, command, positive_int
+from ..utils.secrets import name_unknown
 
+# Those that hand options on to a training command.
+TRAINS = ("accuracy", "training")
 MEASURES = {
+    "accuracy": accuracy,
     "layer": layer,
     "training": training,
     "inference": inference,
@@ -48,6 +56,12 @@ def main(argv: list[str] | None = None) -> None:
     """Parse the command line, measure, show and save."""
     parser = CommandParser(prog="rnn-hf benchmark", description=__doc__)
     parser.add_argument("what", choices=list(MEASURES))
+    parser.add_argument(
+        "--task",
+        choices=["text-classification", "token-classification"],
+        default="text-classification",
+        help="for accuracy; other options are those of rnn-hf train-classifier or rnn-hf train-tagger",
+    )
     parser.add_argument("--cells", nargs="+", choices=list(GATES), default=["lstm"])
     parser.add_argument("--modes", nargs="+", choices=["training", "inference"], default=["training", "inference"])
     parser.add_argument(
@@ -68,10 +82,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--plot", help="PNG file for cost against length, for layer")
     options, rest = parser.parse_known_args(argv)
     options.rest = rest
-    if options.rest and options.what != "training":
-        parser.error(
-            f"unknown options: {' '.join(options.rest)}; only training hands options on to rnn-hf train-tagger"
-        )
+    if options.rest and options.what not in TRAINS:
+        parser.error(f"unknown options: {name_unknown(options.rest)}; only accuracy and training hand options on")
     options.length = options.length or {"memory": 400, "pooling": 4000, "long_text": 100_000}.get(options.what, 25)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

@@ -302,9 +302,10 @@ def _tidy(output_dir: Path, keep_checkpoints: bool) -> None:
             shutil.rmtree(checkpoint)
     elif checkpoints:
         size = sum(path.stat().st_size for folder in checkpoints for path in folder.rglob("*") if path.is_file())
+        many = "1 checkpoint" if len(checkpoints) == 1 else f"{len(checkpoints)} checkpoints"
         print(
-            f"{len(checkpoints)} checkpoints, to resume training with more epochs, take {size / 1e6:.0f} MB beside the "
-            "model; --keep_checkpoints false deletes them."
+            f"{size / 1e6:.0f} MB beside the model are {many}, to resume training with more epochs; --keep_checkpoints "
+            "false deletes them."
         )
 
 

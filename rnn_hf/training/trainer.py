@@ -323,7 +323,8 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
             checkpoint = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
             # Pickled options, which nothing reads and which could hold secrets.
             (checkpoint / "training_args.bin").unlink(missing_ok=True)
-            write_checksums(checkpoint)
+            if checkpoint.is_dir():  # not where newer ones of an earlier run fill --save_total_limit
+                write_checksums(checkpoint)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if self._saves_checkpoint and state_dict is None:

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from rnn_hf import RnnTrainer, RnnTrainingArguments
+from rnn_hf.inference.loading import load
 from rnn_hf.training.checkpoints import (
     CHECKSUMS,
     find_checkpoint,
@@ -228,6 +231,17 @@ class TestWhoseFolder:
             shutil.rmtree(checkpoint)
         with pytest.raises(ValueError, match="holds a trained model, which would be overwritten"):
             find_checkpoint(copy, resume)
+
+    def test_newer_checkpoints_of_an_earlier_run_may_fill_what_is_kept(self, finished, tmp_path, capsys):
+        output_dir = tmp_path / "run"
+        run(finished.parent, output_dir, "--max_steps", "6", "--save_steps", "6")
+        data = Dataset.from_dict({"input_ids": [[3, 4]] * 8, "labels": [[0, 1]] * 8})
+        model, tokenizer = load(str(output_dir))
+        args = RnnTrainingArguments(
+            str(output_dir), max_steps=2, save_strategy="steps", save_steps=1, save_total_limit=1, eval_strategy="no"
+        )
+        trainer = RnnTrainer(model, args, train_dataset=data, processing_class=tokenizer)
+        assert trainer.train().global_step == 2
 
     @pytest.mark.parametrize("resume", [None, "true"])
     def test_a_run_that_ended_before_its_first_checkpoint_is_begun_again(self, resume, tmp_path):

@@ -1,0 +1,173 @@
+"""Accuracy, training time, size and speed of default models, beside the linear models that people compare them with."""
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import Pipeline, make_pipeline, make_union
+from sklearn.svm import LinearSVC
+from transformers import EvalPrediction
+
+from ..data.corpus import Corpus, load_corpus
+from ..data.validation import label_name
+from ..training.options import parse_arguments
+from ..training.task_metrics import compute_metrics_for, score_names
+from ..training.train import train
+from .measure import Row
+
+# Penalties of the linear classifiers, of which validation data chooses one.
+_PENALTIES = (0.1, 1.0, 10.0)
+# Of the linear-chain CRF: lengths of prefixes and suffixes, neighbours whose features a word also has, regularisation.
+_AFFIXES = (1, 2, 3, 4)
+_NEIGHBOURS = (-2, -1, 1, 2)
+_CRF_OPTIONS = {"c1": 0.1, "c2": 0.01, "max_iterations": 100, "feature.possible_transitions": True}
+
+# Texts or lists of words, and a label for each or a list of them.
+Examples = tuple[list[Any], list[Any]]
+
+
+def accuracy(options: argparse.Namespace) -> list[Row]:
+    """Train a default model and linear models on one corpus, choose on validation, and score on test.
+
+    Args:
+        options (`argparse.Namespace`): `task`, and `rest`: options of the training command, such as the files.
+
+    Returns:
+        `list[Row]`: a row for each model: its first two scores in percent, seconds of training, megabytes of its
+        weights, words a second from text to labels.
+
+    Raises:
+        ValueError: The corpus has no test data, or not one label for each text or word.
+    """
+    task = options.task
+    with TemporaryDirectory() as folder:
+        arguments = parse_arguments(task, "", [*options.rest, "--output_dir", f"{folder}/model"])
+        corpus = load_corpus(arguments[0], task, arguments[2].problem_type)
+        if corpus.problem_type != "single_label_classification" or "test" not in corpus.splits:
+            raise ValueError("accuracy needs one label for each text or word, and test data: name it with --test_file.")
+        scores = score_names(task, corpus.problem_type, corpus.label_names)[:2]
+        make_rows = _linear_classifiers if task == "text-classification" else _linear_taggers
+        rows = list(make_rows(corpus, scores))
+        results = train(task, *arguments)
+        run = json.loads(Path(folder, "model", "run.json").read_text(encoding="utf-8"))
+        size = sum(path.stat().st_size for path in Path(folder, "model").glob("*.safetensors"))
+    found = {f"{name}, %": 100 * results[f"test_{name}"] for name in scores}
+    seconds, speed = results["train_runtime"], run["speed"]["words_per_second"]
+    return [*rows, {"model": "rnn_hf"} | found | {"training, s": seconds, "MB": size / 1e6, "words/s": speed}]
+
+
+def _examples(corpus: Corpus, split: str) -> Examples:
+    feature = (corpus.splits[split].features or {}).get(corpus.label_column)
+    labels: list[Any] = []
+    for batch in corpus.splits[split].select_columns([corpus.label_column]).iter(batch_size=1000):
+        for one in batch[corpus.label_column]:
+            is_list = isinstance(one, list)
+            labels.append([label_name(tag, feature) for tag in one] if is_list else label_name(one, feature))
+    return list(corpus.inputs(split)), labels
+
+
+def _linear_classifiers(corpus: Corpus, scores: list[str]) -> Iterator[Row]:
+    train_data, validation, test = (_examples(corpus, split) for split in ("train", "validation", "test"))
+    for name, with_characters in (("TF-IDF of words, LinearSVC", False), ("the same and characters", True)):
+        start = time.perf_counter()
+        penalties = track(_PENALTIES, description=name)
+        fitted = [_linear_classifier(with_characters, penalty).fit(*train_data) for penalty in penalties]
+        best = max(fitted, key=lambda model: model.score(*validation))
+        seconds = time.perf_counter() - start
+        size = best[-1].coef_.nbytes + sum(len(term.encode()) for term in best[0].get_feature_names_out())
+        yield _row(name, best.predict, test, corpus, scores, seconds, size)
+
+
+def _linear_classifier(with_characters: bool, penalty: float) -> Pipeline:
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")  # noqa: S106
+    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 6), sublinear_tf=True)
+    vectorizer = make_union(words, characters) if with_characters else make_union(words)
+    return make_pipeline(vectorizer, LinearSVC(C=penalty))
+
+
+def _linear_taggers(corpus: Corpus, scores: list[str]) -> Iterator[Row]:
+    if find_spec("pycrfsuite") is None:
+        raise ValueError('The linear-chain CRF needs the package python-crfsuite: pip install "rnn_hf[benchmark]"')
+    import pycrfsuite
+
+    sentences, tags = _examples(corpus, "train")
+    test = _examples(corpus, "test")
+    with TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        trainer = pycrfsuite.Trainer(verbose=False)
+        for words, labels in track(zip(sentences, tags, strict=True), "linear-chain CRF", total=len(sentences)):
+            trainer.append(_word_features(words), labels)
+        trainer.set_params(_CRF_OPTIONS)
+        file = Path(folder, "model.crfsuite")
+        trainer.train(str(file))
+        seconds, size = time.perf_counter() - start, file.stat().st_size
+        tagger = pycrfsuite.Tagger()
+        tagger.open(str(file))
+
+        def predict(sentences: list[list[str]]) -> list[list[str]]:
+            return [tagger.tag(_word_features(words)) for words in sentences]
+
+        yield _row("linear-chain CRF", predict, test, corpus, scores, seconds, size)
+
+
+def _word_features(words: list[str]) -> list[list[str]]:
+    """List what a linear-chain CRF sees of each word: itself, shape, affixes, and its neighbours within two words."""
+    alone = []
+    for word in words:
+        shape = re.sub(r"\d", "0", re.sub(r"[^\W\d_A-Z]", "a", re.sub(r"[A-Z]", "A", word)))
+        affixes = (f"{kind}={part}" for size in _AFFIXES for kind, part in (("<", word[:size]), (">", word[-size:])))
+        short_shape = re.sub(r"(.)\1+", r"\1", shape)
+        alone.append([f"word={word}", f"lower={word.lower()}", f"shape={short_shape}", *affixes])
+    rows = []
+    for position, features in enumerate(alone):
+        neighbours = [
+            f"{offset}:{feature}"
+            for offset in _NEIGHBOURS
+            if 0 <= position + offset < len(words)
+            for feature in alone[position + offset][:3]
+        ]
+        ends = [name for name, at in (("first", 0), ("last", len(words) - 1)) if position == at]
+        rows.append([*features, *neighbours, *ends])
+    return rows
+
+
+def _row(
+    name: str,
+    predict: Callable[[Any], Any],
+    test: Examples,
+    corpus: Corpus,
+    scores: list[str],
+    seconds: float,
+    size: int,
+) -> Row:
+    """Score a model with the metrics of the package, and time it."""
+    inputs, references = test
+    start = time.perf_counter()
+    predictions = list(predict(inputs))
+    elapsed = time.perf_counter() - start
+    names = list(dict.fromkeys([*corpus.label_names, *corpus.unseen_names]))
+    index = {label: position for position, label in enumerate(names)}
+
+    def padded(rows: list[Any]) -> np.ndarray:
+        if corpus.task == "text-classification":
+            return np.array([index[label] for label in rows])
+        longest = max(map(len, rows))
+        return np.array([[index[tag] for tag in row] + [-100] * (longest - len(row)) for row in rows])
+
+    compute = compute_metrics_for(corpus.task, corpus.problem_type, names, len(corpus.label_names))
+    found = compute(EvalPrediction(padded(predictions), padded(references)))
+    num_words = sum(len(one.split()) if isinstance(one, str) else len(one) for one in inputs)
+    row = {"model": name} | {f"{score}, %": 100 * found[score] for score in scores}
+    return row | {"training, s": seconds, "MB": size / 1e6, "words/s": round(num_words / elapsed)}
+
+
+__all__ = ["accuracy"]

@@ -1,0 +1,62 @@
+"""Default models beside linear models, on little corpora."""
+
+import json
+
+import pytest
+
+from rnn_hf.benchmarks.accuracy import _word_features
+from rnn_hf.commands.benchmark import main
+
+TINY = [
+    *("--hidden_size", "8", "--embedding_size", "8", "--char_num_filters", "4", "--num_train_epochs", "1"),
+    *("--vocab_size", "300", "--disable_tqdm", "true"),
+]
+
+
+def write(path, rows) -> str:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def rows_of(folder, *options: str) -> list[dict]:
+    main(["accuracy", *options, *TINY, "--json", str(folder / "rows.json")])
+    return json.loads((folder / "rows.json").read_text(encoding="utf-8"))
+
+
+def test_classifiers(news_articles, tmp_path, capsys):
+    rows = [{"text": text, "label": topic} for text, topic in news_articles]
+    train, test = write(tmp_path / "train.jsonl", rows * 2), write(tmp_path / "test.jsonl", rows)
+    words, both, ours = rows_of(tmp_path, "--train_file", train, "--test_file", test)
+    assert [words["model"], both["model"], ours["model"]] == [
+        "TF-IDF of words, LinearSVC", "the same and characters", "rnn_hf",
+    ]  # fmt: skip
+    for row in (words, both):
+        assert row["accuracy, %"] == row["f1, %"] == 100  # it has seen them
+    assert 0 <= ours["accuracy, %"] <= 100
+    assert all(row[column] > 0 for row in (words, both, ours) for column in ("training, s", "MB", "words/s"))
+
+
+def test_taggers(japanese_sentences, tmp_path, capsys):
+    pytest.importorskip("pycrfsuite")
+    rows = [{"tokens": [w[0] for w in words], "tags": [w[2] for w in words]} for words in japanese_sentences]
+    train, test = write(tmp_path / "train.jsonl", rows), write(tmp_path / "test.jsonl", rows[:20])
+    task = ["--task", "token-classification"]
+    crf, ours = rows_of(tmp_path, *task, "--train_file", train, "--test_file", test)
+    assert [crf["model"], ours["model"]] == ["linear-chain CRF", "rnn_hf"]
+    assert crf["accuracy, %"] > 99
+    assert all(row[column] > 0 for row in (crf, ours) for column in ("training, s", "MB", "words/s"))
+
+
+@pytest.mark.parametrize(("label", "options"), [(0.5, []), (["a"], [])])
+def test_other_problems_are_refused(label, options, tmp_path, capsys):
+    file = write(tmp_path / "train.jsonl", [{"text": f"a {number}", "label": label} for number in range(20)])
+    with pytest.raises(SystemExit):
+        rows_of(tmp_path, "--train_file", file, "--test_file", file)
+    assert "accuracy needs one label for each text or word, and test data" in capsys.readouterr().err
+
+
+def test_features_of_words():
+    of_the_first, of_the_second = _word_features(["McDonald2024", "ran"])
+    assert of_the_first[:3] == ["word=McDonald2024", "lower=mcdonald2024", "shape=AaAa0"]
+    assert {"<=M", ">=24", "<=McDo", "1:word=ran", "first"} <= set(of_the_first)
+    assert {"-1:shape=AaAa0", "last"} <= set(of_the_second)
