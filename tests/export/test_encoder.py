@@ -22,6 +22,8 @@ from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification, RnnM
 from rnn_hf.export import encoder
 from rnn_hf.export.encoder import LOWEST_OPSET, to_onnx
 from rnn_hf.export.folder import export, exported_files
+from rnn_hf.inference.loading import load
+from rnn_hf.inference.predictor import predict
 
 PLAIN = ["A", "B", "C", "D", "E"]
 IOB2 = ["B-X", "O", "I-X", "B-Y", "I-Y"]
@@ -298,15 +300,17 @@ def test_a_model_can_be_exported_into_its_own_folder(topics):
 
 def test_the_readme_runs_a_model_without_torch_and_transformers(topics, tmp_path):
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (code,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "InferenceSession" in block]
-    assert len(code.splitlines()) <= 15
-    folder = re.search(r'"(outputs/\S+?)/tokenizer.json"', code)[1]
-    export(str(topics), tmp_path / folder, int8=True)
-    blocked = "import sys\nsys.modules.update(dict.fromkeys(['torch', 'transformers', 'rnn_hf', 'onnx']))\n"
-    result = subprocess.run(
-        [sys.executable, "-c", blocked + code], capture_output=True, text=True, check=True, cwd=tmp_path
-    )
-    assert result.stdout == "['sports', 'business']\n"
+    (block,) = [one for one in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "InferenceSession" in one]
+    example = block[block.index(">>> import json") :].splitlines()
+    *lines, last = [line.removeprefix(">>> ") for line in example if line.startswith(">>> ")]
+    assert len(lines) < 15
+    export(str(topics), tmp_path, int8=True)
+    blocked = "import sys\nsys.modules.update(dict.fromkeys(['torch', 'transformers', 'rnn_hf', 'onnx']))"
+    code = "\n".join([blocked, f"folder = {str(tmp_path)!r}", *lines, f"print({last})"])
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    texts = re.findall(r'"([\w ]+)"', next(line for line in lines if "encode_batch" in line))
+    expected = [one["label"] for one in predict(*load(str(topics)), texts)]
+    assert result.stdout == f"{expected}\n"
 
 
 class TestOutputFolders:
