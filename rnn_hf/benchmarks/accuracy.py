@@ -27,9 +27,12 @@ from .measure import Row
 # Penalties of the linear classifiers, of which validation data chooses one.
 _PENALTIES = (0.1, 1.0, 10.0)
 # Of the linear-chain CRF: lengths of prefixes and suffixes, neighbours whose features a word also has, regularisation.
-_AFFIXES = (1, 2, 3, 4)
+_AFFIXES = (1, 2, 3, 4, 5)
 _NEIGHBOURS = (-2, -1, 1, 2)
 _CRF_OPTIONS = {"c1": 0.1, "c2": 0.01, "max_iterations": 100, "feature.possible_transitions": True}
+
+# Of shapes: letters in a row, of which one stays.
+_REPEATED, _ONCE = r"(.)\1+", r"\1"
 
 # Texts or lists of words, and a label for each or a list of them.
 Examples = tuple[list[Any], list[Any]]
@@ -120,23 +123,23 @@ def _linear_taggers(corpus: Corpus, scores: list[str]) -> Iterator[Row]:
 
 
 def _word_features(words: list[str]) -> list[list[str]]:
-    """List what a linear-chain CRF sees of each word: itself, shape, affixes, and its neighbours within two words."""
+    """List what a linear-chain CRF sees of each word: form, shape, affixes, pairs, neighbours within two words."""
     alone = []
     for word in words:
-        shape = re.sub(r"\d", "0", re.sub(r"[^\W\d_A-Z]", "a", re.sub(r"[A-Z]", "A", word)))
-        affixes = (f"{kind}={part}" for size in _AFFIXES for kind, part in (("<", word[:size]), (">", word[-size:])))
-        short_shape = re.sub(r"(.)\1+", r"\1", shape)
-        alone.append([f"word={word}", f"lower={word.lower()}", f"shape={short_shape}", *affixes])
+        lower, shape = word.lower(), re.sub(r"\d", "0", re.sub(r"[^\W\d_A-Z]", "a", re.sub(r"[A-Z]", "A", word)))
+        shape = re.sub(_REPEATED, _ONCE, shape)
+        affixes = [text for n in _AFFIXES if len(word) > n for text in (f"<{lower[:n]}", f"{lower[-n:]}>")]
+        # A word's neighbours have the first four of these.
+        alone.append([lower, f"shape={shape}", f"{lower[-3:]}>", f"{lower[-2:]}>", f"word={word}", *affixes])
     rows = []
     for position, features in enumerate(alone):
-        neighbours = [
-            f"{offset}:{feature}"
-            for offset in _NEIGHBOURS
-            if 0 <= position + offset < len(words)
-            for feature in alone[position + offset][:3]
-        ]
-        ends = [name for name, at in (("first", 0), ("last", len(words) - 1)) if position == at]
-        rows.append([*features, *neighbours, *ends])
+        row = list(features)
+        for offset in _NEIGHBOURS:
+            is_inside = 0 <= position + offset < len(words)
+            row += [f"{offset}:{one}" for one in alone[position + offset][:4]] if is_inside else [f"{offset}:none"]
+        pairs = ((position - 1, position), (position, position + 1))
+        row += [f"{words[a].lower()} {words[b].lower()}" for a, b in pairs if a >= 0 and b < len(words)]
+        rows.append(row)
     return rows
 
 
