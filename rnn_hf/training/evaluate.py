@@ -99,6 +99,7 @@ def evaluate_checkpoint(
         replace_file(folder / name, json.dumps(metrics, indent=4, sort_keys=True))
         graph = "" if onnx_file_name is None else f", {onnx_file_name}"
         print_results(metrics, f"{model_name_or_path} on {split}{graph}")
+        print(f"The scores are in {printable(str(folder / name))}.")
     return metrics
 
 

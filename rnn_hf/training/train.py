@@ -30,7 +30,15 @@ from ..utils.secrets import find_secrets, mask, mask_options
 from .argument_checks import check_arguments
 from .arguments import RnnTrainingArguments, TokenizerArguments
 from .batching import SizedStream, iterate_examples
-from .checkpoints import ARGUMENTS, changed_options, find_checkpoint, list_checkpoints, locked, read_options
+from .checkpoints import (
+    ARGUMENTS,
+    RESULTS,
+    changed_options,
+    find_checkpoint,
+    list_checkpoints,
+    locked,
+    read_options,
+)
 from .evaluate import print_results, quieten
 from .model_setup import build
 from .trainer import RnnTrainer, diverged
@@ -136,8 +144,11 @@ def _prepare(
         checkpoint = find_checkpoint(output_dir, args.resume_from_checkpoint, set_aside=is_first)
         needed = ("train",) if args.eval_strategy == "no" else ("train", "validation")
         corpus = load_corpus(data_arguments, task, config_arguments.problem_type, needed=needed)
-        if is_first:
-            _note_options(output_dir, checkpoint, args, data_arguments, corpus, secrets)
+        options = mask_options(args.to_dict() | {"data": _describe(corpus, data_arguments)}, secrets)
+        if is_first and checkpoint is None:
+            replace_file(output_dir / ARGUMENTS, json.dumps(options, indent=2))
+        elif is_first and checkpoint is not None:
+            _compare_options(output_dir, checkpoint, options, args.world_size)
         tokenizer, model = build(
             corpus,
             tokenizer_arguments,
@@ -164,37 +175,47 @@ def _prepare(
         num_auxiliary_tags=len(corpus.auxiliary_names),
         callbacks=[_Announcement(), _Watch()],
     )
+    if checkpoint is not None:
+        _refuse_finished(trainer, checkpoint)
+        if is_first:
+            replace_file(output_dir / ARGUMENTS, json.dumps(options, indent=2))
     return trainer, corpus, encoded, checkpoint
 
 
-def _note_options(
-    output_dir: Path,
-    checkpoint: Path | None,
-    args: RnnTrainingArguments,
-    data_arguments: DataArguments,
-    corpus: Corpus,
-    secrets: Collection[str],
-) -> None:
-    """Write down what a run begins with; of a resumed run, say what differs."""
-    data = corpus.fingerprints | {
-        name: str(getattr(data_arguments, name))
-        for name in ("max_seq_length", "auxiliary_tags_column")
-        if getattr(data_arguments, name) is not None
-    }
-    options = mask_options(args.to_dict() | {"data": data}, secrets)
-    if checkpoint is not None:
-        differences = changed_options(read_options(output_dir), options, checkpoint, args.world_size)
-        if any(map(_changes_parameters, differences)):
-            raise ValueError(
-                f"{checkpoint} holds the state of another optimizer ({', '.join(differences)}): resume with the "
-                "options that the run began with."
-            )
-        if differences:
-            logger.warning(
-                f"The run to be resumed began with other options or data ({', '.join(differences)}): it will not end "
-                "as it would have."
-            )
-    replace_file(output_dir / ARGUMENTS, json.dumps(options, indent=2))
+def _describe(corpus: Corpus, data_arguments: DataArguments) -> dict[str, str]:
+    """Describe the data of a run, so that other data is noticed when the run is resumed."""
+    names = ("max_seq_length", "auxiliary_tags_column")
+    given = {name: getattr(data_arguments, name) for name in names}
+    return corpus.fingerprints | {name: str(value) for name, value in given.items() if value is not None}
+
+
+def _compare_options(output_dir: Path, checkpoint: Path, options: dict[str, Any], num_processes: int) -> None:
+    """Say which options and data of a resumed run differ from those it began with."""
+    differences = changed_options(read_options(output_dir), options, checkpoint, num_processes)
+    if any(map(_changes_parameters, differences)):
+        raise ValueError(
+            f"{checkpoint} holds the state of another optimizer ({', '.join(differences)}): resume with the options "
+            "that the run began with."
+        )
+    if differences:
+        logger.warning(
+            f"The run to be resumed began with other options or data ({', '.join(differences)}): it will not end as it "
+            "would have."
+        )
+
+
+def _refuse_finished(trainer: RnnTrainer, checkpoint: Path) -> None:
+    """Refuse to resume a run that has ended where no step is left: its results would be replaced by empty ones."""
+    args, results = trainer.args, Path(str(trainer.args.output_dir)) / RESULTS
+    num_batches = len(trainer.get_train_dataloader())
+    steps_per_epoch = max(math.ceil(num_batches / args.gradient_accumulation_steps), 1)
+    planned = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps_per_epoch)
+    done = read_json(checkpoint / "trainer_state.json")["global_step"]
+    if results.exists() and done >= planned:
+        raise ValueError(
+            f"The run in {args.output_dir} has ended after {done:,} steps, and nothing is left to train: give more "
+            "--num_train_epochs or --max_steps, or name another --output_dir."
+        )
 
 
 def _changes_parameters(difference: str) -> bool:

@@ -19,6 +19,7 @@ from rnn_hf import RnnTrainer, RnnTrainingArguments
 from rnn_hf.inference.loading import load
 from rnn_hf.training.checkpoints import (
     CHECKSUMS,
+    RESULTS,
     find_checkpoint,
     find_damage,
     list_checkpoints,
@@ -75,7 +76,10 @@ def finished(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def copy(finished, tmp_path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "run"))
+    """The same, stopped after its last checkpoint and before its results."""
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    (folder / RESULTS).unlink()
+    return folder
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -117,10 +121,23 @@ def test_a_run_with_a_damaged_checkpoint_ends_with_the_same_weights(finished, co
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_a_finished_run_without_a_step_left_is_refused_and_stays_as_it_was(finished, tmp_path):
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(
+        ValueError, match=r"has ended after 6 steps, and nothing is left to train: give more --num_train"
+    ):
+        run(finished.parent, folder, "--resume_from_checkpoint", "true")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    run(finished.parent, folder, "--resume_from_checkpoint", "true", "--max_steps", "8")
+    assert json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["global_step"] == 8
+
+
 def test_other_options_than_those_it_began_with_are_said(finished, copy, caplog):
     run(finished.parent, copy, "--resume_from_checkpoint", "true", "--seed", "7", "--learning_rate", "0.5")
     assert "began with other options or data (learning_rate 0.002 → 0.5, seed 42 → 7)" in caplog.text
     caplog.clear()
+    (copy / RESULTS).unlink()
     run(finished.parent, copy, "--resume_from_checkpoint", "true", "--seed", "7", "--learning_rate", "0.5")
     assert "began with other" not in caplog.text
 
@@ -133,6 +150,7 @@ def test_other_data_than_those_it_began_with_are_said(finished, copy, tmp_path, 
         run(tmp_path, copy, "--resume_from_checkpoint", "true")
         assert re.search(r"other options or data \(train data 20 rows, \w+ → 2[01] rows, \w+\)", caplog.text)
         shutil.copy(finished / "training_args.json", copy)
+        (copy / RESULTS).unlink()
     caplog.clear()
     run(finished.parent, copy, "--resume_from_checkpoint", "true")
     assert "began with other" not in caplog.text
