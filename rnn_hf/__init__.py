@@ -42,5 +42,8 @@ _OF_TRAINING = {"RnnTrainer": "rnn_hf.training.trainer", "RnnTrainingArguments":
 
 def __getattr__(name: str) -> Any:
     if name in _OF_TRAINING:
-        return getattr(import_module(_OF_TRAINING[name]), name)
+        try:
+            return getattr(import_module(_OF_TRAINING[name]), name)
+        except ModuleNotFoundError as error:
+            raise ImportError(f'{name} needs the package {error.name}: pip install "rnn_hf[train]"') from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

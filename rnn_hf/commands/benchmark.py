@@ -20,35 +20,31 @@ printed.
 """
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import torch
 from transformers.utils import logging
 
-from ..benchmarks.accuracy import accuracy
-from ..benchmarks.distributed import ddp
-from ..benchmarks.layers import GATES, layer, memory
-from ..benchmarks.long_text import long_text
-from ..benchmarks.report import plot, print_rows
-from ..benchmarks.taggers import inference, latency
-from ..benchmarks.training import crf, pooling, training
 from ..utils.command_line import CommandParser, command, positive_int
 from ..utils.secrets import name_unknown
 
 # Those that hand options on to a training command.
 TRAINS = ("accuracy", "training")
+# The module of each measure, which is imported when it is wanted: some need packages that others do not.
 MEASURES = {
-    "accuracy": accuracy,
-    "layer": layer,
-    "training": training,
-    "inference": inference,
-    "latency": latency,
-    "crf": crf,
-    "memory": memory,
-    "pooling": pooling,
-    "long_text": long_text,
-    "ddp": ddp,
+    "accuracy": "accuracy",
+    "layer": "layers",
+    "training": "training",
+    "inference": "taggers",
+    "latency": "taggers",
+    "crf": "training",
+    "memory": "layers",
+    "pooling": "training",
+    "long_text": "long_text",
+    "ddp": "distributed",
 }
+CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 
 @command
@@ -62,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
         default="text-classification",
         help="for accuracy; other options are those of rnn-hf train-classifier or rnn-hf train-tagger",
     )
-    parser.add_argument("--cells", nargs="+", choices=list(GATES), default=["lstm"])
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=["lstm"])
     parser.add_argument("--modes", nargs="+", choices=["training", "inference"], default=["training", "inference"])
     parser.add_argument(
         "--lengths", nargs="+", type=positive_int, default=[25, 200], help="longest sequence, for layer"
@@ -88,9 +84,11 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     logging.disable_progress_bar()
-    rows = MEASURES[options.what](options)
-    print_rows(rows, f"{options.what}, {options.threads} thread(s), torch {torch.__version__}")
+    module = import_module(f"rnn_hf.benchmarks.{MEASURES[options.what]}")
+    report = import_module("rnn_hf.benchmarks.report")
+    rows = getattr(module, options.what)(options)
+    report.print_rows(rows, f"{options.what}, {options.threads} thread(s), torch {torch.__version__}")
     if options.json:
         Path(options.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
     if options.plot and options.what == "layer":
-        plot(rows, options.plot)
+        report.plot(rows, options.plot)
