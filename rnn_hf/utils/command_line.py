@@ -13,6 +13,7 @@ from argparse import (
     RawDescriptionHelpFormatter,
 )
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from enum import Enum
 from typing import Any, NoReturn
 
@@ -117,11 +118,16 @@ class CommandParser(ArgumentParser):
 
     def refuse_unknown(self, words: Sequence[str]) -> None:
         """Name what no option takes, and exit."""
-        self.error(f"unknown options or values: {name_unknown(words)}")
+        named = name_unknown(words)
+        known = [one for one in self._option_string_actions if "-" not in one.removeprefix("--")]
+        first = next((one.replace("-", "_") for one in named.split() if one.startswith("--")), "--")
+        closest = get_close_matches(f"--{first[2:]}", known, n=1, cutoff=0.7)
+        hint = f"; did you mean {closest[0]}?" if closest else ""
+        self.error(f"unknown options or values: {named}{hint}")
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the arguments in one line, and exit."""
-        fail(f"{message.rstrip('.')}. See {self.prog} --help.", code=2)
+        fail(f"{message.rstrip('.')}{'' if message.endswith('?') else '.'} See {self.prog} --help.", code=2)
 
 
 def positive_int(text: str) -> int:

@@ -148,7 +148,7 @@ class TestCommandLine:
 
     @pytest.mark.parametrize("option", ["--hiden_size", "--hidden", "--hub_tok", "--hub-tok"])
     def test_unknown_and_abbreviated_options(self, mistake, option):
-        assert f"error: unknown options or values: {option}. See" in mistake(option, "3")
+        assert f"error: unknown options or values: {option}" in mistake(option, "3")
 
 
 class TestFile:

@@ -94,7 +94,14 @@ class TestParser:
         assert stop.value.code == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("error: ")
-        assert line.endswith(". See predict.py --help.")
+        assert line.endswith((". See predict.py --help.", "? See predict.py --help."))
+
+    @pytest.mark.parametrize("word", ["--batchsize", "--batch-sise", "--bach_size=3"])
+    def test_suggests_the_closest_option(self, parser, word, capsys):
+        with pytest.raises(SystemExit):
+            parser.parse_args([word, "3"])
+        said = capsys.readouterr().err
+        assert said.endswith("; did you mean --batch_size? See predict.py --help.\n")
 
     def test_help_tells_of_debug(self, parser):
         assert "--debug" in parser.format_help()
