@@ -142,7 +142,8 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / _WEIGHTS]
     index = folder / _INDEX
     if not index.exists():
-        raise ValueError(f"{folder} holds no weights: {_WEIGHTS} is missing.")
+        hint = " It holds ONNX graphs: run those, with --backend onnx." if any(folder.rglob("*.onnx")) else ""
+        raise ValueError(f"{folder} holds no weights: {_WEIGHTS} is missing.{hint}")
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f'{index} lists no weights, under "weight_map": {COPY_AGAIN}.')

@@ -112,7 +112,11 @@ ARGUMENTS = [
     ("predict", ["classifier", "--output_format", "xml"], ["--output_format", "'xml'", "jsonl"]),
     ("predict", ["classifier", "--backend", "tensorrt"], ["--backend", "'tensorrt'", "onnx"]),
     ("predict", ["classifier", "--revision", "v1"], ["classifier is a folder, which has no revision 'v1'"]),
-    ("predict", ["exported", "texts.txt"], ["exported holds no weights: model.safetensors is missing"]),
+    (
+        "predict",
+        ["exported", "texts.txt"],
+        ["exported holds no weights: model.safetensors is missing", "--backend onnx"],
+    ),
     ("predict", ["classifier", "--backend", "onnx"], ["classifier holds no onnx/model.onnx", "rnn-hf export MODEL"]),
     ("predict", ["exported", "--backend", "onnx", "--file_name", "x.onnx"], ["exported holds no x.onnx"]),
     ("predict", ["exported", "--backend", "onnx", "--file_name", "config.json"], ["config.json is no ONNX graph"]),
