@@ -25,7 +25,7 @@ def latency(options: argparse.Namespace) -> list[Row]:
     input_ids = torch.randint(4, 30000, (1, options.length))
     inputs = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
     times = medians(backends(options.cells, inputs, inputs), options.repeat)
-    return [{"model": name, "ms a sentence": seconds * 1e3} | _ratios(name, times) for name, seconds in times.items()]
+    return [{"model": name, "ms per sentence": seconds * 1e3} | _ratios(name, times) for name, seconds in times.items()]
 
 
 def inference(options: argparse.Namespace) -> list[Row]:
