@@ -157,7 +157,7 @@ def _row(
     start = time.perf_counter()
     predictions = list(predict(inputs))
     elapsed = time.perf_counter() - start
-    names = list(dict.fromkeys([*corpus.label_names, *corpus.unseen_names]))
+    names = corpus.label_names + corpus.unseen_names
     index = {label: position for position, label in enumerate(names)}
 
     def padded(rows: list[Any]) -> np.ndarray:

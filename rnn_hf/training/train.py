@@ -97,13 +97,25 @@ def train(
     is_first = args.process_index == 0
     with locked(output_dir) if is_first else contextlib.nullcontext():
         try:
-            trainer, corpus, encoded, checkpoint = _prepare(
+            was_finished = (output_dir / RESULTS).exists()
+            trainer, corpus, encoded, checkpoint, options = _prepare(
                 task, data_arguments, tokenizer_arguments, config_arguments, args, secrets
             )
+            first_step = 0 if checkpoint is None else read_json(checkpoint / "trainer_state.json")["global_step"]
             result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         except KeyboardInterrupt as error:
             hint = "Resume with --resume_from_checkpoint true." if list_checkpoints(output_dir) else ""
             raise KeyboardInterrupt(hint) from error
+        if checkpoint is not None:
+            if was_finished and result.global_step == first_step:
+                # Its results would be replaced by empty ones.
+                raise ValueError(
+                    f"The run in {output_dir} has ended after {result.global_step:,} steps, and nothing is left to "
+                    "train: give more --num_train_epochs, --max_steps or --early_stopping_patience, or name another "
+                    "--output_dir."
+                )
+            if is_first:
+                replace_file(output_dir / ARGUMENTS, json.dumps(options, indent=2))
         tokenizer, model = trainer.processing_class, trainer.model
         _check_finite(trainer, encoded.get("validation", encoded.get("test", trainer.train_dataset)))
         if is_first:
@@ -135,8 +147,8 @@ def _prepare(
     config_arguments: Any,
     args: RnnTrainingArguments,
     secrets: Collection[str],
-) -> tuple[RnnTrainer, Corpus, dict[str, Any], Path | None]:
-    """Load corpus, tokenizer and model, and find the checkpoint to resume from."""
+) -> tuple[RnnTrainer, Corpus, dict[str, Any], Path | None, dict[str, Any]]:
+    """Load corpus, tokenizer and model, find the checkpoint to resume from, and describe the run by its options."""
     quieten()
     set_seed(args.seed)
     output_dir, is_first = Path(str(args.output_dir)), args.process_index == 0
@@ -145,10 +157,11 @@ def _prepare(
         needed = ("train",) if args.eval_strategy == "no" else ("train", "validation")
         corpus = load_corpus(data_arguments, task, config_arguments.problem_type, needed=needed)
         options = mask_options(args.to_dict() | {"data": _describe(corpus, data_arguments)}, secrets)
-        if is_first and checkpoint is None:
-            replace_file(output_dir / ARGUMENTS, json.dumps(options, indent=2))
-        elif is_first and checkpoint is not None:
-            _compare_options(output_dir, checkpoint, options, args.world_size)
+        if is_first:
+            if checkpoint is None:
+                replace_file(output_dir / ARGUMENTS, json.dumps(options, indent=2))
+            else:
+                _compare_options(output_dir, checkpoint, options, args.world_size)
         tokenizer, model = build(
             corpus,
             tokenizer_arguments,
@@ -175,11 +188,7 @@ def _prepare(
         num_auxiliary_tags=len(corpus.auxiliary_names),
         callbacks=[_Announcement(), _Watch()],
     )
-    if checkpoint is not None:
-        _refuse_finished(trainer, checkpoint)
-        if is_first:
-            replace_file(output_dir / ARGUMENTS, json.dumps(options, indent=2))
-    return trainer, corpus, encoded, checkpoint
+    return trainer, corpus, encoded, checkpoint, options
 
 
 def _describe(corpus: Corpus, data_arguments: DataArguments) -> dict[str, str]:
@@ -201,20 +210,6 @@ def _compare_options(output_dir: Path, checkpoint: Path, options: dict[str, Any]
         logger.warning(
             f"The run to be resumed began with other options or data ({', '.join(differences)}): it will not end as it "
             "would have."
-        )
-
-
-def _refuse_finished(trainer: RnnTrainer, checkpoint: Path) -> None:
-    """Refuse to resume a run that has ended where no step is left: its results would be replaced by empty ones."""
-    args, results = trainer.args, Path(str(trainer.args.output_dir)) / RESULTS
-    num_batches = len(trainer.get_train_dataloader())
-    steps_per_epoch = max(math.ceil(num_batches / args.gradient_accumulation_steps), 1)
-    planned = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps_per_epoch)
-    done = read_json(checkpoint / "trainer_state.json")["global_step"]
-    if results.exists() and done >= planned:
-        raise ValueError(
-            f"The run in {args.output_dir} has ended after {done:,} steps, and nothing is left to train: give more "
-            "--num_train_epochs or --max_steps, or name another --output_dir."
         )
 
 

@@ -287,7 +287,9 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
         epoch, is_resumed = arguments["epoch"], arguments["resume_from_checkpoint"] is not None
         # A loader that skips the batches before a checkpoint would forget the epoch.
         set_epoch(arguments["train_dataloader"], epoch)
-        if is_resumed and epoch == arguments["epochs_trained"] and self._has_lost_patience():
+        # The stock Trainer would take a step more before it looks.
+        has_ended = self.state.global_step >= self.state.max_steps or self._has_lost_patience()
+        if is_resumed and epoch == arguments["epochs_trained"] and has_ended:
             self.control.should_training_stop = True
             return
         super()._run_epoch(**arguments)

@@ -133,6 +133,13 @@ def test_a_finished_run_without_a_step_left_is_refused_and_stays_as_it_was(finis
     assert json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["global_step"] == 8
 
 
+def test_a_run_that_was_stopped_before_its_results_takes_no_step_more(finished, copy):
+    run(finished.parent, copy, "--resume_from_checkpoint", "true")
+    assert json.loads((copy / "trainer_state.json").read_text(encoding="utf-8"))["global_step"] == 6
+    before, after = (load_file(folder / "model.safetensors") for folder in (finished, copy))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
 def test_other_options_than_those_it_began_with_are_said(finished, copy, caplog):
     run(finished.parent, copy, "--resume_from_checkpoint", "true", "--seed", "7", "--learning_rate", "0.5")
     assert "began with other options or data (learning_rate 0.002 → 0.5, seed 42 → 7)" in caplog.text

@@ -172,8 +172,10 @@ def test_patience_is_counted_on(files, tmp_path):
 def test_a_run_that_had_stopped_early_takes_no_further_step(files, tmp_path):
     options = ["--learning_rate", "0", "--early_stopping_patience", "4"]
     assert run(files, tmp_path, *options) == 0
+    (tmp_path / "all_results.json").unlink()  # as if it had been killed before its results
     assert run(files, tmp_path, *options, "--resume_from_checkpoint", "true") == 0
     assert last_step(tmp_path) == 10
+    assert run(files, tmp_path, *options, "--resume_from_checkpoint", "true") != 0, "nothing is left to train"
     longer = [*options[:-1], "6"]
     assert run(files, tmp_path, *longer, "--resume_from_checkpoint", "true") == 0
     assert last_step(tmp_path) == 14
