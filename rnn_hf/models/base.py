@@ -15,6 +15,7 @@ from transformers.utils import ModelOutput
 from .configuration_rnn import RnnConfig
 from .crf import ConditionalRandomField
 from .embeddings import CharacterCNN, StaticEmbeddings
+from .ngrams import NgramFeatures
 from .packing import Packing
 from .recurrence import RecurrentOutput
 
@@ -33,6 +34,8 @@ _RENAMED = {
     r"embeddings\.spelling\.": "embeddings.character_cnn.",
     r"static_embeddings\.places$": "static_embeddings.vector_ids",
 }
+# Standard deviation of the initial vectors of n-grams.
+_NGRAM_RANGE = 0.1
 # Weights of training alone, which checkpoints hold, and models that earlier versions saved.
 _OF_TRAINING = (r"^objectives\.", r"^language_model\.", r"^auxiliary_classifier\.")
 
@@ -143,6 +146,13 @@ class RnnPreTrainedModel(PreTrainedModel):
                 init.zeros_(parameter)
         elif isinstance(module, CharacterCNN):
             init.zeros_(module.character_ids)
+        elif isinstance(module, NgramFeatures):
+            if module.projection is None:
+                init.zeros_(module.weight)
+            else:
+                init.normal_(module.weight, std=_NGRAM_RANGE)
+            for table in (module.spellings, module.hashes, module.scales):
+                init.zeros_(table)
         elif isinstance(module, StaticEmbeddings):
             init.zeros_(module.vector_ids)
         elif isinstance(getattr(module, "word_starts", None), Tensor):

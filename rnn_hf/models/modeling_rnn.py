@@ -26,6 +26,7 @@ from .crf import ConditionalRandomField
 from .embeddings import RnnEmbeddings
 from .inputs import check_ids, read_input, repeat_batch
 from .losses import LOSSES, average_loss, check_class_ids, check_labels, cross_entropy, infer_problem_type
+from .ngrams import NgramsMixin
 from .packing import Packing
 from .pooling import attention_pool, max_pool, mean_pool
 from .recurrence import RECURRENT_MODULES, LockedDropout
@@ -188,11 +189,12 @@ class RnnModel(RnnPreTrainedModel):
         return as_wanted(self.config, result, return_dict)
 
 
-class RnnForSequenceClassification(RnnPreTrainedModel):
+class RnnForSequenceClassification(NgramsMixin, RnnPreTrainedModel):
     """A recurrent encoder with a classifier, or a regression, on one vector per sequence.
 
     Args:
-        config ([`RnnConfig`]): The architecture; `pooling` says what the vector is, `problem_type` which loss.
+        config ([`RnnConfig`]): The architecture; `pooling` says what the vector is, `problem_type` which loss. With
+            `ngram_buckets`, n-grams of words and characters are counted beside it.
 
     Example:
     ```python
@@ -215,6 +217,7 @@ class RnnForSequenceClassification(RnnPreTrainedModel):
             self.attention = nn.Linear(size, 1, bias=False)
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(size, len(config.id2label or {}))
+        self.register_ngrams()
         self.post_init()
 
     def forward(
@@ -280,7 +283,8 @@ class RnnForSequenceClassification(RnnPreTrainedModel):
             pooled = attention_pool(states, self.attention(states), packing)
         else:
             pooled = (mean_pool if self.config.pooling == "mean" else max_pool)(states, packing)
-        return self.classifier(self.dropout(pooled))  # [batch_size, num_labels]
+        logits = self.classifier(self.dropout(pooled))  # [batch_size, num_labels]
+        return self.add_ngram_logits(encoded.input_ids, packing, logits)
 
 
 class RnnForTokenClassification(WordStartsMixin, RnnPreTrainedModel):

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from ..models import ngrams
 from ..models.embeddings import BEGINNING, CONTINUATION, END, UNKNOWN
-from ..models.modeling_rnn import RnnForTokenClassification, RnnPreTrainedModel
+from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification, RnnPreTrainedModel
 
 
 class VocabularyEntry(NamedTuple):
@@ -110,11 +111,11 @@ def set_vocabulary(model: RnnPreTrainedModel, tokenizer: PreTrainedTokenizerBase
 
     ```
     """
-    if isinstance(model, RnnForTokenClassification):
+    if isinstance(model, RnnForTokenClassification | RnnForSequenceClassification):
         model.match_vocabulary()
     tables = dict(model.named_buffers())
     wanted = {name.rpartition(".")[2]: table for name, table in tables.items()}
-    if not wanted.keys() & {"character_ids", "word_starts"}:
+    if not wanted.keys() & {"character_ids", "spellings", "word_starts"}:
         return
     entries = vocabulary_entries(tokenizer)
     if len(entries) > model.config.vocab_size:
@@ -131,17 +132,36 @@ def set_vocabulary(model: RnnPreTrainedModel, tokenizer: PreTrainedTokenizerBase
                 coded = _codes(entry, codes, length)
                 row[: len(coded)] = torch.tensor(coded)
         wanted["character_ids"][: len(rows)] = rows
+    if "spellings" in wanted:
+        wanted["spellings"][: len(entries)] = _spellings(entries, wanted["spellings"].shape[1])
     if "word_starts" in wanted:
         wanted["word_starts"][: len(entries)] = torch.tensor([entry.starts_word for entry in entries])
 
 
+def _spellings(entries: list[VocabularyEntry], length: int) -> torch.Tensor:
+    """Encode characters in lower case, by their code points, for n-grams."""
+    rows = torch.zeros(len(entries), length, dtype=torch.int32)
+    for row, entry in zip(rows, entries, strict=True):
+        if entry.text:
+            codes = _cut([ngrams.NUM_CODES + ord(character) for character in entry.text.lower()], length - 2)
+            marks = (ngrams.BEGINNING if entry.starts_word else ngrams.CONTINUATION, ngrams.END)
+            coded = [marks[0], *codes, marks[1]][:length]
+            row[: len(coded)] = torch.tensor(coded)
+    return rows
+
+
 def _codes(entry: VocabularyEntry, codes: dict[str, int], length: int) -> list[int]:
     """Encode an entry's characters between marks; of too many, those of the beginning and the end."""
-    characters = [codes.get(character, UNKNOWN) for character in entry.text]
-    room = max(length - 2, 0)
-    if len(characters) > room:
-        characters = characters[: room - room // 2] + characters[len(characters) - room // 2 :]
+    characters = _cut([codes.get(character, UNKNOWN) for character in entry.text], length - 2)
     return [BEGINNING if entry.starts_word else CONTINUATION, *characters, END][:length]
+
+
+def _cut(characters: list[int], room: int) -> list[int]:
+    """Leave out the middle where there are too many."""
+    room = max(room, 0)
+    if len(characters) <= room:
+        return characters
+    return characters[: room - room // 2] + characters[len(characters) - room // 2 :]
 
 
 __all__ = ["VocabularyEntry", "collect_characters", "set_vocabulary", "vocabulary_entries"]

@@ -93,6 +93,16 @@ class ConfigArguments:
     char_embedding_size: int | None = _of_config("char_embedding_size", "Size of a character's embedding")
     char_kernel_sizes: list[int] | None = _of_config("char_kernel_sizes", "Widths of the character CNN's filters")
     char_num_filters: int | None = _of_config("char_num_filters", "Number of the character CNN's filters of each width")
+    ngram_buckets: int | None = _of_config(
+        "ngram_buckets",
+        "Buckets for n-grams of words and characters beside the recurrent layers, 0 for none",
+        "text-classification",
+        "1.5 or more for each n-gram that is in two texts",
+    )
+    max_ngram: int | None = _of_config("max_ngram", "Most words of an n-gram", "text-classification")
+    ngram_dropout: float | None = _of_config(
+        "ngram_dropout", "Probability that an n-gram is left out", "text-classification"
+    )
     max_characters_per_token: int | None = _of_config("max_characters_per_token", "Characters of a token that are read")
     initializer_range: float | None = _of_config("initializer_range", "Standard deviation of the initial embeddings")
 
@@ -166,6 +176,9 @@ class RnnTrainingArguments(TrainingArguments):
     )
     vectors_learning_rate: float = field(
         default=0.0, metadata={"help": "Learning rate of pretrained word vectors; 0 freezes them."}
+    )
+    ngram_learning_rate: float = field(
+        default=1e-2, metadata={"help": "Peak learning rate of n-grams.", "task": "text-classification"}
     )
     class_weights: Literal["balanced"] | None = field(
         default=None, metadata={"help": "balanced: let each label count as much in the loss as it is rare."}

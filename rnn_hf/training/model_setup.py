@@ -39,11 +39,13 @@ MODEL_CLASSES: dict[str, type[RnnForSequenceClassification] | type[RnnForTokenCl
 }
 
 # What fine-tuning may make anew, since it depends on the labels or the task.
-_HEADS = ("attention.", "auxiliary_classifier.", "classifier.", "crf.", "language_model.", "word_starts")
+_HEADS = ("attention.", "auxiliary_classifier.", "classifier.", "crf.", "language_model.", "ngrams.", "word_starts")
 
 # What fine-tuning takes from the checkpoint and cannot change.
 _ARCHITECTURE = (
     "embedding_size",
+    "ngram_buckets",
+    "max_ngram",
     "max_characters_per_token",
     "char_embedding_size",
     "char_kernel_sizes",
@@ -275,6 +277,8 @@ def _new_config(
         fields |= {"static_embedding_size": vectors.size, "static_vocab_size": len(vectors.words)}
         if words:
             fields["num_word_embeddings"] = tokenizer.init_kwargs["num_corpus_entries"]
+    if corpus.task == "text-classification":
+        fields["ngram_buckets"] = 1  # until n-grams are counted
     return RnnConfig(
         vocab_size=len(tokenizer),
         characters=collect_characters(tokenizer) if arguments.char_cnn else None,

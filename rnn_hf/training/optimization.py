@@ -7,11 +7,12 @@ from transformers import TrainingArguments
 
 
 def parameter_groups(model: nn.Module, args: TrainingArguments) -> list[dict[str, Any]]:
-    """Group a model's parameters: weight decay spares biases and embeddings, word vectors have a rate of their own.
+    """Group a model's parameters: weight decay spares biases and embeddings, word vectors and n-grams have rates.
 
     Args:
         model (`nn.Module`): The model; without `vectors_learning_rate`, its pretrained word vectors are frozen.
-        args (`TrainingArguments`): `weight_decay`, and of [`RnnTrainingArguments`] `vectors_learning_rate`.
+        args (`TrainingArguments`): `weight_decay`, and of [`RnnTrainingArguments`] `vectors_learning_rate`
+            and `ngram_learning_rate`.
 
     Returns:
         `list[dict]`: groups for an optimizer.
@@ -28,6 +29,9 @@ def parameter_groups(model: nn.Module, args: TrainingArguments) -> list[dict[str
     ```
     """
     vectors_rate = getattr(args, "vectors_learning_rate", 0.0)
+    ngrams: dict[str, Any] = {"params": [], "weight_decay": 0.0}
+    if hasattr(args, "ngram_learning_rate"):
+        ngrams["lr"] = args.ngram_learning_rate
     decayed: dict[str, Any] = {"params": [], "weight_decay": args.weight_decay}
     spared: dict[str, Any] = {"params": [], "weight_decay": 0.0}
     vectors: dict[str, Any] = {"params": [], "weight_decay": 0.0, "lr": vectors_rate}
@@ -35,12 +39,14 @@ def parameter_groups(model: nn.Module, args: TrainingArguments) -> list[dict[str
         if "static_embeddings" in name:
             parameter.requires_grad_(vectors_rate > 0)
             group = vectors
+        elif name.startswith("ngrams."):
+            group = ngrams
         else:
             spare = name.endswith("embeddings.weight") or parameter.dim() < 2
             group = spared if spare else decayed
         if parameter.requires_grad:
             group["params"].append(parameter)
-    return [group for group in (decayed, spared, vectors) if group["params"]]
+    return [group for group in (decayed, spared, vectors, ngrams) if group["params"]]
 
 
 def diverged(what: str) -> ValueError:

@@ -21,6 +21,7 @@ from ..data.corpus import Corpus, DataArguments, Task, load_corpus
 from ..inference.loading import RnnModelWithHead
 from ..inference.model_files import read_json
 from ..models.configuration_rnn import RnnConfig
+from ..models.modeling_rnn import RnnForSequenceClassification
 from ..sharing.hub import check_access, push_folder
 from ..sharing.model_card import write_model_card
 from ..sharing.run_record import record_run
@@ -41,6 +42,7 @@ from .checkpoints import (
 )
 from .evaluate import print_results, quieten
 from .model_setup import build
+from .ngrams import set_ngrams
 from .trainer import RnnTrainer, diverged
 
 logger = logging.get_logger(__name__)
@@ -172,6 +174,9 @@ def _prepare(
             tokenizer_folder=checkpoint,
         )
         encoded = corpus.encode(tokenizer, data_arguments.max_seq_length)
+        if isinstance(model, RnnForSequenceClassification) and model.ngrams is not None and tokenizer_arguments.model_name_or_path is None:
+            num_ngrams = set_ngrams(model, encoded["train"], config_arguments.ngram_buckets)
+            logger.warning(f"{num_ngrams:,} n-grams of words and characters count beside the recurrent layers.")
     if checkpoint is not None:
         _check_resumed(checkpoint, model)
     train_dataset = encoded.pop("train")

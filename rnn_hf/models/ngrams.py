@@ -1,0 +1,330 @@
+"""N-grams of words and of characters, beside the recurrent layers of a classifier.
+
+A linear model over weighted n-grams is hard to beat on small corpora and long documents, and a recurrent model where
+the order of words matters. A classifier with both (https://arxiv.org/abs/1606.07792) sums their logits. N-grams are
+hashed into one table (https://arxiv.org/abs/0902.2206), and computed from token ids and the characters of vocabulary
+entries, so that token ids stay the model's only input.
+"""
+
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from .configuration_rnn import RnnConfig
+from .embeddings import resized
+from .packing import Packing
+
+# Hashes are numbers below this prime; no product of one and a factor reaches 2**63.
+PRIME = 2**31 - 1
+_WORD_FACTOR = 1_000_003
+_CHARACTER_FACTOR = 48_271
+# N-grams of characters have so many, the mark of a word's beginning and the end included.
+CHARACTER_NGRAMS = range(2, 7)
+# Codes of characters: padding, an entry that begins a word, one that continues it, the end. Characters come after.
+PADDING, BEGINNING, CONTINUATION, END = range(4)
+NUM_CODES = 4
+# Of more labels than this, n-grams have vectors of this size, and no logits of their own.
+LARGEST_SIZE = 64
+
+
+class EntryNgrams(NamedTuple):
+    """The n-grams of characters of vocabulary entries that have a bucket, entry by entry.
+
+    Args:
+        offsets (`torch.LongTensor` of shape `[vocab_size + 1]`): Where those of each entry begin.
+        buckets (`torch.LongTensor` of shape `[num_ngrams]`): Their buckets.
+        keys (`torch.LongTensor` of shape `[vocab_size]`): A hash of all characters of each entry; 0 where it has none.
+    """
+
+    offsets: Tensor
+    buckets: Tensor
+    keys: Tensor
+
+
+class NgramFeatures(nn.Module):
+    """Score labels by the n-grams of words and characters of whole texts.
+
+    Words are the tokens of the text in lower case. What n-grams give is summed with the weight of each, and divided by
+    the length of the vector of all weights, once for n-grams of words and once for those of characters, as in TF-IDF.
+    N-grams that own no bucket do not count: [`~training.ngrams.set_ngrams`] chooses those of the training data, and their
+    weights.
+
+    Args:
+        config ([`RnnConfig`]): `ngram_buckets`, `max_ngram`, `ngram_dropout` and the labels say all.
+
+    Attributes:
+        spellings (`torch.IntTensor` of shape `[vocab_size, max_characters_per_token]`): A buffer with the characters
+            of vocabulary entries in lower case between marks, as [`~characters.set_vocabulary`] writes them.
+        hashes (`torch.IntTensor` of shape `[ngram_buckets]`): A buffer with the hash of the n-gram that owns each
+            bucket; 0 for none.
+        scales (`torch.FloatTensor` of shape `[ngram_buckets]`): A buffer with the weight of that n-gram.
+        weight (`torch.FloatTensor` of shape `[ngram_buckets, size]`): What it gives to each label; of more than 64
+            labels, to a vector, which `projection` maps to labels.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf import RnnConfig
+    >>> from rnn_hf.models.ngrams import NgramFeatures
+    >>> from rnn_hf.models.packing import Packing
+    >>> ngrams = NgramFeatures(RnnConfig(vocab_size=9, ngram_buckets=64, num_labels=3))
+    >>> ngrams(torch.arange(8), Packing.from_mask(torch.ones(2, 4))).shape
+    torch.Size([2, 3])
+
+    ```
+    """
+
+    spellings: Tensor
+    hashes: Tensor
+    scales: Tensor
+
+    def __init__(self, config: RnnConfig):
+        super().__init__()
+        num_labels = len(config.id2label or {})
+        self.max_ngram = config.max_ngram
+        self.dropout = float(config.ngram_dropout)
+        self.size = min(num_labels, LARGEST_SIZE)
+        self.weight = nn.Parameter(torch.zeros(config.ngram_buckets, self.size))
+        self.projection = nn.Linear(self.size, num_labels, bias=False) if num_labels > self.size else None
+        shape = (config.vocab_size, config.max_characters_per_token)
+        self.register_buffer("spellings", torch.zeros(shape, dtype=torch.int32))
+        self.register_buffer("hashes", torch.zeros(config.ngram_buckets, dtype=torch.int32))
+        self.register_buffer("scales", torch.zeros(config.ngram_buckets))
+        self._entries: tuple[tuple, EntryNgrams] | None = None
+
+    def forward(self, input_ids: Tensor, packing: Packing) -> Tensor:
+        """Score labels.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `[num_tokens]`): Packed token ids.
+            packing ([`Packing`]): Their layout.
+
+        Returns:
+            `torch.FloatTensor` of shape `[batch_size, num_labels]`.
+        """
+        rows = packing.sorted_indices[packing.sorted_rows]  # [num_tokens]
+        pooled = self._of_words(input_ids, rows, packing) + self._of_characters(input_ids, rows, packing.batch_size)
+        return pooled if self.projection is None else self.projection(pooled)
+
+    def entry_ngrams(self) -> EntryNgrams:
+        """Find the n-grams of characters of all entries; they are kept until a table changes."""
+        tables = (self.spellings, self.hashes)
+        state = tuple((table.data_ptr(), tuple(table.shape), table.device, _version(table)) for table in tables)
+        if self._entries is None or self._entries[0] != state:
+            # Tensors made in inference mode could not be used in training.
+            with torch.inference_mode(False), torch.no_grad():
+                self._entries = (state, find_entry_ngrams(self.spellings.clone(), self.hashes.clone()))
+        return self._entries[1]
+
+    def buckets(self, hashes: Tensor) -> Tensor:
+        """Find the buckets of n-grams: of hashes of any shape, -1 for those that own none."""
+        buckets = hashes % len(self.hashes)
+        return torch.where((hashes > 0) & (self.hashes[buckets] == hashes), buckets, -1)
+
+    def _of_words(self, input_ids: Tensor, rows: Tensor, packing: Packing) -> Tensor:
+        befores = packing.previous_positions() - packing.num_sequences  # [num_tokens], negative for first tokens
+        hashes = word_ngrams(self.entry_ngrams().keys[input_ids], befores, self.max_ngram)
+        buckets = self.buckets(hashes)  # [max_ngram, num_tokens]
+        sizes, positions = (buckets >= 0).nonzero(as_tuple=True)
+        owned = buckets[sizes, positions]
+        return self._pool(owned, rows[positions], packing.batch_size)
+
+    def _of_characters(self, input_ids: Tensor, rows: Tensor, batch_size: int) -> Tensor:
+        entries = self.entry_ngrams()
+        distinct, inverse = input_ids.unique(return_inverse=True)
+        begins = entries.offsets[distinct]
+        lengths = entries.offsets[distinct + 1] - begins
+        ends = lengths.cumsum(0)
+        offsets = ends - lengths
+        places = torch.arange(int(ends[-1]) if len(ends) else 0, device=ends.device)
+        places = places + torch.repeat_interleave(begins - offsets, lengths)
+        buckets = entries.buckets[places]
+        scales = self.scales[buckets]
+        given = nn.functional.embedding_bag(
+            buckets, self.weight, offsets, mode="sum", per_sample_weights=scales.to(self.weight.dtype)
+        )  # [num_distinct, size]
+        squares = scales.new_zeros(len(distinct)).index_add(
+            0, torch.repeat_interleave(torch.arange(len(distinct), device=ends.device), lengths), scales**2
+        )
+        kept = self._kept(inverse)
+        sums = given.new_zeros(batch_size, self.size).index_add(
+            0, rows, nn.functional.embedding(inverse, given) * kept.unsqueeze(1)
+        )
+        return _normalised(sums, scales.new_zeros(batch_size).index_add(0, rows, squares[inverse]))
+
+    def _pool(self, buckets: Tensor, rows: Tensor, batch_size: int) -> Tensor:
+        scales = self.scales[buckets]
+        given = nn.functional.embedding(buckets, self.weight) * (scales * self._kept(buckets)).unsqueeze(1)
+        sums = given.new_zeros(batch_size, self.size).index_add(0, rows, given)
+        return _normalised(sums, scales.new_zeros(batch_size).index_add(0, rows, scales**2))
+
+    def _kept(self, items: Tensor) -> Tensor:
+        """Draw what dropout leaves, scaled up."""
+        kept = self.weight.new_ones(len(items))
+        return nn.functional.dropout(kept, self.dropout, self.training)
+
+
+class NgramsMixin:
+    """The n-grams of a classifier.
+
+    Attributes:
+        ngrams ([`NgramFeatures`], *optional*): With `config.ngram_buckets`.
+    """
+
+    config: Any
+    model: Any
+    ngrams: NgramFeatures | None
+
+    def register_ngrams(self) -> None:
+        """Make what the configuration asks for; tables are brought up to date before weights are saved."""
+        self.ngrams = NgramFeatures(self.config) if self.config.ngram_buckets > 0 else None
+        cast(nn.Module, self).register_state_dict_pre_hook(_match_vocabulary_first)
+
+    def match_vocabulary(self) -> None:
+        """Let the table of characters have a row for each entry again, after the vocabulary was resized.
+
+        New entries have no characters. It happens before each use and before the weights are saved.
+        """
+        num_entries = self.model.embeddings.num_entries
+        if self.ngrams is not None and len(self.ngrams.spellings) != num_entries:
+            self.ngrams.spellings = resized(self.ngrams.spellings, num_entries, PADDING)
+
+    def add_ngram_logits(self, input_ids: Tensor | None, packing: Packing, logits: Tensor) -> Tensor:
+        """Add what the n-grams of each text give, where they count: see [`NgramFeatures`].
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `[num_tokens]`, or `None`): Packed token ids.
+            packing ([`Packing`]): Their layout.
+            logits (`torch.FloatTensor` of shape `[batch_size, num_labels]`): Those of the states.
+
+        Returns:
+            `torch.FloatTensor` of the same shape.
+
+        Raises:
+            ValueError: N-grams count, and there are no ids.
+        """
+        if self.ngrams is None:
+            return logits
+        if input_ids is None:
+            raise ValueError("This classifier counts n-grams of tokens: give input_ids beside inputs_embeds.")
+        self.match_vocabulary()
+        return logits + self.ngrams(input_ids, packing)
+
+
+def _match_vocabulary_first(model: Any, prefix: str, keep_vars: bool) -> None:
+    model.match_vocabulary()
+
+
+def word_ngrams(keys: Tensor, befores: Tensor, max_ngram: int) -> Tensor:
+    """Hash the n-grams of words that end at each token.
+
+    Args:
+        keys (`torch.LongTensor` of shape `[num_tokens]`): A hash of each token; 0 for one that is no word.
+        befores (`torch.LongTensor` of shape `[num_tokens]`): The position of the token before it, negative for none.
+        max_ngram (`int`): Most words of an n-gram.
+
+    Returns:
+        `torch.LongTensor` of shape `[max_ngram, num_tokens]`: from n-grams of one word to the longest; 0 where there
+        is none.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.models.ngrams import word_ngrams
+    >>> word_ngrams(torch.tensor([7, 8, 0]), torch.tensor([-1, 0, 1]), 2)
+    tensor([[      7,       8,       0],
+            [      0, 7000030,       0]])
+
+    ```
+    """
+    hashes = [keys]
+    for _ in range(1, max_ngram):
+        shorter = hashes[-1][befores.clamp(min=0)]
+        exists = (befores >= 0) & (shorter > 0) & (keys > 0)
+        hashes.append(torch.where(exists, extended(shorter, keys, _WORD_FACTOR), 0))
+    return torch.stack(hashes)
+
+
+def extended(hashes: Tensor, added: Tensor, factor: int) -> Tensor:
+    """Hash sequences with one more item: positive numbers below [`PRIME`]."""
+    return (hashes * factor + added) % (PRIME - 1) + 1
+
+
+def character_ngrams(spellings: Tensor) -> Tensor:
+    """Hash the n-grams of characters of vocabulary entries.
+
+    Args:
+        spellings (`torch.IntTensor` of shape `[num_entries, num_characters]`): Codes of characters.
+
+    Returns:
+        `torch.LongTensor` of shape `[num_entries, 5 * num_characters]`: 0 where there is no n-gram.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.models.ngrams import character_ngrams
+    >>> character_ngrams(torch.tensor([[1, 101, 3, 0]])).gt(0).sum()  # two of two characters, one of three
+    tensor(3)
+
+    ```
+    """
+    codes = spellings.long()
+    hashes, found = codes, []
+    for size in range(2, CHARACTER_NGRAMS.stop):
+        before = nn.functional.pad(hashes, (1, 0))[:, :-1]
+        hashes = torch.where((before > 0) & (codes > 0), extended(before, codes, _CHARACTER_FACTOR), 0)
+        hashes[:, : size - 1] = 0
+        if size in CHARACTER_NGRAMS:
+            found.append(hashes)
+    return torch.cat(found, dim=1)
+
+
+def entry_keys(spellings: Tensor) -> Tensor:
+    """Hash all characters of vocabulary entries: `[num_entries, num_characters]` to `[num_entries]`, 0 for no text."""
+    keys = torch.zeros(len(spellings), dtype=torch.long, device=spellings.device)
+    for codes in spellings.long().unbind(1):
+        keys = torch.where(codes > 0, extended(keys, codes, _WORD_FACTOR), keys)
+    return keys
+
+
+def find_entry_ngrams(spellings: Tensor, hashes: Tensor) -> EntryNgrams:
+    """Find the n-grams of characters of all entries that own a bucket; see [`EntryNgrams`]."""
+    found = []
+    for chunk in spellings.split(4096):
+        ngrams = character_ngrams(chunk)
+        buckets = ngrams % len(hashes)
+        found.append(torch.where((ngrams > 0) & (hashes[buckets] == ngrams), buckets, -1))
+    buckets = torch.cat(found) if found else spellings.long()
+    owned = buckets >= 0
+    offsets = nn.functional.pad(owned.sum(dim=1).cumsum(0), (1, 0))
+    return EntryNgrams(offsets, buckets[owned], entry_keys(spellings))
+
+
+def _normalised(sums: Tensor, squares: Tensor) -> Tensor:
+    """Divide by the length of the vector of weights, where that is above 1."""
+    return sums / squares.clamp(min=1).sqrt().unsqueeze(1).to(sums.dtype)
+
+
+def _version(table: Tensor) -> int:
+    return -1 if table.is_inference() else table._version
+
+
+__all__ = [
+    "BEGINNING",
+    "CHARACTER_NGRAMS",
+    "CONTINUATION",
+    "END",
+    "LARGEST_SIZE",
+    "NUM_CODES",
+    "PADDING",
+    "PRIME",
+    "EntryNgrams",
+    "NgramFeatures",
+    "NgramsMixin",
+    "character_ngrams",
+    "entry_keys",
+    "extended",
+    "find_entry_ngrams",
+    "word_ngrams",
+]
