@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rnn_hf import RnnConfig
+from rnn_hf.models.ngrams import NgramFeatures, character_ngrams, entry_keys, word_ngrams
 from rnn_hf.training.objectives import TrainingObjectives
 
 CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
@@ -33,6 +34,7 @@ LITTLE = {
     "embedding_dropout": 0.0,
     "hidden_dropout": 0.0,
     "classifier_dropout": 0.0,
+    "ngram_dropout": 0.0,
 }
 
 
@@ -53,6 +55,24 @@ def random_ids(lengths, seed) -> list[Tensor]:
 def random_vectors(lengths, size, seed, dtype=torch.float32) -> list[Tensor]:
     source = generator(seed)
     return [torch.randn(length, size, generator=source).to(dtype) for length in lengths]
+
+
+def set_random_ngrams(ngrams: NgramFeatures, seed) -> None:
+    """Give entries random characters, and buckets to some of the n-grams that can occur."""
+    source = generator(seed)
+    spellings = ngrams.spellings
+    lengths = torch.randint(spellings.shape[1] + 1, (len(spellings), 1), generator=source)
+    codes = torch.randint(1, 7, spellings.shape, generator=source)
+    spellings.copy_(torch.where(torch.arange(spellings.shape[1]) < lengths, codes, 0))
+    keys, size = entry_keys(spellings), len(spellings)
+    pairs = torch.stack([keys.repeat_interleave(size), keys.repeat(size)])  # [2, num_pairs]
+    hashes = word_ngrams(pairs.flatten(), torch.arange(-size * size, size * size), 2)[1, size * size :]
+    hashes = torch.cat([keys, hashes, character_ngrams(spellings).flatten()])
+    hashes = hashes[hashes > 0]
+    hashes = hashes[torch.randperm(len(hashes), generator=source)]
+    ngrams.hashes.zero_()
+    ngrams.hashes[hashes % len(ngrams.hashes)] = hashes.int()
+    ngrams.scales.copy_(torch.rand(ngrams.scales.shape, generator=source) * 2)
 
 
 def project(values: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ try:
 
     from .crf import max_marginals
     from .graph import Graph, quantized, to_array
+    from .ngrams import add_ngram_logits
 except ImportError as error:
     raise ImportError('Exporting a model needs the package onnx: pip install "rnn_hf[onnx]"') from error
 
@@ -156,7 +157,11 @@ def _classifier(graph: Graph, model: RnnForSequenceClassification) -> str:
     # [directions, batch_size, hidden_size] to [batch_size, directions * hidden_size]
     pooled = graph("Reshape", graph("Transpose", pooled, perm=[1, 0, 2]), size)
     weight, bias = to_array(model.classifier.weight), to_array(model.classifier.bias)
-    return graph("Gemm", pooled, graph.weight(weight), bias, transB=1)
+    logits = graph("Gemm", pooled, graph.weight(weight), bias, transB=1)
+    if model.ngrams is None:
+        return logits
+    model.match_vocabulary()
+    return add_ngram_logits(graph, model.ngrams, tokens.ids, logits)
 
 
 def _tagger(graph: Graph, model: RnnForTokenClassification) -> list[str]:

@@ -17,7 +17,7 @@ from .packing import Packing
 
 # Hashes are numbers below this prime; no product of one and a factor reaches 2**63.
 PRIME = 2**31 - 1
-_WORD_FACTOR = 1_000_003
+WORD_FACTOR = 1_000_003
 _CHARACTER_FACTOR = 48_271
 # N-grams of characters have so many, the mark of a word's beginning and the end included.
 CHARACTER_NGRAMS = range(2, 7)
@@ -103,8 +103,21 @@ class NgramFeatures(nn.Module):
         Returns:
             `torch.FloatTensor` of shape `[batch_size, num_labels]`.
         """
-        rows = packing.sorted_indices[packing.sorted_rows]  # [num_tokens]
-        pooled = self._of_words(input_ids, rows, packing) + self._of_characters(input_ids, rows, packing.batch_size)
+        texts = packing.sorted_indices[packing.sorted_rows]  # [num_tokens]
+        of_words, positions = self._word_buckets(input_ids, packing)
+        distinct, inverse = input_ids.unique(return_inverse=True)
+        of_entries, entries = self._entry_buckets(distinct)
+        # One look-up for both: its gradient is as large as the whole table.
+        buckets = torch.cat([of_words, of_entries])
+        scales = self.scales[buckets]
+        given = nn.functional.embedding(buckets, self.weight) * scales.unsqueeze(1)
+        words, characters = given.split([len(of_words), len(of_entries)])
+        squares_of_words, squares = (scales**2).split([len(of_words), len(of_entries)])
+        characters = characters.new_zeros(len(distinct), self.size).index_add(0, entries, characters)
+        squares = squares.new_zeros(len(distinct)).index_add(0, entries, squares)
+        pooled = self._pool(words, squares_of_words, texts[positions], packing.batch_size)
+        characters = nn.functional.embedding(inverse, characters)
+        pooled = pooled + self._pool(characters, squares[inverse], texts, packing.batch_size)
         return pooled if self.projection is None else self.projection(pooled)
 
     def entry_ngrams(self) -> EntryNgrams:
@@ -122,47 +135,28 @@ class NgramFeatures(nn.Module):
         buckets = hashes % len(self.hashes)
         return torch.where((hashes > 0) & (self.hashes[buckets] == hashes), buckets, -1)
 
-    def _of_words(self, input_ids: Tensor, rows: Tensor, packing: Packing) -> Tensor:
+    def _word_buckets(self, input_ids: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
+        """Find the buckets of n-grams of words, and the position of the last token of each."""
         befores = packing.previous_positions() - packing.num_sequences  # [num_tokens], negative for first tokens
-        hashes = word_ngrams(self.entry_ngrams().keys[input_ids], befores, self.max_ngram)
-        buckets = self.buckets(hashes)  # [max_ngram, num_tokens]
+        buckets = self.buckets(word_ngrams(self.entry_ngrams().keys[input_ids], befores, self.max_ngram))
         sizes, positions = (buckets >= 0).nonzero(as_tuple=True)
-        owned = buckets[sizes, positions]
-        return self._pool(owned, rows[positions], packing.batch_size)
+        return buckets[sizes, positions], positions
 
-    def _of_characters(self, input_ids: Tensor, rows: Tensor, batch_size: int) -> Tensor:
-        entries = self.entry_ngrams()
-        distinct, inverse = input_ids.unique(return_inverse=True)
-        begins = entries.offsets[distinct]
-        lengths = entries.offsets[distinct + 1] - begins
-        ends = lengths.cumsum(0)
-        offsets = ends - lengths
-        places = torch.arange(int(ends[-1]) if len(ends) else 0, device=ends.device)
-        places = places + torch.repeat_interleave(begins - offsets, lengths)
-        buckets = entries.buckets[places]
-        scales = self.scales[buckets]
-        given = nn.functional.embedding_bag(
-            buckets, self.weight, offsets, mode="sum", per_sample_weights=scales.to(self.weight.dtype)
-        )  # [num_distinct, size]
-        squares = scales.new_zeros(len(distinct)).index_add(
-            0, torch.repeat_interleave(torch.arange(len(distinct), device=ends.device), lengths), scales**2
-        )
-        kept = self._kept(inverse)
-        sums = given.new_zeros(batch_size, self.size).index_add(
-            0, rows, nn.functional.embedding(inverse, given) * kept.unsqueeze(1)
-        )
-        return _normalised(sums, scales.new_zeros(batch_size).index_add(0, rows, squares[inverse]))
+    def _entry_buckets(self, entries: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the buckets of n-grams of characters of entries, and which of the entries each belongs to."""
+        offsets, buckets, _ = self.entry_ngrams()
+        begins = offsets[entries]
+        counts = offsets[entries + 1] - begins
+        owners = torch.repeat_interleave(torch.arange(len(entries), device=entries.device), counts)
+        places = torch.arange(len(owners), device=entries.device) + (begins - (counts.cumsum(0) - counts))[owners]
+        return buckets[places], owners
 
-    def _pool(self, buckets: Tensor, rows: Tensor, batch_size: int) -> Tensor:
-        scales = self.scales[buckets]
-        given = nn.functional.embedding(buckets, self.weight) * (scales * self._kept(buckets)).unsqueeze(1)
-        sums = given.new_zeros(batch_size, self.size).index_add(0, rows, given)
-        return _normalised(sums, scales.new_zeros(batch_size).index_add(0, rows, scales**2))
-
-    def _kept(self, items: Tensor) -> Tensor:
-        """Draw what dropout leaves, scaled up."""
-        kept = self.weight.new_ones(len(items))
-        return nn.functional.dropout(kept, self.dropout, self.training)
+    def _pool(self, given: Tensor, squares: Tensor, texts: Tensor, num_texts: int) -> Tensor:
+        """Sum what each item gives to its text, and divide by the length of the vector of weights above 1."""
+        kept = nn.functional.dropout(given.new_ones(len(given), 1), self.dropout, self.training)
+        sums = given.new_zeros(num_texts, self.size).index_add(0, texts, given * kept)
+        lengths = squares.new_zeros(num_texts).index_add(0, texts, squares).clamp(min=1).sqrt()
+        return sums / lengths.unsqueeze(1).to(sums.dtype)
 
 
 class NgramsMixin:
@@ -242,7 +236,7 @@ def word_ngrams(keys: Tensor, befores: Tensor, max_ngram: int) -> Tensor:
     for _ in range(1, max_ngram):
         shorter = hashes[-1][befores.clamp(min=0)]
         exists = (befores >= 0) & (shorter > 0) & (keys > 0)
-        hashes.append(torch.where(exists, extended(shorter, keys, _WORD_FACTOR), 0))
+        hashes.append(torch.where(exists, extended(shorter, keys, WORD_FACTOR), 0))
     return torch.stack(hashes)
 
 
@@ -284,7 +278,7 @@ def entry_keys(spellings: Tensor) -> Tensor:
     """Hash all characters of vocabulary entries: `[num_entries, num_characters]` to `[num_entries]`, 0 for no text."""
     keys = torch.zeros(len(spellings), dtype=torch.long, device=spellings.device)
     for codes in spellings.long().unbind(1):
-        keys = torch.where(codes > 0, extended(keys, codes, _WORD_FACTOR), keys)
+        keys = torch.where(codes > 0, extended(keys, codes, WORD_FACTOR), keys)
     return keys
 
 
@@ -301,11 +295,6 @@ def find_entry_ngrams(spellings: Tensor, hashes: Tensor) -> EntryNgrams:
     return EntryNgrams(offsets, buckets[owned], entry_keys(spellings))
 
 
-def _normalised(sums: Tensor, squares: Tensor) -> Tensor:
-    """Divide by the length of the vector of weights, where that is above 1."""
-    return sums / squares.clamp(min=1).sqrt().unsqueeze(1).to(sums.dtype)
-
-
 def _version(table: Tensor) -> int:
     return -1 if table.is_inference() else table._version
 
@@ -319,6 +308,7 @@ __all__ = [
     "NUM_CODES",
     "PADDING",
     "PRIME",
+    "WORD_FACTOR",
     "EntryNgrams",
     "NgramFeatures",
     "NgramsMixin",

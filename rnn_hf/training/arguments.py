@@ -97,7 +97,7 @@ class ConfigArguments:
         "ngram_buckets",
         "Buckets for n-grams of words and characters beside the recurrent layers, 0 for none",
         "text-classification",
-        "1.5 or more for each n-gram that is in two texts",
+        "1.2 or more for each n-gram that is in two texts",
     )
     max_ngram: int | None = _of_config("max_ngram", "Most words of an n-gram", "text-classification")
     ngram_dropout: float | None = _of_config(

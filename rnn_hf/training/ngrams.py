@@ -18,7 +18,7 @@ _MOST_TEXTS = 200_000
 _CHUNK = 100_000
 _FEWEST_TEXTS = 2
 # Buckets for each n-gram, so that few share one, and most parameters of the table.
-_ROOM = 1.5
+_ROOM = 1.2
 _MOST_BUCKETS, _MOST_PARAMETERS = 2**18, 2**22
 
 
@@ -32,7 +32,7 @@ def set_ngrams(model: RnnForSequenceClassification, dataset: Iterable[Any], num_
     Args:
         model ([`RnnForSequenceClassification`]): The model, which knows the characters of its vocabulary.
         dataset (`Iterable`): Encoded examples, with `input_ids` and `labels` or `label`.
-        num_buckets (`int`, *optional*): Number of buckets; without it 1.5 for each n-gram or more, a power of 2.
+        num_buckets (`int`, *optional*): Number of buckets; without it 1.2 for each n-gram or more, a power of 2.
 
     Returns:
         `int`: number of n-grams that own a bucket.
@@ -57,7 +57,7 @@ def set_ngrams(model: RnnForSequenceClassification, dataset: Iterable[Any], num_
     hashes, counts, weights = _weigh(model.ngrams, dataset, num_labels)
     if num_buckets is None:
         most = min(_MOST_BUCKETS, _MOST_PARAMETERS // max(min(len(model.config.label_names), LARGEST_SIZE), 1))
-        wanted = 1 << max(int(_ROOM * len(hashes)), 2).bit_length()
+        wanted = 1 << int(_ROOM * len(hashes) + 1).bit_length()
         num_buckets = min(wanted, 1 << (most.bit_length() - 1))
     if num_buckets != model.config.ngram_buckets:
         model.config.ngram_buckets = num_buckets

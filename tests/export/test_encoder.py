@@ -16,7 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto
-from strategies import CELLS, POOLINGS, VOCAB_SIZE, few, generator, little_config, seeds
+from strategies import CELLS, POOLINGS, VOCAB_SIZE, few, generator, little_config, seeds, set_random_ngrams
 
 from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification, RnnModel, train_tokenizer
 from rnn_hf.export import encoder
@@ -38,6 +38,8 @@ EMBEDDINGS = [
 ]
 HEADS = [
     *[(RnnForSequenceClassification, PLAIN, {"pooling": pooling}) for pooling in POOLINGS],
+    (RnnForSequenceClassification, PLAIN, {"ngram_buckets": 300, "max_ngram": 1, "pooling": "max"}),
+    (RnnForSequenceClassification, [str(number) for number in range(70)], {"ngram_buckets": 300, "pooling": "mean"}),
     (RnnForTokenClassification, PLAIN, {}),
     *[(RnnForTokenClassification, names, {"use_crf": True}) for names in (PLAIN, IOB2, IOBES)],
 ]
@@ -51,7 +53,11 @@ def make(model_class, label_names, seed, **options):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=source) * 0.4)
+        if getattr(model, "ngrams", None) is not None:
+            set_random_ngrams(model.ngrams, seed)
         for name, table in model.named_buffers():
+            if name.startswith("ngrams."):
+                continue
             highest = {
                 "character_ids": len(config.characters or "") + 5,
                 "vector_ids": config.static_vocab_size + 1,

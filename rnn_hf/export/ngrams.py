@@ -1,0 +1,80 @@
+"""N-grams of words and characters as a part of an ONNX graph."""
+
+import numpy as np
+import torch
+from onnx import TensorProto
+from torch import nn
+
+from ..models.ngrams import PRIME, WORD_FACTOR, NgramFeatures
+from .graph import Graph, to_array
+
+
+def add_ngram_logits(graph: Graph, ngrams: NgramFeatures, ids: str, logits: str) -> str:
+    """Add what the n-grams of each text give to its logits.
+
+    The n-grams of characters of each vocabulary entry are summed here, once for all; those of words are hashed in the
+    graph.
+
+    Args:
+        graph ([`Graph`]): The graph to add to.
+        ngrams ([`NgramFeatures`]): The weights.
+        ids (`str`): Name of the token ids `[sequence_length, batch_size]`, of padding the size of the vocabulary.
+        logits (`str`): Name of float32 `[batch_size, num_labels]`.
+
+    Returns:
+        `str`: name of the sum.
+    """
+    pooled = graph("Add", _of_words(graph, ngrams, ids), _of_characters(graph, ngrams, ids))
+    if ngrams.projection is not None:
+        pooled = graph("MatMul", pooled, graph("Transpose", graph.weight(to_array(ngrams.projection.weight)), perm=[1, 0]))
+    return graph("Add", logits, pooled)
+
+
+def _of_words(graph: Graph, ngrams: NgramFeatures, ids: str) -> str:
+    keys = graph("Gather", np.append(ngrams.entry_ngrams().keys.cpu().numpy(), 0), ids)  # [L, B]
+    owners, num_buckets = ngrams.hashes.cpu().numpy(), len(ngrams.hashes)
+    scales = to_array(ngrams.scales)
+    table = _with_zeros(to_array(ngrams.weight) * scales[:, None])
+    squares = np.append(scales**2, np.float32(0))
+    is_word = graph("Greater", keys, 0)
+    hashes, sums, lengths = keys, "", ""
+    for size in range(1, ngrams.max_ngram + 1):
+        if size > 1:
+            before = graph("Slice", graph("Pad", hashes, [1, 0, 0, 0]), [0], [-1], [0])
+            exists = graph("And", graph("Greater", before, 0), is_word)
+            extended = graph("Add", graph("Mul", before, WORD_FACTOR), keys)
+            hashes = graph("Where", exists, graph("Add", graph("Mod", extended, PRIME - 1), 1), 0)
+        buckets = graph("Mod", hashes, num_buckets)
+        owner = graph("Cast", graph("Gather", owners, buckets), to=TensorProto.INT64)
+        owns = graph("And", graph("Equal", owner, hashes), graph("Greater", hashes, 0))
+        buckets = graph("Where", owns, buckets, num_buckets)
+        given = graph("ReduceSum", graph.lookup(table, buckets), [0], keepdims=0)  # [B, size]
+        length = graph("ReduceSum", graph("Gather", squares, buckets), [0], keepdims=0)  # [B]
+        sums, lengths = (graph("Add", sums, given), graph("Add", lengths, length)) if sums else (given, length)
+    return _normalised(graph, sums, lengths)
+
+
+def _of_characters(graph: Graph, ngrams: NgramFeatures, ids: str) -> str:
+    entries = ngrams.entry_ngrams()
+    with torch.no_grad():
+        scales = ngrams.scales[entries.buckets]
+        bags = {"mode": "sum", "per_sample_weights": scales, "include_last_offset": True}
+        given = nn.functional.embedding_bag(entries.buckets, ngrams.weight, entries.offsets, **bags)
+        bags["per_sample_weights"] = scales**2
+        ones = torch.ones(len(ngrams.scales), 1, device=scales.device)
+        squares = nn.functional.embedding_bag(entries.buckets, ones, entries.offsets, **bags)
+    sums = graph("ReduceSum", graph.lookup(_with_zeros(to_array(given)), ids), [0], keepdims=0)
+    length = graph("ReduceSum", graph("Gather", _with_zeros(to_array(squares))[:, 0], ids), [0], keepdims=0)
+    return _normalised(graph, sums, length)
+
+
+def _normalised(graph: Graph, sums: str, squares: str) -> str:
+    return graph("Div", sums, graph("Unsqueeze", graph("Sqrt", graph("Max", squares, 1.0)), [1]))
+
+
+def _with_zeros(table: np.ndarray) -> np.ndarray:
+    """Add a row for padding, or for n-grams that do not count."""
+    return np.concatenate([table, np.zeros_like(table[:1])])
+
+
+__all__ = ["add_ngram_logits"]
