@@ -26,7 +26,9 @@ def add_ngram_logits(graph: Graph, ngrams: NgramFeatures, ids: str, logits: str)
     """
     pooled = graph("Add", _of_words(graph, ngrams, ids), _of_characters(graph, ngrams, ids))
     if ngrams.projection is not None:
-        pooled = graph("MatMul", pooled, graph("Transpose", graph.weight(to_array(ngrams.projection.weight)), perm=[1, 0]))
+        pooled = graph(
+            "MatMul", pooled, graph("Transpose", graph.weight(to_array(ngrams.projection.weight)), perm=[1, 0])
+        )
     return graph("Add", logits, pooled)
 
 

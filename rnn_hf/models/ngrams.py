@@ -47,8 +47,8 @@ class NgramFeatures(nn.Module):
 
     Words are the tokens of the text in lower case. What n-grams give is summed with the weight of each, and divided by
     the length of the vector of all weights, once for n-grams of words and once for those of characters, as in TF-IDF.
-    N-grams that own no bucket do not count: [`~training.ngrams.set_ngrams`] chooses those of the training data, and their
-    weights.
+    N-grams that own no bucket do not count: [`~training.ngrams.set_ngrams`] chooses those of the training data, and
+    their weights.
 
     Args:
         config ([`RnnConfig`]): `ngram_buckets`, `max_ngram`, `ngram_dropout` and the labels say all.

@@ -96,8 +96,8 @@ def _weigh(ngrams: NgramFeatures, dataset: Iterable[Any], num_labels: int) -> tu
         positions, labels, with_label = positions[owned], codes[owned] % num_labels, with_label[owned]
         inside = np.bincount(labels, with_label, num_labels)
         outside = counts.sum() - inside + len(hashes)
-        ratios = np.log(with_label + 1) - np.log(inside + len(hashes))[labels]
-        ratios -= np.log(counts[positions] - with_label + 1) - np.log(outside)[labels]
+        ratios = np.log(with_label + 1) - np.log(np.maximum(inside + len(hashes), 1))[labels]
+        ratios -= np.log(counts[positions] - with_label + 1) - np.log(np.maximum(outside, 1))[labels]
         largest = np.zeros(len(hashes))
         np.maximum.at(largest, positions, np.abs(ratios))
         weights = weights * np.sqrt(largest)

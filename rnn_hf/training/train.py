@@ -174,7 +174,11 @@ def _prepare(
             tokenizer_folder=checkpoint,
         )
         encoded = corpus.encode(tokenizer, data_arguments.max_seq_length)
-        if isinstance(model, RnnForSequenceClassification) and model.ngrams is not None and tokenizer_arguments.model_name_or_path is None:
+        if (
+            isinstance(model, RnnForSequenceClassification)
+            and model.ngrams is not None
+            and tokenizer_arguments.model_name_or_path is None
+        ):
             num_ngrams = set_ngrams(model, encoded["train"], config_arguments.ngram_buckets)
             logger.warning(f"{num_ngrams:,} n-grams of words and characters count beside the recurrent layers.")
     if checkpoint is not None:

@@ -76,8 +76,7 @@ def test_logits_and_gradients_are_those_of_loops_over_texts(lengths, room, max_n
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
     direction = torch.randn(logits.shape, generator=generator(seed))
     actual, wanted = (
-        torch.autograd.grad((values * direction).sum(), list(ngrams.parameters()))
-        for values in (logits, expected)
+        torch.autograd.grad((values * direction).sum(), list(ngrams.parameters())) for values in (logits, expected)
     )
     for one, other in zip(actual, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
@@ -101,7 +100,9 @@ def test_empty_texts_have_no_ngrams():
     packing = Packing.from_mask(torch.tensor([[0, 0], [1, 1]]))
     logits = ngrams(torch.tensor([5, 6]), packing)
     assert torch.equal(logits[0], torch.zeros(3))
-    assert torch.equal(ngrams(torch.zeros(0, dtype=torch.long), Packing.from_mask(torch.zeros(2, 2))), torch.zeros(2, 3))
+    assert torch.equal(
+        ngrams(torch.zeros(0, dtype=torch.long), Packing.from_mask(torch.zeros(2, 2))), torch.zeros(2, 3)
+    )
 
 
 def test_without_buckets_there_is_nothing():
