@@ -18,7 +18,7 @@ from ..data.corpus import DataArguments, Task, load_corpus
 from ..inference.loading import is_tagger, load
 from ..utils.display import printable
 from ..utils.files import replace_file
-from .task_metrics import compute_metrics_for, preprocess_logits_for_metrics
+from .task_metrics import compute_metrics_for, labels_and_confidences, preprocess_logits_for_metrics
 from .trainer import RnnTrainer
 
 # Columns of a table of results, by the prefixes of measures.
@@ -89,7 +89,10 @@ def evaluate_checkpoint(
         metrics = trainer.predict(encoded, metric_key_prefix=prefix).metrics or {}
         name, is_first = f"{split}_results.json", trainer.is_world_process_zero()
     else:
-        compute_metrics = compute_metrics_for(task, corpus.problem_type, label_names, len(corpus.label_names))
+        calibration = {"temperature": model.config.temperature, "label_thresholds": model.config.label_thresholds}
+        compute_metrics = compute_metrics_for(
+            task, corpus.problem_type, label_names, len(corpus.label_names), **calibration
+        )
         found = compute_metrics(_predict_with_labels(model, tokenizer, encoded, batch_size))
         metrics = {f"{prefix}_{key}": value for key, value in found.items()}
         name, is_first = f"{Path(onnx_file_name).stem}_{split}_results.json", True
@@ -152,7 +155,12 @@ def _predict_with_labels(model: Any, tokenizer: PreTrainedTokenizerBase, rows: A
     for start in range(0, len(rows), batch_size):
         batch = collator(rows.select(range(start, min(start + batch_size, len(rows)))).to_list())
         labels = batch.pop("labels")
-        predictions.add(preprocess_logits_for_metrics(model(**batch).logits, labels))
+        logits, has_classes = model(**batch).logits, not is_tagger(model) and not labels.is_floating_point()
+        predictions.add(
+            labels_and_confidences(logits, model.config.temperature)
+            if has_classes
+            else preprocess_logits_for_metrics(logits, labels)
+        )
         references.add(labels)
     return EvalPrediction(predictions.get_arrays(), references.get_arrays())
 

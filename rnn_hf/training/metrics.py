@@ -9,6 +9,7 @@ from typing import Any
 
 import datasets
 import evaluate
+import numpy as np
 from seqeval.metrics import f1_score, precision_score, recall_score
 from sklearn import metrics as sklearn_metrics
 
@@ -19,6 +20,7 @@ _LABEL_LISTS = datasets.Features(
 _TAG_LISTS = datasets.Features(
     {"predictions": datasets.List(datasets.Value("string")), "references": datasets.List(datasets.Value("string"))}
 )
+_CONFIDENCES = datasets.Features({"predictions": datasets.Value("float64"), "references": datasets.Value("int64")})
 _FLOATS = datasets.Features({"predictions": datasets.Value("float64"), "references": datasets.Value("float64")})
 
 
@@ -142,6 +144,36 @@ class SpanF1(evaluate.Metric):
             return {name: float(score(references, predictions, zero_division=0)) for name, score in scores.items()}
 
 
+class ExpectedCalibrationError(evaluate.Metric):
+    """How far probabilities are from the shares of right predictions, on average: 15 bins of equal width.
+
+    Predictions are probabilities; references are 1 where the prediction with this probability was right, else 0.
+
+    Source: Guo et al. 2017 (https://arxiv.org/abs/1706.04599).
+
+    Example:
+    ```python
+    >>> from rnn_hf.training.metrics import ExpectedCalibrationError
+    >>> error = ExpectedCalibrationError().compute(predictions=[0.9, 0.9, 0.9, 0.9], references=[1, 1, 1, 0])
+    >>> round(error["expected_calibration_error"], 3)
+    0.15
+
+    ```
+    """
+
+    num_bins = 15
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("How far probabilities are from the shares of right predictions.", _CONFIDENCES)
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        confidences, is_right = np.asarray(predictions, dtype=float), np.asarray(references, dtype=float)
+        # Bins hold their upper end, and the first holds 0 too.
+        bins = np.clip(np.ceil(confidences * self.num_bins).astype(int) - 1, 0, self.num_bins - 1)
+        gaps = np.bincount(bins, weights=confidences - is_right, minlength=self.num_bins)
+        return {"expected_calibration_error": float(np.abs(gaps).sum() / max(len(bins), 1))}
+
+
 class SquaredError(evaluate.Metric):
     """Mean squared error and coefficient of determination of a regression.
 
@@ -164,4 +196,4 @@ class SquaredError(evaluate.Metric):
         return scores
 
 
-__all__ = ["F1", "Accuracy", "ExactMatch", "SpanF1", "SquaredError", "TokenAccuracy"]
+__all__ = ["F1", "Accuracy", "ExactMatch", "ExpectedCalibrationError", "SpanF1", "SquaredError", "TokenAccuracy"]

@@ -118,6 +118,7 @@ def train(
                 replace_file(output_dir / ARGUMENTS, json.dumps(options, indent=2))
         tokenizer, model = trainer.processing_class, trainer.model
         _check_finite(trainer, encoded.get("validation", encoded.get("test", trainer.train_dataset)))
+        calibration = _calibrate(trainer, corpus, encoded.get("validation"))
         if is_first:
             model.save_pretrained(output_dir)
             tokenizer.save_pretrained(output_dir)  # type: ignore[union-attr]
@@ -126,7 +127,7 @@ def train(
         trainer.save_metrics("all", metrics, combined=False)
         if is_first:
             print_results(metrics, _title(trainer, metrics))
-            for line in _course(trainer):
+            for line in (*_course(trainer), *calibration):
                 print(printable(line))
             base_model = tokenizer_arguments.model_name_or_path
             record_run(
@@ -232,6 +233,15 @@ def _check_finite(trainer: RnnTrainer, dataset: Any) -> None:
         logits = model.eval()(**inputs).logits
     if not logits.isfinite().all():
         raise diverged(f"the model's logits are no numbers any more, and {where}")
+
+
+def _calibrate(trainer: RnnTrainer, corpus: Corpus, validation: Any) -> list[str]:
+    """Calibrate a classifier on validation data, and say so."""
+    if corpus.task == "token-classification" or corpus.problem_type == "regression":
+        return []
+    if validation is None:
+        return ["Probabilities are not calibrated: there is no validation data."]
+    return [trainer.calibrate(validation)]
 
 
 def _measure(

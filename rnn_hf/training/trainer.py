@@ -25,10 +25,11 @@ from .batching import (
     iterate_column,
     set_epoch,
 )
+from .calibration import calibrate
 from .checkpoints import write_checksums
 from .objectives import TrainingObjectives, balanced_weights
 from .optimization import diverged, parameter_groups
-from .task_metrics import compute_metrics_for
+from .task_metrics import compute_metrics_for, labels_and_confidences
 from .trainer_checks import TrainerChecksMixin, check_model
 
 
@@ -168,15 +169,53 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
         super().add_callback(callback)
 
     def _score(self, prediction: EvalPrediction) -> dict[str, float]:
-        names = self._config.label_names if self._label_names is None else self._label_names
-        return compute_metrics_for(self._task, self._find_problem_type(), names, self._num_labels)(prediction)
+        config = self._config
+        names = config.label_names if self._label_names is None else self._label_names
+        calibration = {"temperature": config.temperature, "label_thresholds": config.label_thresholds}
+        return compute_metrics_for(self._task, self._find_problem_type(), names, self._num_labels, **calibration)(
+            prediction
+        )
 
-    def _keep_for_scores(self, logits: Any, labels: Any) -> torch.Tensor:
+    def _keep_for_scores(self, logits: Any, labels: Any) -> Any:
         if not logits.isfinite().all():
             raise diverged("the model's logits are no numbers any more")
         # Labels of a regression may be whole numbers, and there may be none.
-        is_class = self._find_problem_type(labels) == "single_label_classification"
-        return logits.argmax(dim=-1) if is_class else logits
+        if self._find_problem_type(labels) != "single_label_classification":
+            return logits
+        is_text = self._task == "text-classification"
+        return labels_and_confidences(logits, self._config.temperature) if is_text else logits.argmax(dim=-1)
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Predict and score, see the stock Trainer; of a classifier's predictions, the best classes are returned."""
+        output = super().evaluation_loop(*args, **kwargs)
+        has_confidences = self._scores_task and isinstance(output.predictions, tuple)
+        return output._replace(predictions=output.predictions[0]) if has_confidences else output
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, see the stock Trainer: at temperature 1 and without thresholds of labels, whatever was found before."""
+        if self.model is not None:
+            self._config.temperature, self._config.label_thresholds = 1.0, None
+        return super().train(*args, **kwargs)
+
+    def calibrate(self, dataset: Any = None) -> str:
+        """Calibrate the probabilities of a trained classifier, see [`~rnn_hf.training.calibration.calibrate`].
+
+        Args:
+            dataset (*optional*): Encoded validation data; `eval_dataset`, or the first of several, without it.
+
+        Returns:
+            `str`: what was done, for people.
+
+        Raises:
+            ValueError: A tagger or a regression, or no data.
+        """
+        if dataset is None:
+            dataset = next(iter(self._eval_datasets().values()), None)
+        if self._task != "text-classification" or self._find_problem_type() == "regression":
+            raise ValueError("The probabilities of a classifier are calibrated, and this model has none: leave it out.")
+        if dataset is None:
+            raise ValueError("Probabilities are calibrated on validation data: give some, or an eval_dataset.")
+        return calibrate(self, dataset)
 
     @property
     def _order_seed(self) -> int:
