@@ -88,7 +88,5 @@ def main(argv: list[str] | None = None) -> None:
     inputs: Any = (line.split() for line in lines) if is_tagger(model) else lines
     layout = json_line if options.output_format == "jsonl" else as_table
     threshold = options.rejection_threshold
-    for prediction in predict(
-        model, tokenizer, inputs, batch_size=options.batch_size, rejection_threshold=threshold
-    ):
+    for prediction in predict(model, tokenizer, inputs, batch_size=options.batch_size, rejection_threshold=threshold):
         print(layout(prediction))

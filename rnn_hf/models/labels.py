@@ -61,7 +61,9 @@ def check_calibration(temperature: float, label_thresholds: Sequence[float] | No
     if label_thresholds is None:
         return
     if len(label_thresholds) != num_labels:
-        raise ValueError(f"label_thresholds must hold one for each of {num_labels} labels, got {len(label_thresholds)}.")
+        raise ValueError(
+            f"label_thresholds must hold one for each of {num_labels} labels, got {len(label_thresholds)}."
+        )
     for index, threshold in enumerate(label_thresholds):
         if not 0 < threshold < 1:
             raise ValueError(f"label_thresholds must be above 0 and below 1; that of label {index} is {threshold}.")

@@ -41,7 +41,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float | None:
         labels (`torch.Tensor`): `[num_texts]` class ids, or `[num_texts, num_labels]` floats 0 and 1.
 
     Returns:
-        `float`, *optional*: the temperature; `None` where there is none from 0.05 to 20, as of texts that are all right.
+        `float`, *optional*: the temperature; `None` where none from 0.05 to 20 is, as where all texts are right.
 
     Example:
     ```python
@@ -150,7 +150,7 @@ def calibrate(trainer: Any, dataset: Any) -> str:
     sample = _predict(trainer, dataset, len(config.label_names))
     if sample is None or len(sample.logits) < MIN_TEXTS:
         count = 0 if sample is None else len(sample.logits)
-        return f"Probabilities are not calibrated: that takes {MIN_TEXTS} labelled validation texts, and there are {count}."
+        return f"Probabilities are not calibrated: that takes {MIN_TEXTS} validation texts, and there are {count}."
     logits, labels = sample.logits, sample.labels
     temperature = fit_temperature(logits, labels)
     texts = f"{len(logits):,}{' of the' if sample.is_part else ''} validation texts"

@@ -216,4 +216,10 @@ class _SpanMetrics(_TagMetrics):
         return TokenAccuracy().compute(**tags) | SpanF1().compute(**tags)
 
 
-__all__ = ["ComputeMetrics", "compute_metrics_for", "labels_and_confidences", "preprocess_logits_for_metrics", "score_names"]
+__all__ = [
+    "ComputeMetrics",
+    "compute_metrics_for",
+    "labels_and_confidences",
+    "preprocess_logits_for_metrics",
+    "score_names",
+]

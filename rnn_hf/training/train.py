@@ -187,6 +187,7 @@ def _prepare(
         processing_class=tokenizer,
         label_names=corpus.label_names + corpus.unseen_names,
         num_auxiliary_tags=len(corpus.auxiliary_names),
+        label_counts=[corpus.label_counts.get(name, 0) for name in corpus.label_names],
         callbacks=[_Announcement(), _Watch()],
     )
     return trainer, corpus, encoded, checkpoint, options

@@ -62,6 +62,8 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
             the model does not know: those count as errors.
         num_auxiliary_tags (`int`, *optional*): Number of auxiliary labels; without it they are counted in the column
             `auxiliary_tags` of the training data, where there is one.
+        label_counts (`list[int]`, *optional*): Training texts of each label, by which imbalance is noticed; without it
+            they are counted in a `datasets.Dataset` or a list.
         options: See `transformers.Trainer`. Without `compute_metrics`, the metrics are those of the task, and the best
             model is that of the best first score; with it, that of the least loss, unless `metric_for_best_model` is
             given. An `EarlyStoppingCallback` among the `callbacks` takes the place of `early_stopping_patience`.
@@ -99,12 +101,14 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
         *,
         label_names: list[str] | None = None,
         num_auxiliary_tags: int | None = None,
+        label_counts: list[int] | None = None,
         **options: Any,
     ):
         args = RnnTrainingArguments() if args is None else copy.copy(args)
         args.accelerator_config = _without_dispatching(args.accelerator_config)  # type: ignore[assignment]
         self._label_names = label_names
         self._num_auxiliary_tags = num_auxiliary_tags
+        self._label_counts = label_counts
         self._objectives: Any = None
         self._saves_checkpoint = False
         self._signature_columns = None  # the stock Trainer sets it too late for the checks of the first batch
@@ -192,7 +196,7 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
         return output._replace(predictions=output.predictions[0]) if has_confidences else output
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train, see the stock Trainer: at temperature 1 and without thresholds of labels, whatever was found before."""
+        """Train, at temperature 1 and without thresholds of labels: see the stock Trainer."""
         if self.model is not None:
             self._config.temperature, self._config.label_thresholds = 1.0, None
         return super().train(*args, **kwargs)
