@@ -16,7 +16,7 @@ from torch.utils.data import IterableDataset, Subset
 from ..inference.predictor import labels_that_apply
 from ..models.losses import at_least_float32
 from .batching import iterate_examples
-from .metrics import ExpectedCalibrationError
+from .metrics import expected_calibration_error
 
 # Fewer texts than this say too little.
 MIN_TEXTS = 100
@@ -218,8 +218,7 @@ def _calibration_error(logits: Tensor, labels: Tensor) -> float:
             best, indices = scores.softmax(dim=1).max(dim=1)
             confidences.append(best)
             is_right.append(indices == expected)
-    values = {"predictions": torch.cat(confidences).numpy(), "references": torch.cat(is_right).int().numpy()}
-    return ExpectedCalibrationError().compute(**values)["expected_calibration_error"]
+    return expected_calibration_error(torch.cat(confidences).numpy(), torch.cat(is_right).numpy())
 
 
 def _chunks(logits: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

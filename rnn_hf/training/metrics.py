@@ -21,6 +21,7 @@ _TAG_LISTS = datasets.Features(
     {"predictions": datasets.List(datasets.Value("string")), "references": datasets.List(datasets.Value("string"))}
 )
 _CONFIDENCES = datasets.Features({"predictions": datasets.Value("float64"), "references": datasets.Value("int64")})
+_NUM_BINS = 15
 _FLOATS = datasets.Features({"predictions": datasets.Value("float64"), "references": datasets.Value("float64")})
 
 
@@ -68,10 +69,33 @@ class F1(evaluate.Metric):
         return _info("F1, precision and recall.", features)
 
     def _compute(self, predictions: Any, references: Any, average: str = "macro") -> dict[str, float]:
-        precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
-            references, predictions, average=average, zero_division=0.0
-        )
-        return {"f1": float(f1), "precision": float(precision), "recall": float(recall)}
+        return f1_scores(predictions, references, average)
+
+
+def f1_scores(predictions: Any, references: Any, average: str = "macro") -> dict[str, float]:
+    """Compute [`F1`] of arrays at once, without the table in which a metric gathers batches.
+
+    Args:
+        predictions (`np.ndarray` of shape `[num_texts]` or `[num_texts, num_labels]`): Class ids, or 0 and 1.
+        references (`np.ndarray`, the shape of `predictions`): Those that are right.
+        average (`str`): `"macro"`, `"micro"` or `"weighted"`.
+
+    Returns:
+        `dict[str, float]`: `f1`, `precision` and `recall`.
+
+    Example:
+    ```python
+    >>> import numpy as np
+    >>> from rnn_hf.training.metrics import f1_scores
+    >>> f1_scores(np.array([[0, 1], [1, 1]]), np.array([[0, 1], [1, 0]]), "micro")["f1"]
+    0.8
+
+    ```
+    """
+    precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
+        references, predictions, average=average, zero_division=0.0
+    )
+    return {"f1": float(f1), "precision": float(precision), "recall": float(recall)}
 
 
 class ExactMatch(evaluate.Metric):
@@ -161,17 +185,36 @@ class ExpectedCalibrationError(evaluate.Metric):
     ```
     """
 
-    num_bins = 15
-
     def _info(self) -> evaluate.MetricInfo:
         return _info("How far probabilities are from the shares of right predictions.", _CONFIDENCES)
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        confidences, is_right = np.asarray(predictions, dtype=float), np.asarray(references, dtype=float)
-        # Bins hold their upper end, and the first holds 0 too.
-        bins = np.clip(np.ceil(confidences * self.num_bins).astype(int) - 1, 0, self.num_bins - 1)
-        gaps = np.bincount(bins, weights=confidences - is_right, minlength=self.num_bins)
-        return {"expected_calibration_error": float(np.abs(gaps).sum() / max(len(bins), 1))}
+        return {"expected_calibration_error": expected_calibration_error(np.asarray(predictions), np.asarray(references))}
+
+
+def expected_calibration_error(confidences: np.ndarray, is_right: np.ndarray) -> float:
+    """Compute [`ExpectedCalibrationError`] of arrays at once.
+
+    Args:
+        confidences (`np.ndarray` of shape `[num_predictions]`): Probabilities of predictions.
+        is_right (`np.ndarray` of shape `[num_predictions]`): 1 where a prediction was right, else 0.
+
+    Returns:
+        `float`: the mean over all predictions of what their bin's mean probability and share of right ones differ by.
+
+    Example:
+    ```python
+    >>> import numpy as np
+    >>> from rnn_hf.training.metrics import expected_calibration_error
+    >>> expected_calibration_error(np.array([0.75, 1.0, 0.75, 0.0]), np.array([1, 1, 0, 0]))
+    0.125
+
+    ```
+    """
+    # Bins hold their upper end, and the first holds 0 too.
+    bins = np.clip(np.ceil(confidences * _NUM_BINS).astype(int) - 1, 0, _NUM_BINS - 1)
+    gaps = np.bincount(bins, weights=confidences - is_right.astype(float), minlength=_NUM_BINS)
+    return float(np.abs(gaps).sum() / max(len(bins), 1))
 
 
 class SquaredError(evaluate.Metric):
@@ -196,4 +239,14 @@ class SquaredError(evaluate.Metric):
         return scores
 
 
-__all__ = ["F1", "Accuracy", "ExactMatch", "ExpectedCalibrationError", "SpanF1", "SquaredError", "TokenAccuracy"]
+__all__ = [
+    "F1",
+    "Accuracy",
+    "ExactMatch",
+    "ExpectedCalibrationError",
+    "SpanF1",
+    "SquaredError",
+    "TokenAccuracy",
+    "expected_calibration_error",
+    "f1_scores",
+]

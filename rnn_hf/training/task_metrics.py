@@ -12,7 +12,7 @@ from ..data.validation import Task
 from ..inference.predictor import labels_that_apply
 from ..models.labels import tagging_scheme
 from ..models.losses import at_least_float32
-from .metrics import F1, Accuracy, ExactMatch, ExpectedCalibrationError, SpanF1, SquaredError, TokenAccuracy
+from .metrics import F1, Accuracy, SpanF1, SquaredError, TokenAccuracy, expected_calibration_error, f1_scores
 
 ComputeMetrics = Callable[[EvalPrediction], dict[str, float]]
 
@@ -165,26 +165,22 @@ def _multi_label_metrics(
     prediction: EvalPrediction, temperature: float, label_thresholds: Sequence[float] | None
 ) -> dict[str, float]:
     logits = torch.from_numpy(np.asarray(prediction.predictions))
-    references = np.asarray(prediction.label_ids).astype(int)
-    predictions = labels_that_apply(logits, label_thresholds).numpy().astype(int)
-    values = {"predictions": predictions.tolist(), "references": references.tolist()}
-    micro = F1("multilabel").compute(**values, average="micro")["f1"]
-    scores = F1("multilabel").compute(**values) | {"f1_micro": micro} | ExactMatch().compute(**values)
+    # Of thousands of labels, the lists that metrics of the library gather would take minutes.
+    references = np.asarray(prediction.label_ids).astype(np.int8)
+    predictions = labels_that_apply(logits, label_thresholds).numpy().astype(np.int8)
+    scores = f1_scores(predictions, references)
+    scores["f1_micro"] = f1_scores(predictions, references, "micro")["f1"]
+    scores["exact_match"] = float((predictions == references).all(axis=1).mean())
     kinds = [logits] if temperature == 1 else [logits, logits * temperature]
-    confidences = torch.stack([one.float().sigmoid().flatten() for one in kinds], dim=-1)
+    confidences = torch.stack([at_least_float32(one).sigmoid().flatten() for one in kinds], dim=-1)
     return scores | _calibration(confidences.numpy(), references.reshape(-1))
 
 
 def _calibration(confidences: np.ndarray, is_right: np.ndarray) -> dict[str, float]:
     """Measure the calibration of probabilities, and in a second column of those without a temperature."""
     names = ("expected_calibration_error", "expected_calibration_error_uncalibrated")
-    references = is_right.astype(int)
     columns = zip(names, confidences.T, strict=False)
-    metric = ExpectedCalibrationError()
-    return {
-        name: metric.compute(predictions=column, references=references)["expected_calibration_error"]
-        for name, column in columns
-    }
+    return {name: expected_calibration_error(column, is_right) for name, column in columns}
 
 
 def _regression_metrics(prediction: EvalPrediction) -> dict[str, float]:
