@@ -34,8 +34,8 @@ _TEMPLATE = Path(__file__).with_name("model_card_template.md")
 _FILES = ("all_results.json", "run.json", "trainer_state.json", "training_args.json")
 _SPLITS = {"eval": "validation", "test": "test"}
 _METRIC_TYPES = {"f1_micro": "f1", "r2": "r_squared"}
-# Scores that the metadata leaves out.
-_NOT_LISTED = ("expected_calibration_error_uncalibrated",)
+# Scores that the metadata, which ranks models, leaves out.
+_NOT_LISTED = ("expected_calibration_error", "expected_calibration_error_uncalibrated")
 _MOST_LABELS = 200
 _MOST_LABEL_CHARACTERS = 100
 _MOST_EXAMPLE_CHARACTERS = 500
