@@ -189,7 +189,9 @@ class ExpectedCalibrationError(evaluate.Metric):
         return _info("How far probabilities are from the shares of right predictions.", _CONFIDENCES)
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        return {"expected_calibration_error": expected_calibration_error(np.asarray(predictions), np.asarray(references))}
+        return {
+            "expected_calibration_error": expected_calibration_error(np.asarray(predictions), np.asarray(references))
+        }
 
 
 def expected_calibration_error(confidences: np.ndarray, is_right: np.ndarray) -> float:

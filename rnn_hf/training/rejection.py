@@ -124,7 +124,12 @@ def read_texts(file: str, arguments: DataArguments) -> Iterator[str]:
 
     ```
     """
-    named = {"dataset_name": None, "dataset_config_name": None, "train_file": None, "validation_file": None}
+    named: dict[str, Any] = {
+        "dataset_name": None,
+        "dataset_config_name": None,
+        "train_file": None,
+        "validation_file": None,
+    }
     splits, origins = load_splits(dataclasses.replace(arguments, **named, test_file=file))
     split, column = splits["test"], arguments.text_column
     if column not in column_names(split):

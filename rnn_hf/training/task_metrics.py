@@ -62,13 +62,14 @@ def compute_metrics_for(
             return _TagMetrics(label_names)
         # Labels of references alone need not mark spans: each is then a span of one word.
         return _SpanMetrics(known + [name if name == "O" or name[1:2] == "-" else f"S-{name}" for name in unseen])
-    return {
+    of_problems: dict[str, ComputeMetrics] = {
         "single_label_classification": _class_metrics,
         "multi_label_classification": partial(
             _multi_label_metrics, temperature=temperature, label_thresholds=label_thresholds
         ),
         "regression": _regression_metrics,
-    }[problem_type]
+    }
+    return of_problems[problem_type]
 
 
 def score_names(task: Task, problem_type: str, label_names: list[str]) -> list[str]:

@@ -175,7 +175,7 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
     def _score(self, prediction: EvalPrediction) -> dict[str, float]:
         config = self._config
         names = config.label_names if self._label_names is None else self._label_names
-        calibration = {"temperature": config.temperature, "label_thresholds": config.label_thresholds}
+        calibration: dict[str, Any] = {"temperature": config.temperature, "label_thresholds": config.label_thresholds}
         return compute_metrics_for(self._task, self._find_problem_type(), names, self._num_labels, **calibration)(
             prediction
         )

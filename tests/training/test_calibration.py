@@ -55,7 +55,9 @@ class TestTemperature:
         found = fit_temperature(logits, labels)
         assert found == pytest.approx(true, rel=0.1)
         best = plain_loss(logits, labels, found)
-        assert all(best <= plain_loss(logits, labels, found * factor) for factor in (0.9, 0.99, 0.999, 1.001, 1.01, 1.1))
+        assert all(
+            best <= plain_loss(logits, labels, found * factor) for factor in (0.9, 0.99, 0.999, 1.001, 1.01, 1.1)
+        )
 
     def test_in_pieces_is_that_of_the_whole(self, monkeypatch):
         logits, labels = sample(500, 5, 1.7)
@@ -117,7 +119,9 @@ def trained(request, tmp_path_factory):
     files = {}
     for seed, (name, count) in enumerate({"train": 300, "validation": 200, "test": 200}.items()):
         files[name] = str(folder / f"{name}.jsonl")
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(count, request.param, seed)))
+        (folder / f"{name}.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in rows(count, request.param, seed))
+        )
     output = folder / "model"
     options = [f"--{name}_file={file}" for name, file in files.items()]
     options += ["--output_dir", str(output), "--num_train_epochs", "8", *TINY]
@@ -230,8 +234,9 @@ def trainer(tmp_path, count: int, **options) -> RnnTrainer:
     torch.manual_seed(0)
     fields = {"problem_type": "single_label_classification", "num_labels": 3} | options
     config = RnnConfig(
-        vocab_size=len(tokenizer), embedding_size=4, hidden_size=4, initializer_range=2.0, classifier_dropout=0.0, **fields
-    )
+        vocab_size=len(tokenizer), embedding_size=4, hidden_size=4, initializer_range=2.0, 
+        classifier_dropout=0.0, **fields,
+    )  # fmt: skip
     model = RnnForSequenceClassification(config).eval()
     model.classifier.weight.data *= 10
     random = np.random.default_rng(0)

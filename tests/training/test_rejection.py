@@ -94,7 +94,8 @@ class TestEvaluate:
         ours = self.results(saved, tmp_path / "torch")
         output = tmp_path / "onnx"
         evaluate([str(saved / "onnx"), "--test_file", str(saved / "test.jsonl"), "--output_dir", str(output),
-                  "--out_of_scope_file", str(saved / "others.jsonl"), "--onnx_file_name", "onnx/model.onnx"])  # fmt: skip
+                  "--out_of_scope_file", str(saved / "others.jsonl"),
+                  "--onnx_file_name", "onnx/model.onnx"])  # fmt: skip
         graph = json.loads(next(output.glob("*_results.json")).read_text())
         for key in ("out_of_scope_auroc", "rejection_threshold", "out_of_scope_recall", "accuracy_with_rejection"):
             assert graph[f"test_{key}"] == pytest.approx(ours[f"test_{key}"], abs=1e-3)
