@@ -234,7 +234,7 @@ def trainer(tmp_path, count: int, **options) -> RnnTrainer:
     torch.manual_seed(0)
     fields = {"problem_type": "single_label_classification", "num_labels": 3} | options
     config = RnnConfig(
-        vocab_size=len(tokenizer), embedding_size=4, hidden_size=4, initializer_range=2.0, 
+        vocab_size=len(tokenizer), embedding_size=4, hidden_size=4, initializer_range=2.0,
         classifier_dropout=0.0, **fields,
     )  # fmt: skip
     model = RnnForSequenceClassification(config).eval()
