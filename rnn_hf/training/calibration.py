@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import datasets
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import IterableDataset, Subset
 
 from ..inference.predictor import labels_that_apply
@@ -26,6 +26,8 @@ LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
 # Logits that are kept at most, 128 MB; of more, texts at equal distances are taken.
 _MOST_LOGITS = 2**25
 _CHUNK = 2**20
+# What twice the logarithm of a likelihood ratio exceeds by chance in 5 % of cases, with one parameter.
+_SIGNIFICANT = 3.84
 _THRESHOLDS = np.arange(1, 100) / 100
 
 
@@ -54,11 +56,11 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float | None:
     ```
     """
     lowest, highest = 1 / HIGHEST_TEMPERATURE, 1 / LOWEST_TEMPERATURE
-    if _slopes(logits, labels, lowest)[0] >= 0 or _slopes(logits, labels, highest)[0] <= 0:
+    if _loss(logits, labels, lowest)[1] >= 0 or _loss(logits, labels, highest)[1] <= 0:
         return None
     scale = 1.0
     for _ in range(100):
-        slope, curvature = _slopes(logits, labels, scale)
+        _, slope, curvature = _loss(logits, labels, scale)
         lowest, highest = (scale, highest) if slope < 0 else (lowest, scale)
         step = scale - slope / curvature if curvature > 0 else lowest
         # Newton's step, or half of the interval where it leads out of that.
@@ -68,22 +70,26 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float | None:
     return round(1 / scale, 4)
 
 
-def _slopes(logits: Tensor, labels: Tensor, scale: float) -> tuple[float, float]:
-    """Compute the first and the second derivative of the loss by the scale of the logits."""
-    slope = curvature = 0.0
+def _loss(logits: Tensor, labels: Tensor, scale: float) -> tuple[float, float, float]:
+    """Sum the negative log-likelihoods of scaled logits, and their first and second derivatives by the scale."""
+    sums = torch.zeros(3, dtype=torch.float64)
     for values, expected in _chunks(logits, labels):
+        scores = values.double()
         if expected.is_floating_point():
-            scores = values.double()
             probabilities = (scores * scale).sigmoid()
-            slope += float(((probabilities - expected) * scores).sum())
-            curvature += float((probabilities * (1 - probabilities) * scores.square()).sum())
+            losses = nn.functional.softplus(scores * scale) - expected * scores * scale
+            slopes = (probabilities - expected) * scores
+            curvatures = probabilities * (1 - probabilities) * scores.square()
         else:
-            scores = values.double() - values.amax(dim=1, keepdim=True)
-            probabilities = (scores * scale).softmax(dim=1)
-            means = (probabilities * scores).sum(dim=1)
-            slope += float((means - scores.gather(1, expected[:, None])[:, 0]).sum())
-            curvature += float(((probabilities * scores.square()).sum(dim=1) - means.square()).sum())
-    return slope / labels.numel(), curvature / labels.numel()
+            scores -= scores.amax(dim=1, keepdim=True)
+            logs = (scores * scale).log_softmax(dim=1)
+            losses = -logs.gather(1, expected[:, None])[:, 0]
+            means = (logs.exp() * scores).sum(dim=1)
+            slopes = means - scores.gather(1, expected[:, None])[:, 0]
+            curvatures = (logs.exp() * scores.square()).sum(dim=1) - means.square()
+        sums += torch.stack([losses.sum(), slopes.sum(), curvatures.sum()])
+    loss, slope, curvature = sums.tolist()
+    return loss, slope, curvature
 
 
 def fit_thresholds(probabilities: np.ndarray, labels: np.ndarray) -> list[float]:
@@ -156,6 +162,8 @@ def calibrate(trainer: Any, dataset: Any) -> str:
     texts = f"{len(logits):,}{' of the' if sample.is_part else ''} validation texts"
     if temperature is None:
         said = f"Probabilities are not calibrated: no temperature is best on {texts}, as where all of them are right."
+    elif 2 * (_loss(logits, labels, 1.0)[0] - _loss(logits, labels, 1 / temperature)[0]) < _SIGNIFICANT:
+        said = f"Probabilities are left as they are: on {texts}, no temperature is better than 1 by more than chance."
     else:
         config.temperature = temperature
         before, after = (_calibration_error(one, labels) for one in (logits, logits / temperature))

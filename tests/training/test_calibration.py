@@ -212,7 +212,8 @@ class TestCommand:
         config = json.loads((tmp_path / "config.json").read_text())
         assert (config["temperature"], config["label_thresholds"]) == (1.0, None)
 
-    def test_a_resumed_run_ends_with_the_same_temperature(self, trained, tmp_path):
+    def test_a_resumed_run_ends_with_the_same_temperature(self, trained, tmp_path, monkeypatch):
+        monkeypatch.setattr(calibration, "_SIGNIFICANT", 0)
         _, _, files, problem = trained
         if problem == "several":
             pytest.skip("one problem is enough")
@@ -311,6 +312,14 @@ class TestTrainer:
             one = RnnTrainer(model, one.args, train_dataset=data, processing_class=one.processing_class)
         with pytest.raises(ValueError, match="The probabilities of a classifier are calibrated"):
             one.calibrate(one.train_dataset)
+
+    def test_a_temperature_that_chance_explains_is_left_at_1(self, tmp_path, monkeypatch):
+        one = trainer(tmp_path, 120)
+        logits, labels = sample(120, 3, 1.0)
+        monkeypatch.setattr(calibration, "_predict", lambda *_: calibration._Sample(logits, labels, False))
+        assert fit_temperature(logits, labels) != 1
+        assert "no temperature is better than 1 by more than chance" in one.calibrate()
+        assert one.model.config.temperature == 1
 
     def test_needs_data(self, tmp_path):
         one = trainer(tmp_path, 5)
