@@ -12,6 +12,7 @@ CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "tanh RNN", "rnn_relu": "ReLU
 # What results hold beside scores.
 _NO_SCORES = {"runtime", "samples_per_second", "steps_per_second", "samples", "model_preparation_time"}
 _SCORE_NAMES = {
+    "average_precision": "macro average precision",
     "exact_match": "exact match",
     "expected_calibration_error": "expected calibration error",
     "expected_calibration_error_uncalibrated": "the same, without the temperature",

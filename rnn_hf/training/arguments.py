@@ -143,9 +143,9 @@ class RnnTrainingArguments(TrainingArguments):
     metric_for_best_model: str | None = field(
         default=None,
         metadata={
-            "help": "Score on validation that chooses the best model. Without it the accuracy; of taggers of spans, of "
-            "several labels a text and of texts with imbalanced labels the F1, of a regression the mse. The stock "
-            "Trainer takes the loss."
+            "help": "Score on validation that chooses the best model. Without it the accuracy; of taggers of spans and "
+            "of texts with imbalanced labels the F1, of several labels a text the average precision, of a regression "
+            "the mse. The stock Trainer takes the loss."
         },
     )
     greater_is_better: bool | None = field(

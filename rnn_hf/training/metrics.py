@@ -98,6 +98,33 @@ def f1_scores(predictions: Any, references: Any, average: str = "macro") -> dict
     return {"f1": float(f1), "precision": float(precision), "recall": float(recall)}
 
 
+def average_precision(scores: np.ndarray, references: np.ndarray) -> float:
+    """Compute the area under the curve of precision against recall of each label, averaged over those that occur.
+
+    It says how well scores rank texts, whatever threshold is chosen afterwards.
+
+    Args:
+        scores (`np.ndarray` of shape `[num_texts, num_labels]`): Logits or probabilities.
+        references (`np.ndarray` of shape `[num_texts, num_labels]`): 0 and 1.
+
+    Returns:
+        `float`: the macro average; 0 where no label occurs.
+
+    Example:
+    ```python
+    >>> import numpy as np
+    >>> from rnn_hf.training.metrics import average_precision
+    >>> average_precision(np.array([[-1.0], [-3.0], [-2.0]]), np.array([[1], [0], [0]]))
+    1.0
+
+    ```
+    """
+    occur = references.any(axis=0)
+    if not occur.any():
+        return 0.0
+    return float(sklearn_metrics.average_precision_score(references[:, occur], scores[:, occur], average="macro"))
+
+
 class ExactMatch(evaluate.Metric):
     """Share of sequences of which all labels are right.
 
@@ -249,6 +276,7 @@ __all__ = [
     "SpanF1",
     "SquaredError",
     "TokenAccuracy",
+    "average_precision",
     "expected_calibration_error",
     "f1_scores",
 ]

@@ -12,7 +12,16 @@ from ..data.validation import Task
 from ..inference.predictor import labels_that_apply
 from ..models.labels import tagging_scheme
 from ..models.losses import at_least_float32
-from .metrics import F1, Accuracy, SpanF1, SquaredError, TokenAccuracy, expected_calibration_error, f1_scores
+from .metrics import (
+    F1,
+    Accuracy,
+    SpanF1,
+    SquaredError,
+    TokenAccuracy,
+    average_precision,
+    expected_calibration_error,
+    f1_scores,
+)
 
 ComputeMetrics = Callable[[EvalPrediction], dict[str, float]]
 
@@ -39,8 +48,8 @@ def compute_metrics_for(
 
     Returns:
         A function for `Trainer(compute_metrics=...)` that reads predictions made by
-        [`preprocess_logits_for_metrics`]: accuracy and macro F1 of a classifier; exact match, macro and micro
-        F1 of several labels at once; error and r² of a regression; token accuracy of a tagger, with span F1
+        [`preprocess_logits_for_metrics`]: accuracy and macro F1 of a classifier; average precision, exact match, macro
+        and micro F1 of several labels at once; error and r² of a regression; token accuracy of a tagger, with span F1
         where the labels are IOB2 or IOBES, else macro F1. Of several labels at once, and of predictions made by
         [`labels_and_confidences`], also the expected calibration error, and at another temperature than 1 that without
         the temperature.
@@ -95,7 +104,8 @@ def score_names(task: Task, problem_type: str, label_names: list[str]) -> list[s
     if task == "token-classification" and tagging_scheme(label_names):
         names = ["f1", "accuracy", "precision", "recall"]
     elif task == "text-classification" and problem_type == "multi_label_classification":
-        names = [*of_classes, "f1_micro", "exact_match"]
+        # F1 depends on thresholds, which are chosen after training only.
+        names = ["average_precision", *of_classes, "f1_micro", "exact_match"]
     elif task == "text-classification" and problem_type == "regression":
         names = ["mse", "r2"]
     else:
@@ -171,6 +181,7 @@ def _multi_label_metrics(
     predictions = labels_that_apply(logits, label_thresholds).numpy().astype(np.int8)
     scores = f1_scores(predictions, references)
     scores["f1_micro"] = f1_scores(predictions, references, "micro")["f1"]
+    scores["average_precision"] = average_precision(logits.numpy(), references)
     scores["exact_match"] = float((predictions == references).all(axis=1).mean())
     kinds = [logits] if temperature == 1 else [logits, logits * temperature]
     confidences = torch.stack([at_least_float32(one).sigmoid().flatten() for one in kinds], dim=-1)

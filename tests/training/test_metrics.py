@@ -19,6 +19,7 @@ from rnn_hf.training.metrics import (
     SpanF1,
     SquaredError,
     TokenAccuracy,
+    average_precision,
     expected_calibration_error,
 )
 from rnn_hf.training.task_metrics import compute_metrics_for, labels_and_confidences
@@ -386,6 +387,22 @@ class TestLabelsThatOnlyReferencesHave:
         scores = compute(EvalPrediction(np.array([[0, 1, 1]]), np.array([[0, 1, 2]])))
         assert scores["accuracy"] == pytest.approx(2 / 3)
         assert scores["f1"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+
+
+class TestAveragePrecision:
+    @pytest.mark.parametrize("seed", SEEDS)
+    def test_is_the_mean_precision_at_each_text_that_has_the_label(self, seed):
+        source = np.random.default_rng(seed)
+        scores, labels = source.normal(size=(60, 5)), source.random((60, 5)) < 0.2
+        labels[:, 4] = False  # does not count
+        means = []
+        for label in range(4):
+            ranked = labels[np.argsort(-scores[:, label]), label]
+            means.append(np.mean([ranked[: rank + 1].mean() for rank in np.flatnonzero(ranked)]))
+        assert average_precision(scores, labels) == pytest.approx(np.mean(means))
+
+    def test_without_any_label(self):
+        assert average_precision(np.zeros((3, 2)), np.zeros((3, 2), dtype=int)) == 0
 
 
 class TestExpectedCalibrationError:

@@ -299,7 +299,7 @@ class TestOpenProblemType:
         ("num_labels", "labels", "metric", "other"),
         [
             (2, CLASSES, "accuracy", "f1"),
-            (3, SEVERAL, "f1", "exact_match"),
+            (3, SEVERAL, "average_precision", "f1"),
             (1, NUMBERS, "mse", "r2"),
             (1, list(range(12)), "mse", "r2"),
         ],
