@@ -322,7 +322,7 @@ class TestOpenProblemType:
 
     def test_of_a_stream(self, tmp_path):
         one = small(tmp_path, head(num_labels=3), encoded(SEVERAL).to_iterable_dataset(), max_steps=1)
-        assert one.args.metric_for_best_model == "eval_f1"
+        assert one.args.metric_for_best_model == "eval_average_precision"
 
     def test_balanced_weights_of_several_labels(self, tmp_path):
         one = small(tmp_path, head(num_labels=3), encoded(SEVERAL), class_weights="balanced")
