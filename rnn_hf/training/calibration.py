@@ -3,6 +3,7 @@
 Both are found on validation data after training, and stand in the configuration of the model.
 """
 
+import copy
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, NamedTuple
@@ -187,12 +188,15 @@ def calibrate(trainer: Any, dataset: Any) -> str:
 def _predict(trainer: Any, dataset: Any, num_labels: int) -> _Sample | None:
     """Let the Trainer predict logits at temperature 1, of so many texts as memory is meant to hold."""
     dataset, is_part = _thinned(dataset, max(MIN_TEXTS, _MOST_LOGITS // num_labels))
-    before = trainer.preprocess_logits_for_metrics, trainer.compute_metrics
+    before = trainer.preprocess_logits_for_metrics, trainer.compute_metrics, trainer.args
     trainer.preprocess_logits_for_metrics, trainer.compute_metrics = lambda logits, _: at_least_float32(logits), None
+    trainer.args = copy.copy(trainer.args)
+    trainer.args.prediction_loss_only = trainer.args.batch_eval_metrics = False
+    trainer.args.eval_do_concat_batches = True
     try:
         output = trainer.predict(dataset, metric_key_prefix="calibration")
     finally:
-        trainer.preprocess_logits_for_metrics, trainer.compute_metrics = before
+        trainer.preprocess_logits_for_metrics, trainer.compute_metrics, trainer.args = before
     if output.predictions is None or output.label_ids is None:
         return None
     logits, labels = (torch.from_numpy(np.asarray(one)) for one in (output.predictions, output.label_ids))

@@ -265,6 +265,15 @@ class TestTrainer:
         assert f"error there is {scores['eval_expected_calibration_error']:.4f}" in said
         assert f"without it {scores['eval_expected_calibration_error_uncalibrated']:.4f}" in said
 
+    def test_reads_logits_whatever_evaluation_keeps(self, tmp_path):
+        one, other = trainer(tmp_path, 120), trainer(tmp_path, 120)
+        one.calibrate()
+        other.args.prediction_loss_only, other.args.eval_do_concat_batches = True, False
+        other.compute_metrics = lambda prediction: {"mine": 0.0}
+        other.calibrate()
+        assert other.model.config.temperature == one.model.config.temperature != 1
+        assert (other.args.prediction_loss_only, other.args.eval_do_concat_batches) == (True, False)
+
     def test_calibrating_twice_changes_nothing(self, tmp_path):
         one = trainer(tmp_path, 120)
         one.calibrate()
