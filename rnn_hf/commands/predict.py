@@ -4,6 +4,7 @@
     echo "From the AP comes this story :" | rnn-hf predict outputs/pos
     rnn-hf predict outputs/pos sentences.txt --output_format jsonl > tagged.jsonl
     rnn-hf predict outputs/exported reviews.txt --backend onnx --file_name onnx/model_int8.onnx
+    rnn-hf predict outputs/intents requests.txt --rejection_threshold 0.4
 
 A classifier takes each line as a text; a tagger takes each line as a sentence, its words separated by white space.
 The output is UTF-8. In tables, tabs and whatever a terminal would obey are written as escapes.
@@ -43,7 +44,7 @@ def as_table(prediction: dict[str, Any]) -> str:
     if "tags" in prediction:
         rows = zip(prediction["tokens"], prediction["tags"], strict=True)
         return "".join(f"{printable(token)}\t{printable(tag)}\n" for token, tag in rows)
-    labels = [prediction["label"]] if "label" in prediction else prediction.get("labels", [])
+    labels = [prediction["label"] or "-"] if "label" in prediction else prediction.get("labels", [])
     scores = [prediction["score"]] if "score" in prediction else prediction["scores"]
     cells = [" ".join(labels), " ".join(f"{score:.3f}" for score in scores), prediction["text"]]
     return "\t".join(map(printable, cells)).lstrip("\t")
@@ -65,6 +66,11 @@ def main(argv: list[str] | None = None) -> None:
         "--backend", choices=["torch", "onnx"], default="torch", help="onnx: run a graph of `rnn-hf export`"
     )
     parser.add_argument("--file_name", default="onnx/model.onnx", help="the graph, for onnx")
+    parser.add_argument(
+        "--rejection_threshold",
+        type=float,
+        help="of a classifier: texts whose label has a lower probability have none; null in jsonl, - in the table",
+    )
     options = parser.parse_args(argv)
     logging.disable_progress_bar()
     if hasattr(sys.stdout, "reconfigure"):
@@ -81,5 +87,6 @@ def main(argv: list[str] | None = None) -> None:
     lines = read_lines(options.input)
     inputs: Any = (line.split() for line in lines) if is_tagger(model) else lines
     layout = json_line if options.output_format == "jsonl" else as_table
-    for prediction in predict(model, tokenizer, inputs, batch_size=options.batch_size):
+    threshold = options.rejection_threshold
+    for prediction in predict(model, tokenizer, inputs, batch_size=options.batch_size, rejection_threshold=threshold):
         print(layout(prediction))

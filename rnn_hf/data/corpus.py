@@ -42,6 +42,8 @@ class Corpus:
             Labels of validation and test that training lacks, in order; their ids follow on those of `label_names`.
         fingerprints (`dict[str, str]`): Of each split that was read, the number of rows and a digest of their content.
         for_training (`bool`): Whether a model is trained on it, rather than a trained one evaluated.
+        label_counts (`dict[str, int]`):
+            Texts of each label in the training data, where each has one, before any were held out.
     """
 
     task: Task
@@ -56,6 +58,7 @@ class Corpus:
     unseen_names: list[str] = field(default_factory=list)
     fingerprints: dict[str, str] = field(default_factory=dict)
     for_training: bool = True
+    label_counts: dict[str, int] = field(default_factory=dict)
 
     def inputs(self, split: str) -> Iterator[Any]:
         """Yield the texts, or the lists of words, of a split."""
@@ -167,6 +170,7 @@ def load_corpus(
     known = label_names
     num_rows, fingerprints = {}, {}
     unseen_names: dict[str, None] = {}
+    label_counts: dict[str, int] = {}
     for name in sorted(splits, key=list(SPLIT_NAMES).index):
         check = SplitCheck(
             task,
@@ -185,6 +189,7 @@ def load_corpus(
         known = check.label_names()
         _check_problem_type(arguments, problem_type)
         unseen_names |= dict.fromkeys(check.unseen)
+        label_counts = check.counts if name == "train" else label_counts
         _warn_of_unseen(check, num_rows[name])
     auxiliary_column, auxiliary_names = arguments.auxiliary_tags_column, []
     if auxiliary_column is not None:
@@ -213,6 +218,7 @@ def load_corpus(
         list(unseen_names),
         fingerprints,
         for_training,
+        label_counts,
     )
 
 

@@ -80,6 +80,7 @@ class SplitCheck:
         self.additional_labels = additional_labels
         self.unseen_labels = unseen_labels
         self.unseen: dict[str, int] = {}
+        self.counts: dict[str, int] = {}  # texts of each label, where each has one
         self.from_feature: list[str] | None = None
         self.smallest, self.largest = math.inf, -math.inf  # numbers of a regression
         self.fewest = math.inf  # labels of a row
@@ -177,7 +178,8 @@ class SplitCheck:
             wanted = "a list of labels" if self.problem_type == "multi_label_classification" else "one label"
             self._refuse(row, f"column {self.label_column!r} must hold {wanted}, got {shown(label)}.")
         if not isinstance(label, list):
-            self._check_name(row, label, feature)
+            name = self._check_name(row, label, feature)
+            self.counts[name] = self.counts.get(name, 0) + 1
             return
         names = [self._check_name(row, one, feature) for one in label]
         self.fewest = min(self.fewest, len(names))

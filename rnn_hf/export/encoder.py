@@ -81,7 +81,7 @@ def to_onnx(model: RnnModelWithHead, *, opset: int = LOWEST_OPSET, int8: bool = 
     shape: list[Any] = ["batch_size", "sequence_length"]
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name in ("input_ids", "attention_mask")]
     if isinstance(model, RnnForSequenceClassification):
-        task, names = "text-classification", [_classifier(graph, model)]
+        task, names = "text-classification", [_calibrated(graph, model, _classifier(graph, model))]
         outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch_size", num_labels])]
     else:
         task, names = "token-classification", _tagger(graph, model)
@@ -105,6 +105,8 @@ def to_onnx(model: RnnModelWithHead, *, opset: int = LOWEST_OPSET, int8: bool = 
         "cell_type": model.config.cell_type,
         "rnn_hf_version": version("rnn_hf"),
     }
+    if model.config.temperature != 1:
+        properties["temperature"] = str(float(model.config.temperature))
     helper.set_model_props(proto, properties)
     checker.check_model(proto)
     return proto
@@ -162,6 +164,13 @@ def _classifier(graph: Graph, model: RnnForSequenceClassification) -> str:
         return logits
     model.match_vocabulary()
     return add_ngram_logits(graph, model.ngrams, tokens.ids, logits)
+
+
+def _calibrated(graph: Graph, model: RnnForSequenceClassification, logits: str) -> str:
+    """Divide logits by the temperature, as the model does in evaluation."""
+    config = model.config
+    is_scaled = config.temperature != 1 and config.problem_type != "regression"
+    return graph("Div", logits, float(config.temperature)) if is_scaled else logits
 
 
 def _tagger(graph: Graph, model: RnnForTokenClassification) -> list[str]:

@@ -197,6 +197,12 @@ def _check_graph(session: onnxruntime.InferenceSession, config: RnnConfig) -> No
             f"The graph is of a model with {len(names)} labels, and config.json names {len(config.label_names)}, or "
             "others: they do not belong together. Export the model anew."
         )
+    temperature = session.get_modelmeta().custom_metadata_map.get("temperature", "1.0")
+    if temperature != str(float(config.temperature)):
+        raise ValueError(
+            f"The graph divides its logits by the temperature {temperature}, and config.json names "
+            f"{config.temperature}: they do not belong together. Export the model anew."
+        )
 
 
 def load(model_id: str | Path, revision: str | None = None, **options: Any) -> tuple[ORTModel, PreTrainedTokenizerBase]:

@@ -1,6 +1,6 @@
 """Predict in bulk: batches of similar length, results in the order of the input, in constant memory."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -23,6 +23,7 @@ def predict(
     *,
     batch_size: int = 128,
     max_tokens_per_batch: int = 16384,
+    rejection_threshold: float | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Classify texts, or tag sentences that are split into words.
 
@@ -38,15 +39,17 @@ def predict(
         inputs (`Iterable[str]` or `Iterable[list[str]]`): Texts for a classifier, lists of words for a tagger.
         batch_size (`int`): Most sequences in a batch.
         max_tokens_per_batch (`int`): Most tokens in a batch; a longer sequence makes a batch of its own.
+        rejection_threshold (`float`, *optional*): Of a classifier of one label a text, the probability below which a
+            text is none of them: its label is then `None`. `rnn-hf evaluate --out_of_scope_file` finds one.
 
     Yields:
         For each input, in order: of a classifier `{"text", "label", "score"}` with the label's probability, for
-        several labels at once `{"text", "labels", "scores"}` of those above one half, for a regression
-        `{"text", "scores"}`; of a tagger `{"tokens", "tags"}`.
+        several labels at once `{"text", "labels", "scores"}` of those above their threshold (one half, or that of the
+        configuration), for a regression `{"text", "scores"}`; of a tagger `{"tokens", "tags"}`.
 
     Raises:
         TypeError: The inputs, or one of them, are not what the model takes; the message says which.
-        ValueError: A bound below 1, or text with lone surrogates.
+        ValueError: A bound below 1, text with lone surrogates, or a threshold for a model that has no use for one.
 
     Example:
     ```python
@@ -65,7 +68,31 @@ def predict(
     if isinstance(inputs, str | bytes | Mapping) or not isinstance(inputs, Iterable):
         wanted = "lists of words" if is_tagger(model) else "texts"
         raise TypeError(f"The inputs must be a list or a generator of {wanted}, got {_shown(inputs)}.")
-    return _predict_all(model, tokenizer, inputs, batch_size, max_tokens_per_batch)
+    results = _predict_all(model, tokenizer, inputs, batch_size, max_tokens_per_batch)
+    if rejection_threshold is None:
+        return results
+    check_rejection(model, rejection_threshold)
+    return (one if one["score"] >= rejection_threshold else one | {"label": None} for one in results)
+
+
+def check_rejection(model: Any, threshold: float | None = None) -> None:
+    """Check that a model can reject texts by the probability of their label, and that a threshold is a probability.
+
+    Args:
+        model (`Any`): A model, of torch or of onnxruntime.
+        threshold (`float`, *optional*): The probability below which a text is rejected.
+
+    Raises:
+        ValueError: A tagger, a regression, a classifier of several labels at once, or a number outside 0 and 1.
+    """
+    problem_type = "token-classification" if is_tagger(model) else model.config.problem_type
+    if problem_type not in (None, "single_label_classification"):
+        raise ValueError(
+            f"Texts are rejected by a classifier of one label a text; the problem of this model is {problem_type}: "
+            "leave the threshold, or the texts out of scope, out."
+        )
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ValueError(f"rejection_threshold must be a probability, from 0 to 1; got {threshold}.")
 
 
 def _predict_all(
@@ -167,10 +194,35 @@ def _classified(config: RnnConfig, logits: torch.Tensor) -> dict[str, Any]:
         return {"scores": logits.tolist()}
     if config.problem_type == "multi_label_classification":
         scores = logits.sigmoid().tolist()
-        chosen = [index for index, score in enumerate(scores) if score > 0.5]
+        chosen = labels_that_apply(logits, config.label_thresholds).nonzero().flatten().tolist()
         return {"labels": [labels[index] for index in chosen], "scores": [scores[index] for index in chosen]}
     score, index = logits.softmax(dim=-1).max(dim=-1)
     return {"label": labels[int(index)], "score": float(score)}
 
 
-__all__ = ["predict"]
+def labels_that_apply(logits: torch.Tensor, label_thresholds: Sequence[float] | None = None) -> torch.Tensor:
+    """Choose, of several labels at once, those whose probability is above their threshold.
+
+    Args:
+        logits (`torch.FloatTensor` of shape `[…, num_labels]`): What a model returns.
+        label_thresholds (`Sequence[float]`, *optional*): A threshold for each label; 0.5 without them.
+
+    Returns:
+        `torch.BoolTensor` of the same shape: which labels apply.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.inference.predictor import labels_that_apply
+    >>> logits = torch.tensor([[-1.0, 1.0]])
+    >>> labels_that_apply(logits).tolist(), labels_that_apply(logits, [0.2, 0.8]).tolist()
+    ([[False, True]], [[True, False]])
+
+    ```
+    """
+    if label_thresholds is None:
+        return logits > 0
+    return logits.sigmoid() > logits.new_tensor(label_thresholds)
+
+
+__all__ = ["check_rejection", "labels_that_apply", "predict"]

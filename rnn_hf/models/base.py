@@ -255,6 +255,22 @@ def wants_hidden_states(config: RnnConfig, wanted: bool | None) -> bool:
     return bool(config.output_hidden_states if wanted is None else wanted)
 
 
+def calibrated_logits(model: Any, logits: Tensor) -> Tensor:
+    """Divide a classifier's logits by its temperature in evaluation (https://arxiv.org/abs/1706.04599).
+
+    Args:
+        model ([`RnnForSequenceClassification`]): The classifier.
+        logits (`torch.FloatTensor` of shape `[batch_size, num_labels]`): What its head gives.
+
+    Returns:
+        `torch.FloatTensor` of the same shape: in training, at temperature 1 and of a regression, the same.
+    """
+    config = model.config
+    if model.training or config.temperature == 1 or config.problem_type == "regression":
+        return logits
+    return logits / config.temperature
+
+
 def as_wanted(config: RnnConfig, result: ModelOutput, return_dict: bool | None) -> Any:
     """Return a result as it is, or as a tuple where the argument, or else the configuration, wants one."""
     return result if (config.return_dict if return_dict is None else return_dict) else result.to_tuple()
@@ -266,6 +282,7 @@ __all__ = [
     "RnnModelOutput",
     "RnnPreTrainedModel",
     "as_wanted",
+    "calibrated_logits",
     "current_name",
     "select_hidden_states",
     "wants_hidden_states",

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .labels import check_calibration, without_calibration
+
 # Keywords that transformers itself, and its models' configurations, have beside the declared fields. They have no
 # effect here.
 _COMMON_KEYWORDS = frozenset(
@@ -50,7 +52,7 @@ _COMMON_KEYWORDS = frozenset(
         *("do_sample", "diversity_penalty", "early_stopping", "encoder_no_repeat_ngram_size"),
         *("exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id", "length_penalty"),
         *("max_length", "min_length", "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences"),
-        *("remove_invalid_values", "repetition_penalty", "return_dict_in_generate", "temperature", "top_k", "top_p"),
+        *("remove_invalid_values", "repetition_penalty", "return_dict_in_generate", "top_k", "top_p"),
         "typical_p",
         "use_cache",
     }
@@ -165,6 +167,10 @@ class RnnConfig(PreTrainedConfig):
         problem_type (`str`, *optional*):
             What a classifier's labels are: `"single_label_classification"`, `"multi_label_classification"` or
             `"regression"`; found out from the data where it is not given.
+        temperature (`float`):
+            What a classifier divides its logits by in evaluation, so that probabilities are calibrated.
+        label_thresholds (`list[float]`, *optional*):
+            Of several labels at once, the probability of each above which it applies; 0.5 without them.
 
     The other fields of `PreTrainedConfig` go with these.
 
@@ -233,6 +239,8 @@ class RnnConfig(PreTrainedConfig):
     id2label: dict[int, str] | dict[str, str] | None = None
     label2id: dict[str, int] | dict[str, str] | None = None
     problem_type: Literal["regression", "single_label_classification", "multi_label_classification"] | None = None
+    temperature: float | int = 1.0
+    label_thresholds: list[float] | None = None
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -259,6 +267,7 @@ class RnnConfig(PreTrainedConfig):
         unknown = {name: config_dict.pop(name) for name in list(config_dict) if not cls._is_known(name)}
         for name in unknown:
             cls._warn_of_unknown(name, stacklevel=4)
+        config_dict = without_calibration(config_dict, kwargs)
         names: list[str] = [name for name in ("id2label", "label2id") if name in kwargs]
         labels = {name: kwargs.pop(name) for name in names}
         if labels:
@@ -417,6 +426,10 @@ class RnnConfig(PreTrainedConfig):
         for index, label in (self.id2label or {}).items():
             if first.setdefault(label, index) != index:
                 raise ValueError(f"id2label names a label twice: {_short(label)} has the ids {first[label]}, {index}.")
+
+    def validate_calibration(self) -> None:
+        """Check that the temperature is positive, and that each label has a threshold where any has."""
+        check_calibration(self.temperature, self.label_thresholds, len(self.id2label or {}))
 
 
 def _short(value: Any) -> str:

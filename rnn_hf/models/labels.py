@@ -1,8 +1,9 @@
-"""What the names of labels say."""
+"""What the names of labels say, and what a configuration says of their probabilities."""
 
+import math
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 
 def tagging_scheme(label_names: Sequence[str]) -> Literal["iob2", "iobes"] | None:
@@ -31,4 +32,68 @@ def tagging_scheme(label_names: Sequence[str]) -> Literal["iob2", "iobes"] | Non
     return "iob2" if "B" in marks else None
 
 
-__all__ = ["tagging_scheme"]
+def check_calibration(temperature: float, label_thresholds: Sequence[float] | None, num_labels: int) -> None:
+    """Check what a configuration says of the probabilities of a classifier.
+
+    Args:
+        temperature (`float`): What logits are divided by.
+        label_thresholds (`Sequence[float]`, *optional*): Of several labels at once, the probability of each above which
+            it applies.
+        num_labels (`int`): Number of labels.
+
+    Raises:
+        ValueError: A temperature that is not positive and finite; thresholds of another number than the labels, or
+            outside 0 and 1.
+
+    Example:
+    ```python
+    >>> from rnn_hf.models.labels import check_calibration
+    >>> check_calibration(1.5, [0.5, 0.3], 2)
+    >>> check_calibration(0.0, None, 2)
+    Traceback (most recent call last):
+    ...
+    ValueError: temperature must be above 0 and finite, got 0.0.
+
+    ```
+    """
+    if not math.isfinite(temperature) or temperature <= 0:
+        raise ValueError(f"temperature must be above 0 and finite, got {temperature}.")
+    if label_thresholds is None:
+        return
+    if len(label_thresholds) != num_labels:
+        raise ValueError(
+            f"label_thresholds must hold one for each of {num_labels} labels, got {len(label_thresholds)}."
+        )
+    for index, threshold in enumerate(label_thresholds):
+        if not 0 < threshold < 1:
+            raise ValueError(f"label_thresholds must be above 0 and below 1; that of label {index} is {threshold}.")
+
+
+def without_calibration(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what calibration found where a model gets another number of labels, or another kind of problem.
+
+    Args:
+        config (`dict[str, Any]`): What a `config.json` holds.
+        changes (`dict[str, Any]`): Values that replace those.
+
+    Returns:
+        `dict[str, Any]`: the first, without `temperature` and `label_thresholds` where they have no meaning any more.
+
+    Example:
+    ```python
+    >>> from rnn_hf.models.labels import without_calibration
+    >>> without_calibration({"id2label": {"0": "ham", "1": "spam"}, "temperature": 1.5}, {"num_labels": 3})
+    {'id2label': {'0': 'ham', '1': 'spam'}}
+
+    ```
+    """
+    labels = next((changes[name] for name in ("id2label", "label2id") if changes.get(name) is not None), None)
+    num_labels = changes.get("num_labels") if labels is None else len(labels)
+    is_other_number = num_labels is not None and num_labels != len(config.get("id2label") or (0, 1))
+    is_other_problem = changes.get("problem_type") not in (None, config.get("problem_type"))
+    if not is_other_number and not is_other_problem:
+        return config
+    return {name: value for name, value in config.items() if name not in ("temperature", "label_thresholds")}
+
+
+__all__ = ["check_calibration", "tagging_scheme", "without_calibration"]

@@ -18,6 +18,7 @@ from .base import (
     RnnModelOutput,
     RnnPreTrainedModel,
     as_wanted,
+    calibrated_logits,
     select_hidden_states,
     wants_hidden_states,
 )
@@ -256,7 +257,7 @@ class RnnForSequenceClassification(NgramsMixin, RnnPreTrainedModel):
             num_passes=num_passes,
             **inputs,
         )
-        logits = self._classify(encoded)
+        logits = calibrated_logits(self, self._classify(encoded))
         num_rows = len(logits) // num_passes
         loss = None
         if labels is not None:

@@ -11,7 +11,15 @@ from ..utils.display import hide_folders, markdown, markdown_code
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "tanh RNN", "rnn_relu": "ReLU RNN"}
 # What results hold beside scores.
 _NO_SCORES = {"runtime", "samples_per_second", "steps_per_second", "samples", "model_preparation_time"}
-_SCORE_NAMES = {"exact_match": "exact match", "f1_micro": "micro F1", "mse": "mean squared error", "r2": "r²"}
+_SCORE_NAMES = {
+    "average_precision": "macro average precision",
+    "exact_match": "exact match",
+    "expected_calibration_error": "expected calibration error",
+    "expected_calibration_error_uncalibrated": "the same, without the temperature",
+    "f1_micro": "micro F1",
+    "mse": "mean squared error",
+    "r2": "r²",
+}
 
 
 def is_tagger(config: RnnConfig) -> bool:
@@ -54,6 +62,8 @@ def model_rows(folder: Path, config: RnnConfig, results: dict[str, Any]) -> dict
         )
     else:
         rows["Vector of a text"] = f"`{config.pooling}` of the states"
+    if config.temperature != 1:
+        rows["Temperature of the logits"] = f"{config.temperature:g}, fitted on validation data"
     return rows
 
 

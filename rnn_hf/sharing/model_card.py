@@ -34,6 +34,8 @@ _TEMPLATE = Path(__file__).with_name("model_card_template.md")
 _FILES = ("all_results.json", "run.json", "trainer_state.json", "training_args.json")
 _SPLITS = {"eval": "validation", "test": "test"}
 _METRIC_TYPES = {"f1_micro": "f1", "r2": "r_squared"}
+# Scores that the metadata, which ranks models, leaves out.
+_NOT_LISTED = ("expected_calibration_error", "expected_calibration_error_uncalibrated")
 _MOST_LABELS = 200
 _MOST_LABEL_CHARACTERS = 100
 _MOST_EXAMPLE_CHARACTERS = 500
@@ -212,7 +214,7 @@ def _metadata(
     dataset_id = data.get("dataset_name")
     base_model = run.get("base_model")
     prefix = "test" if "test_loss" in results else "eval"
-    scores = {name: results[f"{prefix}_{name}"] for name in score_keys(results, [prefix])}
+    scores = {name: results[f"{prefix}_{name}"] for name in score_keys(results, [prefix]) if name not in _NOT_LISTED}
     evaluations = [
         EvalResult(
             task_type=_task(config),
@@ -286,6 +288,12 @@ def _notes(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> str:
     notes = [f"One run, with seed {args['seed']}."] if "seed" in args else []
     if is_tagger(config) and tagging_scheme(config.label_names) is not None:
         notes.append("Spans count where begin, end and kind are right, as in CoNLL's evaluation.")
+    if config.label_thresholds is not None:
+        notes.append(
+            "Each label applies above a threshold of its own, `label_thresholds` in `config.json`, which was chosen on "
+            "the validation data: the scores there are too good. Pipelines give the probabilities of all labels with "
+            "`top_k=None`, and apply no threshold."
+        )
     data = run.get("data", {})
     held_out = [name for name in _SPLITS.values() if name in run.get("num_rows", {}) and name not in data]
     if "train" in data and held_out:
@@ -338,7 +346,13 @@ def _limits(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> lis
             "probabilities. The model's method `marginals` gives those."
         )
     elif config.problem_type != "regression":
-        limits.append("Its scores are not calibrated: 0.9 need not be right in nine of ten cases.")
+        is_calibrated = not is_tagger(config) and config.temperature != 1
+        limits.append(
+            "Its scores are calibrated on validation data, for texts of that kind. Of texts of other kinds they can be "
+            "too high."
+            if is_calibrated
+            else "Its scores are not calibrated: 0.9 need not be right in nine of ten cases."
+        )
     limits.append("What the training data gets wrong or leaves out, it does too. It was not examined for bias.")
     return limits
 

@@ -48,7 +48,7 @@ def draw_training_curve(history: list[dict[str, Any]], path: Path) -> bool:
     ```
     """
     losses = {"loss": "training", "eval_loss": "validation"}
-    scores = {f"eval_{name}": name for name in ("accuracy", "f1", "exact_match", "mse")}
+    scores = {f"eval_{name}": name for name in ("accuracy", "average_precision", "f1", "exact_match", "mse")}
     panels = [(ylabel, _curves(history, names)) for ylabel, names in (("loss", losses), ("validation", scores))]
     panels = [(ylabel, curves) for ylabel, curves in panels if curves]
     if not panels:

@@ -36,6 +36,8 @@ _NUM_TIMED_ALONE = 32
 _MIN_SECONDS = 0.2
 _NUM_EXAMPLES = 3
 _NUM_EXAMPLE_WORDS = 30
+# A confusion matrix of more labels fills megabytes, and no page.
+_MOST_MATRIX_LABELS = 200
 
 
 def record_run(
@@ -61,8 +63,9 @@ def record_run(
         secrets (`Collection[str]`): Values that must not be written, as [`~secrets.find_secrets`] gives them.
 
     Returns:
-        `dict`: the content. `speed` is that of [`measure_speed`], `confusion_matrix` has a row for each true label
-        and a column for each predicted one, `examples` are what [`predict`] gives for the first inputs of a split.
+        `dict`: the content. `speed` is that of [`measure_speed`], `confusion_matrix`, of at most 200 labels, has a
+        row for each true one and a column for each predicted one, `examples` are what [`predict`] gives for the first
+        inputs of a split.
     """
     split = "test" if "test" in corpus.splits else "validation" if "validation" in corpus.splits else "train"
     inputs = list(islice(corpus.inputs(split), _NUM_TIMED_INPUTS))
@@ -83,7 +86,7 @@ def record_run(
         "examples": list(predict(model, tokenizer, [_shortened(one) for one in inputs[:_NUM_EXAMPLES]])),
     }
     has_classes = corpus.task == "text-classification" and corpus.problem_type == "single_label_classification"
-    if has_classes and split in predictions:
+    if has_classes and split in predictions and len(corpus.label_names) <= _MOST_MATRIX_LABELS:
         matrix = _confusion_matrix(predictions[split], len(corpus.label_names))
         record["confusion_matrix"] = {"split": split, "counts": matrix.tolist()}
     replace_file(output_dir / "run.json", json.dumps(record, indent=1, ensure_ascii=False))

@@ -154,7 +154,8 @@ class RnnTrainingArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "Score on validation that chooses the best model. Without it the accuracy; of taggers of spans and "
-            "of several labels a text the F1, of a regression the mse. The stock Trainer takes the loss."
+            "of texts with imbalanced labels the F1, of several labels a text the average precision, of a regression "
+            "the mse. The stock Trainer takes the loss."
         },
     )
     greater_is_better: bool | None = field(

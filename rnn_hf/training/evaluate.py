@@ -16,9 +16,11 @@ from transformers.utils import logging
 from ..data.collator import DataCollatorWithPacking
 from ..data.corpus import DataArguments, Task, load_corpus
 from ..inference.loading import is_tagger, load
+from ..inference.predictor import check_rejection
 from ..utils.display import printable
 from ..utils.files import replace_file
-from .task_metrics import compute_metrics_for, preprocess_logits_for_metrics
+from .rejection import read_texts, score_rejection
+from .task_metrics import compute_metrics_for, labels_and_confidences, preprocess_logits_for_metrics
 from .trainer import RnnTrainer
 
 # Columns of a table of results, by the prefixes of measures.
@@ -35,6 +37,8 @@ def evaluate_checkpoint(
     batch_size: int = 128,
     revision: str | None = None,
     onnx_file_name: str | None = None,
+    out_of_scope_file: str | None = None,
+    rejection_threshold: float | None = None,
 ) -> dict[str, float]:
     """Score a saved model on a split of a corpus.
 
@@ -47,9 +51,14 @@ def evaluate_checkpoint(
         batch_size (`int`): Examples in a batch.
         revision (`str`, *optional*): Branch, tag or commit on the hub.
         onnx_file_name (`str`, *optional*): An exported graph in the folder, to run it instead of the weights.
+        out_of_scope_file (`str`, *optional*): Texts with none of the model's labels, in a format of the data: how well
+            their low probability tells them from the split is scored too.
+        rejection_threshold (`float`, *optional*): The probability below which texts are rejected; without it the
+            highest that keeps 95 % of the right predictions.
 
     Returns:
-        `dict[str, float]`: results with the split's prefix (`eval_` for `"validation"`).
+        `dict[str, float]`: results with the split's prefix (`eval_` for `"validation"`), and those of
+        [`~rnn_hf.training.rejection.rejection_scores`].
 
     Raises:
         ValueError: A folder that holds no model of this package, data that does not fit, or an output folder that
@@ -57,6 +66,8 @@ def evaluate_checkpoint(
     """
     if batch_size < 1:
         raise ValueError(f"--batch_size must be at least 1, got {batch_size}.")
+    if rejection_threshold is not None and out_of_scope_file is None:
+        raise ValueError("--rejection_threshold has no effect without --out_of_scope_file: leave it out.")
     quieten()
     folder = Path(output_dir)
     try:
@@ -72,6 +83,8 @@ def evaluate_checkpoint(
         model, tokenizer = load_onnx(model_name_or_path, file_name=onnx_file_name, revision=revision)
     task: Task = "token-classification" if is_tagger(model) else "text-classification"
     problem_type = model.config.problem_type if task == "text-classification" else None
+    if out_of_scope_file is not None:
+        check_rejection(model, rejection_threshold)
     corpus = load_corpus(data_arguments, task, problem_type, model.config.label_names, needed=(split,))
     if task == "text-classification":
         model.config.problem_type = corpus.problem_type  # which a model of one's own Trainer may not say
@@ -89,12 +102,28 @@ def evaluate_checkpoint(
         metrics = trainer.predict(encoded, metric_key_prefix=prefix).metrics or {}
         name, is_first = f"{split}_results.json", trainer.is_world_process_zero()
     else:
-        compute_metrics = compute_metrics_for(task, corpus.problem_type, label_names, len(corpus.label_names))
+        calibration = {"temperature": model.config.temperature, "label_thresholds": model.config.label_thresholds}
+        compute_metrics = compute_metrics_for(
+            task, corpus.problem_type, label_names, len(corpus.label_names), **calibration
+        )
         found = compute_metrics(_predict_with_labels(model, tokenizer, encoded, batch_size))
         metrics = {f"{prefix}_{key}": value for key, value in found.items()}
         name, is_first = f"{Path(onnx_file_name).stem}_{split}_results.json", True
     metrics = {key: value for key, value in metrics.items() if not key.endswith(_NOT_SHOWN)}
     metrics[f"{prefix}_samples"] = corpus.num_rows[split]
+    if out_of_scope_file is not None:
+        if data_arguments.max_seq_length is not None:
+            tokenizer.model_max_length = data_arguments.max_seq_length
+        found = score_rejection(
+            model,
+            tokenizer,
+            corpus.inputs(split),
+            [label_names[index] for index in encoded["labels"]],
+            read_texts(out_of_scope_file, data_arguments),
+            batch_size=batch_size,
+            threshold=rejection_threshold,
+        )
+        metrics |= {f"{prefix}_{key}": value for key, value in found.items()}
     if is_first:
         replace_file(folder / name, json.dumps(metrics, indent=4, sort_keys=True))
         graph = "" if onnx_file_name is None else f", {onnx_file_name}"
@@ -152,7 +181,12 @@ def _predict_with_labels(model: Any, tokenizer: PreTrainedTokenizerBase, rows: A
     for start in range(0, len(rows), batch_size):
         batch = collator(rows.select(range(start, min(start + batch_size, len(rows)))).to_list())
         labels = batch.pop("labels")
-        predictions.add(preprocess_logits_for_metrics(model(**batch).logits, labels))
+        logits, has_classes = model(**batch).logits, not is_tagger(model) and not labels.is_floating_point()
+        predictions.add(
+            labels_and_confidences(logits, model.config.temperature)
+            if has_classes
+            else preprocess_logits_for_metrics(logits, labels)
+        )
         references.add(labels)
     return EvalPrediction(predictions.get_arrays(), references.get_arrays())
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import datasets
 import evaluate
+import numpy as np
 from seqeval.metrics import f1_score, precision_score, recall_score
 from sklearn import metrics as sklearn_metrics
 
@@ -19,6 +20,8 @@ _LABEL_LISTS = datasets.Features(
 _TAG_LISTS = datasets.Features(
     {"predictions": datasets.List(datasets.Value("string")), "references": datasets.List(datasets.Value("string"))}
 )
+_CONFIDENCES = datasets.Features({"predictions": datasets.Value("float64"), "references": datasets.Value("int64")})
+_NUM_BINS = 15
 _FLOATS = datasets.Features({"predictions": datasets.Value("float64"), "references": datasets.Value("float64")})
 
 
@@ -66,10 +69,60 @@ class F1(evaluate.Metric):
         return _info("F1, precision and recall.", features)
 
     def _compute(self, predictions: Any, references: Any, average: str = "macro") -> dict[str, float]:
-        precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
-            references, predictions, average=average, zero_division=0.0
-        )
-        return {"f1": float(f1), "precision": float(precision), "recall": float(recall)}
+        return f1_scores(predictions, references, average)
+
+
+def f1_scores(predictions: Any, references: Any, average: str = "macro") -> dict[str, float]:
+    """Compute [`F1`] of arrays at once, without the table in which a metric gathers batches.
+
+    Args:
+        predictions (`np.ndarray` of shape `[num_texts]` or `[num_texts, num_labels]`): Class ids, or 0 and 1.
+        references (`np.ndarray`, the shape of `predictions`): Those that are right.
+        average (`str`): `"macro"`, `"micro"` or `"weighted"`.
+
+    Returns:
+        `dict[str, float]`: `f1`, `precision` and `recall`.
+
+    Example:
+    ```python
+    >>> import numpy as np
+    >>> from rnn_hf.training.metrics import f1_scores
+    >>> f1_scores(np.array([[0, 1], [1, 1]]), np.array([[0, 1], [1, 0]]), "micro")["f1"]
+    0.8
+
+    ```
+    """
+    precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
+        references, predictions, average=average, zero_division=0.0
+    )
+    return {"f1": float(f1), "precision": float(precision), "recall": float(recall)}
+
+
+def average_precision(scores: np.ndarray, references: np.ndarray) -> float:
+    """Compute the area under the curve of precision against recall of each label, averaged over those that occur.
+
+    It says how well scores rank texts, whatever threshold is chosen afterwards.
+
+    Args:
+        scores (`np.ndarray` of shape `[num_texts, num_labels]`): Logits or probabilities.
+        references (`np.ndarray` of shape `[num_texts, num_labels]`): 0 and 1.
+
+    Returns:
+        `float`: the macro average; 0 where no label occurs.
+
+    Example:
+    ```python
+    >>> import numpy as np
+    >>> from rnn_hf.training.metrics import average_precision
+    >>> average_precision(np.array([[-1.0], [-3.0], [-2.0]]), np.array([[1], [0], [0]]))
+    1.0
+
+    ```
+    """
+    occur = references.any(axis=0)
+    if not occur.any():
+        return 0.0
+    return float(sklearn_metrics.average_precision_score(references[:, occur], scores[:, occur], average="macro"))
 
 
 class ExactMatch(evaluate.Metric):
@@ -142,6 +195,57 @@ class SpanF1(evaluate.Metric):
             return {name: float(score(references, predictions, zero_division=0)) for name, score in scores.items()}
 
 
+class ExpectedCalibrationError(evaluate.Metric):
+    """How far probabilities are from the shares of right predictions, on average: 15 bins of equal width.
+
+    Predictions are probabilities; references are 1 where the prediction with this probability was right, else 0.
+
+    Source: Guo et al. 2017 (https://arxiv.org/abs/1706.04599).
+
+    Example:
+    ```python
+    >>> from rnn_hf.training.metrics import ExpectedCalibrationError
+    >>> error = ExpectedCalibrationError().compute(predictions=[0.9, 0.9, 0.9, 0.9], references=[1, 1, 1, 0])
+    >>> round(error["expected_calibration_error"], 3)
+    0.15
+
+    ```
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("How far probabilities are from the shares of right predictions.", _CONFIDENCES)
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        return {
+            "expected_calibration_error": expected_calibration_error(np.asarray(predictions), np.asarray(references))
+        }
+
+
+def expected_calibration_error(confidences: np.ndarray, is_right: np.ndarray) -> float:
+    """Compute [`ExpectedCalibrationError`] of arrays at once.
+
+    Args:
+        confidences (`np.ndarray` of shape `[num_predictions]`): Probabilities of predictions.
+        is_right (`np.ndarray` of shape `[num_predictions]`): 1 where a prediction was right, else 0.
+
+    Returns:
+        `float`: the mean over all predictions of what their bin's mean probability and share of right ones differ by.
+
+    Example:
+    ```python
+    >>> import numpy as np
+    >>> from rnn_hf.training.metrics import expected_calibration_error
+    >>> expected_calibration_error(np.array([0.75, 1.0, 0.75, 0.0]), np.array([1, 1, 0, 0]))
+    0.125
+
+    ```
+    """
+    # Bins hold their upper end, and the first holds 0 too.
+    bins = np.clip(np.ceil(confidences * _NUM_BINS).astype(int) - 1, 0, _NUM_BINS - 1)
+    gaps = np.bincount(bins, weights=confidences - is_right.astype(float), minlength=_NUM_BINS)
+    return float(np.abs(gaps).sum() / max(len(bins), 1))
+
+
 class SquaredError(evaluate.Metric):
     """Mean squared error and coefficient of determination of a regression.
 
@@ -164,4 +268,15 @@ class SquaredError(evaluate.Metric):
         return scores
 
 
-__all__ = ["F1", "Accuracy", "ExactMatch", "SpanF1", "SquaredError", "TokenAccuracy"]
+__all__ = [
+    "F1",
+    "Accuracy",
+    "ExactMatch",
+    "ExpectedCalibrationError",
+    "SpanF1",
+    "SquaredError",
+    "TokenAccuracy",
+    "average_precision",
+    "expected_calibration_error",
+    "f1_scores",
+]

@@ -303,6 +303,9 @@ def _pretrained_model(
         "id2label": dict(enumerate(corpus.label_names)),
         "label2id": {label: index for index, label in enumerate(corpus.label_names)},
         "problem_type": _problem_type(corpus),
+        # What calibration found was for the weights as they are.
+        "temperature": 1.0,
+        "label_thresholds": None,
     }
     # All at once: a number of labels may fit the new problem type, and not the old one.
     config = RnnConfig.from_dict(config.to_dict() | changes | overrides)

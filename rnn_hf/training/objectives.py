@@ -266,7 +266,10 @@ def balanced_weights(train_dataset: Any, num_labels: int, problem_type: str) -> 
                 f"--class_weights balanced counts labels, which must be {wanted}; those of example {num_rows - 1} are "
                 f"{shown(labels)}."
             )
-        counts += values if is_multi_label else np.bincount(values, minlength=num_labels)
+        if is_multi_label:
+            counts += values
+        else:
+            np.add.at(counts, values, 1)  # not bincount, which makes an array of all labels for each text
     present = counts > 0
     if is_multi_label:
         return np.where(present, (num_rows - counts) / np.maximum(counts, 1), 1.0).clip(min=1e-3).tolist()

@@ -1,6 +1,7 @@
 """Which metrics belong to which task, as the functions that a `Trainer` takes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,14 +9,31 @@ import torch
 from transformers import EvalPrediction
 
 from ..data.validation import Task
+from ..inference.predictor import labels_that_apply
 from ..models.labels import tagging_scheme
-from .metrics import F1, Accuracy, ExactMatch, SpanF1, SquaredError, TokenAccuracy
+from ..models.losses import at_least_float32
+from .metrics import (
+    F1,
+    Accuracy,
+    SpanF1,
+    SquaredError,
+    TokenAccuracy,
+    average_precision,
+    expected_calibration_error,
+    f1_scores,
+)
 
 ComputeMetrics = Callable[[EvalPrediction], dict[str, float]]
 
 
 def compute_metrics_for(
-    task: Task, problem_type: str, label_names: list[str], num_labels: int | None = None
+    task: Task,
+    problem_type: str,
+    label_names: list[str],
+    num_labels: int | None = None,
+    *,
+    temperature: float = 1.0,
+    label_thresholds: Sequence[float] | None = None,
 ) -> ComputeMetrics:
     """Choose the metrics of a task.
 
@@ -25,12 +43,16 @@ def compute_metrics_for(
         label_names (`list[str]`): Labels in the order of their ids; the model's own, and behind them labels that only
             the references have.
         num_labels (`int`, *optional*): How many of them are the model's own, which say whether they mark spans.
+        temperature (`float`): The configuration's, which the logits are divided by.
+        label_thresholds (`Sequence[float]`, *optional*): The configuration's.
 
     Returns:
         A function for `Trainer(compute_metrics=...)` that reads predictions made by
-        [`preprocess_logits_for_metrics`]: accuracy and macro F1 of a classifier; exact match, macro and micro
-        F1 of several labels at once; error and r² of a regression; token accuracy of a tagger, with span F1
-        where the labels are IOB2 or IOBES, else macro F1.
+        [`preprocess_logits_for_metrics`]: accuracy and macro F1 of a classifier; average precision, exact match, macro
+        and micro F1 of several labels at once; error and r² of a regression; token accuracy of a tagger, with span F1
+        where the labels are IOB2 or IOBES, else macro F1. Of several labels at once, and of predictions made by
+        [`labels_and_confidences`], also the expected calibration error, and at another temperature than 1 that without
+        the temperature.
 
     Example:
     ```python
@@ -49,11 +71,14 @@ def compute_metrics_for(
             return _TagMetrics(label_names)
         # Labels of references alone need not mark spans: each is then a span of one word.
         return _SpanMetrics(known + [name if name == "O" or name[1:2] == "-" else f"S-{name}" for name in unseen])
-    return {
+    of_problems: dict[str, ComputeMetrics] = {
         "single_label_classification": _class_metrics,
-        "multi_label_classification": _multi_label_metrics,
+        "multi_label_classification": partial(
+            _multi_label_metrics, temperature=temperature, label_thresholds=label_thresholds
+        ),
         "regression": _regression_metrics,
-    }[problem_type]
+    }
+    return of_problems[problem_type]
 
 
 def score_names(task: Task, problem_type: str, label_names: list[str]) -> list[str]:
@@ -79,7 +104,8 @@ def score_names(task: Task, problem_type: str, label_names: list[str]) -> list[s
     if task == "token-classification" and tagging_scheme(label_names):
         names = ["f1", "accuracy", "precision", "recall"]
     elif task == "text-classification" and problem_type == "multi_label_classification":
-        names = [*of_classes, "f1_micro", "exact_match"]
+        # F1 depends on thresholds, which are chosen after training only.
+        names = ["average_precision", *of_classes, "f1_micro", "exact_match"]
     elif task == "text-classification" and problem_type == "regression":
         names = ["mse", "r2"]
     else:
@@ -110,16 +136,63 @@ def preprocess_logits_for_metrics(logits: torch.Tensor, labels: torch.Tensor | N
     return logits if labels is None or labels.is_floating_point() else logits.argmax(dim=-1)
 
 
+def labels_and_confidences(logits: torch.Tensor, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keep of a classifier's logits the best class, and its probability.
+
+    Args:
+        logits (`torch.FloatTensor` of shape `[batch_size, num_labels]`): What the model returns.
+        temperature (`float`): What they were divided by.
+
+    Returns:
+        `tuple(torch.Tensor)`: class ids `[batch_size]`, and their probabilities `[batch_size, 1]`; at another
+        temperature than 1 `[batch_size, 2]`, the second without it.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.training.task_metrics import labels_and_confidences
+    >>> labels_and_confidences(torch.tensor([[0.0, 1.0]]), 2.0)
+    (tensor([1]), tensor([[0.7311, 0.8808]]))
+
+    ```
+    """
+    logits = at_least_float32(logits)
+    kinds = [logits] if temperature == 1 else [logits, logits * temperature]
+    confidences = [(one.amax(dim=-1) - one.logsumexp(dim=-1)).exp() for one in kinds]
+    return logits.argmax(dim=-1), torch.stack(confidences, dim=-1)
+
+
 def _class_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    values = {"predictions": prediction.predictions, "references": prediction.label_ids}
-    return Accuracy().compute(**values) | F1().compute(**values)
+    labels: Any = prediction.predictions
+    confidences = None
+    if isinstance(labels, tuple):
+        labels, confidences = labels
+    values = {"predictions": labels, "references": prediction.label_ids}
+    scores = Accuracy().compute(**values) | F1().compute(**values)
+    return scores if confidences is None else scores | _calibration(confidences, labels == prediction.label_ids)
 
 
-def _multi_label_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    predictions = (np.asarray(prediction.predictions) > 0).astype(int).tolist()
-    values = {"predictions": predictions, "references": np.asarray(prediction.label_ids).astype(int).tolist()}
-    micro = F1("multilabel").compute(**values, average="micro")["f1"]
-    return F1("multilabel").compute(**values) | {"f1_micro": micro} | ExactMatch().compute(**values)
+def _multi_label_metrics(
+    prediction: EvalPrediction, temperature: float, label_thresholds: Sequence[float] | None
+) -> dict[str, float]:
+    logits = torch.from_numpy(np.asarray(prediction.predictions))
+    # Of thousands of labels, the lists that metrics of the library gather would take minutes.
+    references = np.asarray(prediction.label_ids).astype(np.int8)
+    predictions = labels_that_apply(logits, label_thresholds).numpy().astype(np.int8)
+    scores = f1_scores(predictions, references)
+    scores["f1_micro"] = f1_scores(predictions, references, "micro")["f1"]
+    scores["average_precision"] = average_precision(logits.numpy(), references)
+    scores["exact_match"] = float((predictions == references).all(axis=1).mean())
+    kinds = [logits] if temperature == 1 else [logits, logits * temperature]
+    confidences = torch.stack([at_least_float32(one).sigmoid().flatten() for one in kinds], dim=-1)
+    return scores | _calibration(confidences.numpy(), references.reshape(-1))
+
+
+def _calibration(confidences: np.ndarray, is_right: np.ndarray) -> dict[str, float]:
+    """Measure the calibration of probabilities, and in a second column of those without a temperature."""
+    names = ("expected_calibration_error", "expected_calibration_error_uncalibrated")
+    columns = zip(names, confidences.T, strict=False)
+    return {name: expected_calibration_error(column, is_right) for name, column in columns}
 
 
 def _regression_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -151,4 +224,10 @@ class _SpanMetrics(_TagMetrics):
         return TokenAccuracy().compute(**tags) | SpanF1().compute(**tags)
 
 
-__all__ = ["ComputeMetrics", "compute_metrics_for", "preprocess_logits_for_metrics", "score_names"]
+__all__ = [
+    "ComputeMetrics",
+    "compute_metrics_for",
+    "labels_and_confidences",
+    "preprocess_logits_for_metrics",
+    "score_names",
+]

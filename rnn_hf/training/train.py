@@ -120,6 +120,7 @@ def train(
                 replace_file(output_dir / ARGUMENTS, json.dumps(options, indent=2))
         tokenizer, model = trainer.processing_class, trainer.model
         _check_finite(trainer, encoded.get("validation", encoded.get("test", trainer.train_dataset)))
+        calibration = _calibrate(trainer, corpus, encoded.get("validation"))
         if is_first:
             model.save_pretrained(output_dir)
             tokenizer.save_pretrained(output_dir)  # type: ignore[union-attr]
@@ -128,7 +129,7 @@ def train(
         trainer.save_metrics("all", metrics, combined=False)
         if is_first:
             print_results(metrics, _title(trainer, metrics))
-            for line in _course(trainer):
+            for line in (*_course(trainer), *calibration):
                 print(printable(line))
             base_model = tokenizer_arguments.model_name_or_path
             record_run(
@@ -195,6 +196,7 @@ def _prepare(
         processing_class=tokenizer,
         label_names=corpus.label_names + corpus.unseen_names,
         num_auxiliary_tags=len(corpus.auxiliary_names),
+        label_counts=[corpus.label_counts.get(name, 0) for name in corpus.label_names],
         callbacks=[_Announcement(), _Watch()],
     )
     return trainer, corpus, encoded, checkpoint, options
@@ -241,6 +243,15 @@ def _check_finite(trainer: RnnTrainer, dataset: Any) -> None:
         logits = model.eval()(**inputs).logits
     if not logits.isfinite().all():
         raise diverged(f"the model's logits are no numbers any more, and {where}")
+
+
+def _calibrate(trainer: RnnTrainer, corpus: Corpus, validation: Any) -> list[str]:
+    """Calibrate a classifier on validation data, and say so."""
+    if corpus.task == "token-classification" or corpus.problem_type == "regression":
+        return []
+    if validation is None:
+        return ["Probabilities are not calibrated: there is no validation data."]
+    return [trainer.calibrate(validation)]
 
 
 def _measure(

@@ -25,10 +25,11 @@ from .batching import (
     iterate_column,
     set_epoch,
 )
+from .calibration import calibrate
 from .checkpoints import write_checksums
 from .objectives import TrainingObjectives, balanced_weights
 from .optimization import diverged, parameter_groups
-from .task_metrics import compute_metrics_for
+from .task_metrics import compute_metrics_for, labels_and_confidences
 from .trainer_checks import TrainerChecksMixin, check_model
 
 
@@ -61,6 +62,8 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
             the model does not know: those count as errors.
         num_auxiliary_tags (`int`, *optional*): Number of auxiliary labels; without it they are counted in the column
             `auxiliary_tags` of the training data, where there is one.
+        label_counts (`list[int]`, *optional*): Training texts of each label, by which imbalance is noticed; without it
+            they are counted in a `datasets.Dataset` or a list.
         options: See `transformers.Trainer`. Without `compute_metrics`, the metrics are those of the task, and the best
             model is that of the best first score; with it, that of the least loss, unless `metric_for_best_model` is
             given. An `EarlyStoppingCallback` among the `callbacks` takes the place of `early_stopping_patience`.
@@ -98,12 +101,14 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
         *,
         label_names: list[str] | None = None,
         num_auxiliary_tags: int | None = None,
+        label_counts: list[int] | None = None,
         **options: Any,
     ):
         args = RnnTrainingArguments() if args is None else copy.copy(args)
         args.accelerator_config = _without_dispatching(args.accelerator_config)  # type: ignore[assignment]
         self._label_names = label_names
         self._num_auxiliary_tags = num_auxiliary_tags
+        self._label_counts = label_counts
         self._objectives: Any = None
         self._saves_checkpoint = False
         self._signature_columns = None  # the stock Trainer sets it too late for the checks of the first batch
@@ -168,15 +173,53 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
         super().add_callback(callback)
 
     def _score(self, prediction: EvalPrediction) -> dict[str, float]:
-        names = self._config.label_names if self._label_names is None else self._label_names
-        return compute_metrics_for(self._task, self._find_problem_type(), names, self._num_labels)(prediction)
+        config = self._config
+        names = config.label_names if self._label_names is None else self._label_names
+        calibration: dict[str, Any] = {"temperature": config.temperature, "label_thresholds": config.label_thresholds}
+        return compute_metrics_for(self._task, self._find_problem_type(), names, self._num_labels, **calibration)(
+            prediction
+        )
 
-    def _keep_for_scores(self, logits: Any, labels: Any) -> torch.Tensor:
+    def _keep_for_scores(self, logits: Any, labels: Any) -> Any:
         if not logits.isfinite().all():
             raise diverged("the model's logits are no numbers any more")
         # Labels of a regression may be whole numbers, and there may be none.
-        is_class = self._find_problem_type(labels) == "single_label_classification"
-        return logits.argmax(dim=-1) if is_class else logits
+        if self._find_problem_type(labels) != "single_label_classification":
+            return logits
+        is_text = self._task == "text-classification"
+        return labels_and_confidences(logits, self._config.temperature) if is_text else logits.argmax(dim=-1)
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Predict and score, see the stock Trainer; of a classifier's predictions, the best classes are returned."""
+        output = super().evaluation_loop(*args, **kwargs)
+        has_confidences = self._scores_task and isinstance(output.predictions, tuple)
+        return output._replace(predictions=output.predictions[0]) if has_confidences else output
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, at temperature 1 and without thresholds of labels: see the stock Trainer."""
+        if self.model is not None:
+            self._config.temperature, self._config.label_thresholds = 1.0, None
+        return super().train(*args, **kwargs)
+
+    def calibrate(self, dataset: Any = None) -> str:
+        """Calibrate the probabilities of a trained classifier, see [`~rnn_hf.training.calibration.calibrate`].
+
+        Args:
+            dataset (*optional*): Encoded validation data; `eval_dataset`, or the first of several, without it.
+
+        Returns:
+            `str`: what was done, for people.
+
+        Raises:
+            ValueError: A tagger or a regression, or no data.
+        """
+        if dataset is None:
+            dataset = next(iter(self._eval_datasets().values()), None)
+        if self._task != "text-classification" or self._find_problem_type() == "regression":
+            raise ValueError("The probabilities of a classifier are calibrated, and this model has none: leave it out.")
+        if dataset is None:
+            raise ValueError("Probabilities are calibrated on validation data: give some, or an eval_dataset.")
+        return calibrate(self, dataset)
 
     @property
     def _order_seed(self) -> int:

@@ -1,20 +1,28 @@
 """What a trainer's model and data say of the task, and which options fit them."""
 
+from collections import Counter
 from typing import Any
 
+import datasets
 import torch
 from torch.utils.data import IterableDataset
 from transformers import TrainingArguments
 from transformers.trainer_utils import has_length
+from transformers.utils import logging
 
 from ..data.collator import DataCollatorWithPacking
 from ..data.validation import Task
 from ..models.configuration_rnn import RnnConfig
 from ..models.losses import infer_problem_type
+from ..utils.messages import shown
 from .arguments import DefaultMetric
 from .batching import iterate_column, iterate_examples
 from .task_metrics import score_names
 
+logger = logging.get_logger(__name__)
+
+# How many times as many texts as the rarest label the most frequent one has, where labels are imbalanced.
+IMBALANCE = 10
 # Schedules of the learning rate that read the metric for the best model.
 _ADAPTIVE_SCHEDULES = ("reduce_lr_on_plateau", "greedy")
 
@@ -30,6 +38,7 @@ class TrainerChecksMixin:
     _scores_task: bool
     _has_given_stopping: bool
     _num_auxiliary_tags: int | None
+    _label_counts: list[int] | None
     _get_collator_with_removed_columns: Any
 
     @property
@@ -181,6 +190,8 @@ class TrainerChecksMixin:
             known = ["loss"]
         elif self._scores_task:
             known = score_names(self._task, self._find_problem_type(), self._config.label_names)
+            if named is None and self._task == "text-classification" and known[0] == "accuracy":
+                named = self._metric_of_imbalance()
         name = (named or (known or ["loss"])[0]).removeprefix("eval_")
         prefixes = list(self._eval_datasets()) or [""]
         prefix = max((one for one in prefixes if name.startswith(one)), key=len, default="")
@@ -198,6 +209,37 @@ class TrainerChecksMixin:
         if schedule in _ADAPTIVE_SCHEDULES:
             given: Any = args.lr_scheduler_kwargs or {}
             args.lr_scheduler_kwargs = {"mode": "max" if args.greater_is_better else "min"} | given
+
+    def _metric_of_imbalance(self) -> str | None:
+        """Name macro F1 where some labels are much rarer than others, and say so: accuracy would hardly see them."""
+        counts = self._count_labels()
+        if len(counts) < 2 or max(counts.values()) <= IMBALANCE * min(counts.values()):
+            return None
+        ends = [choose(counts, key=counts.__getitem__) for choose in (max, min)]
+        names = self._config.label_names
+        most, least = (f"{shown(names[index])} has {counts[index]:,}" for index in ends)
+        hint = (
+            ""
+            if getattr(self.args, "class_weights", None)
+            else " --class_weights balanced lets all labels count alike."
+        )
+        if self.args.process_index == 0:
+            logger.warning(
+                f"Labels are imbalanced: of the training texts, {most} and {least}. The best model is therefore chosen "
+                f"by macro F1; --metric_for_best_model accuracy chooses it by that.{hint}"
+            )
+        return "f1"
+
+    def _count_labels(self) -> dict[int, int]:
+        """Count the training texts of each label that has some, where that takes no pass over a stream."""
+        if self._label_counts is not None:
+            counts = dict(enumerate(self._label_counts))
+        elif isinstance(self.train_dataset, datasets.Dataset | list):
+            counts = Counter(iterate_column(self.train_dataset, "labels", "label"))
+        else:
+            return {}
+        known = range(self._num_labels)
+        return {label: count for label, count in counts.items() if label in known and count > 0}
 
 
 def check_model(model: Any) -> None:

@@ -363,3 +363,36 @@ class TestOutputFolders:
         with pytest.raises(ValueError, match="opset must be from 18 to"):
             export("no/such/model", tmp_path / "out", opset=7)
         assert not (tmp_path / "out").exists()
+
+
+class TestTemperature:
+    @pytest.mark.parametrize("int8", [False, True])
+    @pytest.mark.parametrize("temperature", [0.3, 2, 7.5])
+    def test_divides_the_logits_of_a_graph(self, temperature, int8):
+        model = make(RnnForSequenceClassification, PLAIN, 0)
+        ids, mask = right_padded([3, 5], 5, 0)
+        before = run(session_for(model, int8=int8), ids, mask)[0]
+        model.config.temperature = temperature
+        after = run(session_for(model, int8=int8), ids, mask)[0]
+        torch.testing.assert_close(torch.as_tensor(after), torch.as_tensor(before) / temperature)
+        if not int8:
+            assert_agree(model, session_for(model), ids, mask)
+
+    def test_1_leaves_the_graph_as_it_was(self):
+        model = make(RnnForSequenceClassification, PLAIN, 0)
+        graph = to_onnx(model)
+        model.config.temperature = 2.0
+        other = to_onnx(model)
+        assert len(other.graph.node) == len(graph.graph.node) + 1
+        assert "temperature" not in {one.key for one in graph.metadata_props}
+        assert {one.key: one.value for one in other.metadata_props}["temperature"] == "2.0"
+
+    def test_of_a_regression_or_a_tagger_means_nothing(self):
+        for model_class, options in (
+            (RnnForSequenceClassification, {"problem_type": "regression"}),
+            (RnnForTokenClassification, {}),
+        ):
+            model = make(model_class, PLAIN, 0, **options)
+            nodes = len(to_onnx(model).graph.node)
+            model.config.temperature = 2.0
+            assert len(to_onnx(model).graph.node) == nodes

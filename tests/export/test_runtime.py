@@ -215,3 +215,12 @@ def test_a_missing_package_is_named(monkeypatch):
     spec = importlib.util.spec_from_file_location("rnn_hf.export.runtime_again", onnx_model.__file__)
     with pytest.raises(ImportError, match=r'pip install "rnn_hf\[onnx\]"'):
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def test_a_graph_of_another_temperature_is_refused(folders, tmp_path):
+    _, exported = folders["classifier"]
+    shutil.copytree(exported, tmp_path / "exported")
+    config = json.loads((tmp_path / "exported" / "config.json").read_text())
+    (tmp_path / "exported" / "config.json").write_text(json.dumps(config | {"temperature": 1.5}))
+    with pytest.raises(ValueError, match=r"divides its logits by the temperature 1\.0, and config\.json names 1\.5"):
+        onnx_model.load(tmp_path / "exported")

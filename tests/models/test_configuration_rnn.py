@@ -1,6 +1,7 @@
 """The configuration: labels, refusals, round trips."""
 
 import json
+import math
 import time
 import warnings
 from typing import ClassVar
@@ -385,3 +386,54 @@ def test_keywords_of_from_pretrained_replace_loaded_values(saved):
 def test_keywords_of_from_pretrained_are_checked(saved):
     with pytest.raises(StrictDataclassFieldValidationError, match="cell_type"):
         RnnConfig.from_pretrained(saved, cell_type="elman")
+
+
+class TestCalibration:
+    FIELDS: ClassVar[dict] = {
+        "num_labels": 3,
+        "temperature": 1.5,
+        "label_thresholds": [0.5, 0.3, 0.7],
+        "problem_type": "multi_label_classification",
+    }
+
+    @pytest.mark.parametrize("temperature", [0, -1.0, math.inf, math.nan])
+    def test_a_temperature_is_positive_and_finite(self, temperature):
+        with pytest.raises(StrictDataclassClassValidationError, match="temperature must be above 0 and finite"):
+            RnnConfig(temperature=temperature)
+
+    @pytest.mark.parametrize(
+        ("thresholds", "message"),
+        [
+            ([0.5], "must hold one for each of 2 labels, got 1"),
+            ([0.5, 1.0], "that of label 1 is 1.0"),
+            ([math.nan, 0.5], "that of label 0 is nan"),
+        ],
+    )
+    def test_each_label_has_a_threshold_between_0_and_1(self, thresholds, message):
+        with pytest.raises(StrictDataclassClassValidationError, match=message):
+            RnnConfig(label_thresholds=thresholds)
+
+    def test_survives_saving(self, tmp_path):
+        RnnConfig(**self.FIELDS).save_pretrained(tmp_path)
+        for load in (RnnConfig.from_pretrained, AutoConfig.from_pretrained):
+            config = load(tmp_path)
+            assert (config.temperature, config.label_thresholds) == (1.5, [0.5, 0.3, 0.7])
+
+    @pytest.mark.parametrize(
+        ("changes", "stays"),
+        [
+            ({"id2label": {0: "a", 1: "b", 2: "c"}}, True),
+            ({"num_labels": 3}, True),
+            ({"hidden_dropout": 0.1}, True),
+            ({"num_labels": 4}, False),
+            ({"label2id": {"a": 0, "b": 1}}, False),
+            ({"problem_type": "single_label_classification"}, False),
+            ({"problem_type": "regression", "num_labels": 1}, False),
+        ],
+    )
+    def test_is_dropped_with_other_labels_or_another_problem(self, changes, stays, tmp_path):
+        RnnConfig(**self.FIELDS).save_pretrained(tmp_path)
+        config = RnnConfig.from_pretrained(tmp_path, **changes)
+        wanted = (1.5, [0.5, 0.3, 0.7]) if stays else (1.0, None)
+        assert (config.temperature, config.label_thresholds) == wanted
+        config.validate()

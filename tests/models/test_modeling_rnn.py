@@ -3,6 +3,7 @@
 import math
 from functools import cache
 from itertools import pairwise
+from typing import ClassVar
 
 import pytest
 import torch
@@ -1370,3 +1371,35 @@ def test_only_states_that_are_asked_for_are_kept(model_class):
     assert [len(encoded.output.states) for encoded in kept] == [1, 3]
     assert kept[0].embeds is None
     assert torch.equal(kept[0].output.states[-1], kept[1].output.states[-1])
+
+
+class TestTemperature:
+    IDS: ClassVar[torch.Tensor] = torch.tensor([[5, 6, 7], [8, 9, 3]])
+
+    def models(self, **fields):
+        made = []
+        for temperature in (1.0, 2.5):
+            torch.manual_seed(0)
+            config = RnnConfig(vocab_size=20, hidden_size=4, num_labels=3, temperature=temperature, **fields)
+            made.append(RnnForSequenceClassification(config))
+        return made
+
+    def test_divides_logits_and_enters_the_loss_in_evaluation(self):
+        plain, scaled = (model.eval() for model in self.models())
+        labels = torch.tensor([0, 2])
+        expected = plain(input_ids=self.IDS).logits / 2.5
+        found = scaled(input_ids=self.IDS, labels=labels)
+        torch.testing.assert_close(found.logits, expected, rtol=0, atol=0)
+        torch.testing.assert_close(found.loss, torch.nn.functional.cross_entropy(expected, labels))
+
+    def test_means_nothing_in_training(self):
+        results = []
+        for model in self.models():
+            torch.manual_seed(1)
+            output = model.train()(input_ids=self.IDS, labels=torch.tensor([0, 2]))
+            results.append((output.loss, output.logits))
+        torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
+
+    def test_means_nothing_for_a_regression(self):
+        plain, scaled = (model.eval()(input_ids=self.IDS).logits for model in self.models(problem_type="regression"))
+        torch.testing.assert_close(plain, scaled, rtol=0, atol=0)

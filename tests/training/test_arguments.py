@@ -10,10 +10,10 @@ from rnn_hf.data.arguments import DataArguments
 from rnn_hf.training.arguments import ConfigArguments, DefaultMetric, RnnTrainingArguments, TokenizerArguments
 from rnn_hf.training.options import parse_arguments
 
-# Fields that follow from tokenizer, vectors and data.
+# Fields that follow from tokenizer, vectors and data, validation data among them.
 NOT_OPTIONS = (
     "vocab_size", "num_word_embeddings", "static_embedding_size", "static_vocab_size", "characters", "class_weights",
-    "num_auxiliary_tags", "id2label", "label2id",
+    "num_auxiliary_tags", "id2label", "label2id", "temperature", "label_thresholds",
 )  # fmt: skip
 CONFIG_FIELDS = [
     name

@@ -11,8 +11,18 @@ import torch
 from sklearn import metrics as sklearn_metrics
 from transformers import EvalPrediction
 
-from rnn_hf.training.metrics import F1, Accuracy, ExactMatch, SpanF1, SquaredError, TokenAccuracy
-from rnn_hf.training.task_metrics import compute_metrics_for
+from rnn_hf.training.metrics import (
+    F1,
+    Accuracy,
+    ExactMatch,
+    ExpectedCalibrationError,
+    SpanF1,
+    SquaredError,
+    TokenAccuracy,
+    average_precision,
+    expected_calibration_error,
+)
+from rnn_hf.training.task_metrics import compute_metrics_for, labels_and_confidences
 
 SEEDS = range(5)
 
@@ -377,3 +387,67 @@ class TestLabelsThatOnlyReferencesHave:
         scores = compute(EvalPrediction(np.array([[0, 1, 1]]), np.array([[0, 1, 2]])))
         assert scores["accuracy"] == pytest.approx(2 / 3)
         assert scores["f1"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+
+
+class TestAveragePrecision:
+    @pytest.mark.parametrize("seed", SEEDS)
+    def test_is_the_mean_precision_at_each_text_that_has_the_label(self, seed):
+        source = np.random.default_rng(seed)
+        scores, labels = source.normal(size=(60, 5)), source.random((60, 5)) < 0.2
+        labels[:, 4] = False  # does not count
+        means = []
+        for label in range(4):
+            ranked = labels[np.argsort(-scores[:, label]), label]
+            means.append(np.mean([ranked[: rank + 1].mean() for rank in np.flatnonzero(ranked)]))
+        assert average_precision(scores, labels) == pytest.approx(np.mean(means))
+
+    def test_without_any_label(self):
+        assert average_precision(np.zeros((3, 2)), np.zeros((3, 2), dtype=int)) == 0
+
+
+class TestExpectedCalibrationError:
+    @pytest.mark.parametrize("seed", SEEDS)
+    def test_is_that_of_counting_bin_by_bin(self, seed):
+        source = np.random.default_rng(seed)
+        confidences = np.concatenate([source.random(300), [0.0, 1.0, 3 / 15]])
+        is_right = (source.random(303) < confidences**2).astype(int)
+        expected = 0.0
+        for number in range(15):
+            low, high = number / 15, (number + 1) / 15
+            inside = (confidences > low) & (confidences <= high) | ((confidences == 0) & (number == 0))
+            if inside.any():
+                gap = confidences[inside].mean() - is_right[inside].mean()
+                expected += inside.sum() / 303 * abs(gap)
+        assert expected_calibration_error(confidences, is_right) == pytest.approx(expected)
+        found = ExpectedCalibrationError().compute(predictions=confidences, references=is_right)
+        assert found["expected_calibration_error"] == pytest.approx(expected)
+
+    def test_of_a_classifier_is_that_of_its_best_labels(self):
+        logits = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+        labels = torch.randint(4, (50,), generator=torch.Generator().manual_seed(1))
+        compute = compute_metrics_for("text-classification", "single_label_classification", list("abcd"))
+        for temperature in (1.0, 2.0):
+            kept = tuple(one.numpy() for one in labels_and_confidences(logits / temperature, temperature))
+            scores = compute(EvalPrediction(kept, labels.numpy()))
+            for name, scaled in (("", logits / temperature), ("_uncalibrated", logits)):
+                best, indices = scaled.softmax(-1).max(-1)
+                expected = expected_calibration_error(best.numpy(), (indices == labels).numpy())
+                if name == "" or temperature != 1:
+                    assert scores[f"expected_calibration_error{name}"] == pytest.approx(expected, abs=1e-6)
+            assert ("expected_calibration_error_uncalibrated" in scores) == (temperature != 1)
+
+    def test_of_several_labels_counts_each(self):
+        logits = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+        labels = torch.randint(2, (50, 4), generator=torch.Generator().manual_seed(1)).float()
+        compute = compute_metrics_for(
+            "text-classification", "multi_label_classification", list("abcd"), temperature=2.0,
+            label_thresholds=[0.3, 0.5, 0.6, 0.9],
+        )  # fmt: skip
+        scores = compute(EvalPrediction((logits / 2).numpy(), labels.numpy()))
+        for name, scaled in (("", logits / 2), ("_uncalibrated", logits)):
+            expected = expected_calibration_error(scaled.sigmoid().flatten().numpy(), labels.flatten().numpy())
+            assert scores[f"expected_calibration_error{name}"] == pytest.approx(expected, abs=1e-6)
+        applies = (logits / 2).sigmoid() > torch.tensor([0.3, 0.5, 0.6, 0.9])
+        f1 = sklearn_metrics.f1_score(labels.numpy(), applies.numpy(), average="macro")
+        assert scores["f1"] == pytest.approx(f1)
+        assert scores["exact_match"] == pytest.approx(float((applies == labels.bool()).all(-1).float().mean()))

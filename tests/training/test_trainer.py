@@ -299,7 +299,7 @@ class TestOpenProblemType:
         ("num_labels", "labels", "metric", "other"),
         [
             (2, CLASSES, "accuracy", "f1"),
-            (3, SEVERAL, "f1", "exact_match"),
+            (3, SEVERAL, "average_precision", "f1"),
             (1, NUMBERS, "mse", "r2"),
             (1, list(range(12)), "mse", "r2"),
         ],
@@ -322,7 +322,7 @@ class TestOpenProblemType:
 
     def test_of_a_stream(self, tmp_path):
         one = small(tmp_path, head(num_labels=3), encoded(SEVERAL).to_iterable_dataset(), max_steps=1)
-        assert one.args.metric_for_best_model == "eval_f1"
+        assert one.args.metric_for_best_model == "eval_average_precision"
 
     def test_balanced_weights_of_several_labels(self, tmp_path):
         one = small(tmp_path, head(num_labels=3), encoded(SEVERAL), class_weights="balanced")
@@ -744,3 +744,49 @@ class TestObjectives:
             one = Trainer(model, args, train_dataset=encoded(), data_collator=DataCollatorWithPacking(None))
             one.train()
             assert (one.model.objectives is not None) == attached
+
+
+class TestImbalance:
+    """Labels of very different frequency: macro F1 chooses the best model."""
+
+    def made(self, counts, folder, kind=Dataset, **options):
+        tokenizer = train_tokenizer(["a b c d"] * 2, kind="word")
+        labels = [label for label, count in enumerate(counts) for _ in range(count)]
+        rows = [{"input_ids": [3, 4 + label % 3], "labels": label} for label in labels]
+        data = Dataset.from_list(rows) if kind is Dataset else rows
+        model = classifier(tokenizer, [f"topic {number}" for number in range(len(counts))])
+        args = RnnTrainingArguments(str(folder), **(QUIET | options))
+        return RnnTrainer(model, args, train_dataset=data, eval_dataset=data, processing_class=tokenizer)
+
+    @pytest.mark.parametrize(
+        ("counts", "metric"),
+        [([33, 3], "eval_f1"), ([30, 3], "eval_accuracy"), ([5, 0, 5], "eval_accuracy"), ([2, 2, 23, 7], "eval_f1")],
+    )
+    @pytest.mark.parametrize("kind", [Dataset, list])
+    def test_begins_at_ten_times_the_rarest(self, counts, metric, kind, tmp_path):
+        assert self.made(counts, tmp_path, kind).args.metric_for_best_model == metric
+
+    def test_is_said_with_what_helps(self, tmp_path, caplog):
+        self.made([33, 3], tmp_path)
+        assert "'topic 0' has 33 and 'topic 1' has 3" in caplog.text
+        assert "--metric_for_best_model accuracy" in caplog.text
+        assert "--class_weights balanced" in caplog.text
+        caplog.clear()
+        self.made([33, 3], tmp_path, class_weights="balanced")
+        assert "macro F1" in caplog.text
+        assert "--class_weights" not in caplog.text
+
+    def test_leaves_a_metric_that_is_named(self, tmp_path, caplog):
+        one = self.made([33, 3], tmp_path, metric_for_best_model="accuracy")
+        assert one.args.metric_for_best_model == "eval_accuracy"
+        assert caplog.text == ""
+
+    def test_is_counted_by_others_of_a_stream(self, news, tmp_path):
+        dataset, tokenizer, topics = news
+        args = RnnTrainingArguments(str(tmp_path), max_steps=1, **QUIET)
+        for counts, metric in ((None, "eval_accuracy"), ([1, 20, 1, 1, 1], "eval_f1")):
+            one = RnnTrainer(
+                classifier(tokenizer, topics), args, train_dataset=dataset.to_iterable_dataset(), eval_dataset=dataset,
+                processing_class=tokenizer, label_counts=counts,
+            )  # fmt: skip
+            assert one.args.metric_for_best_model == metric
