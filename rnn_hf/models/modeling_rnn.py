@@ -29,7 +29,7 @@ from .inputs import check_ids, read_input, repeat_batch
 from .losses import LOSSES, average_loss, check_class_ids, check_labels, cross_entropy, infer_problem_type
 from .ngrams import NgramsMixin
 from .packing import Packing
-from .pooling import attention_pool, max_pool, mean_pool
+from .pooling import pool
 from .recurrence import RECURRENT_MODULES, LockedDropout
 from .subwords import WordStartsMixin
 
@@ -278,12 +278,9 @@ class RnnForSequenceClassification(NgramsMixin, RnnPreTrainedModel):
 
     def _classify(self, encoded: Encoded) -> Tensor:
         states, packing = encoded.output.states[-1], encoded.packing
-        if self.config.pooling == "last":
-            pooled = torch.cat(list(encoded.output.h_n[-self.config.num_directions :]), dim=-1)
-        elif self.config.pooling == "attention":
-            pooled = attention_pool(states, self.attention(states), packing)
-        else:
-            pooled = (mean_pool if self.config.pooling == "mean" else max_pool)(states, packing)
+        scores = self.attention(states) if self.config.pooling == "attention" else None
+        last_states = encoded.output.h_n[-self.config.num_directions :]
+        pooled = pool(self.config.pooling, states, last_states, scores, packing)
         logits = self.classifier(self.dropout(pooled))  # [batch_size, num_labels]
         return self.add_ngram_logits(encoded.input_ids, packing, logits)
 

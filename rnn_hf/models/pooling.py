@@ -15,6 +15,36 @@ from .losses import at_least_float32
 from .packing import Packing
 
 
+def pool(kind: str, states: Tensor, last_states: Tensor, scores: Tensor | None, packing: Packing) -> Tensor:
+    """Make one vector of each sequence's states.
+
+    Args:
+        kind (`str`): `"last"`, `"mean"`, `"max"` or `"attention"`.
+        states (`torch.FloatTensor` of shape `[num_tokens, size]`): States in packed layout.
+        last_states (`torch.FloatTensor` of shape `[directions, batch_size, hidden_size]`): The last of each direction.
+        scores (`torch.FloatTensor` of shape `[num_tokens, 1]`, *optional*): A score for each state, for attention.
+        packing ([`Packing`]): The layout.
+
+    Returns:
+        `torch.FloatTensor` of shape `[batch_size, size]`, in the batch's order.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.models.packing import Packing
+    >>> from rnn_hf.models.pooling import pool
+    >>> pool("last", torch.randn(2, 4), torch.ones(2, 1, 2), None, Packing.from_mask(torch.ones(1, 2)))
+    tensor([[1., 1., 1., 1.]])
+
+    ```
+    """
+    if kind == "last":
+        return torch.cat(list(last_states), dim=-1)
+    if scores is not None:
+        return attention_pool(states, scores, packing)
+    return (mean_pool if kind == "mean" else max_pool)(states, packing)
+
+
 def max_pool(states: Tensor, packing: Packing) -> Tensor:
     """Take the maximum of each feature over a sequence's tokens.
 
@@ -185,4 +215,4 @@ class _WeightedSum(torch.autograd.Function):
         return d_states, d_weights, None
 
 
-__all__ = ["attention_pool", "max_pool", "mean_pool"]
+__all__ = ["pool", "attention_pool", "max_pool", "mean_pool"]
