@@ -215,4 +215,4 @@ class _WeightedSum(torch.autograd.Function):
         return d_states, d_weights, None
 
 
-__all__ = ["pool", "attention_pool", "max_pool", "mean_pool"]
+__all__ = ["attention_pool", "max_pool", "mean_pool", "pool"]

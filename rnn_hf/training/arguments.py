@@ -128,6 +128,14 @@ class RnnTrainingArguments(TrainingArguments):
 
     _argument_group_name = "training"
 
+    preset: Literal["auto", "none"] = field(
+        default="auto",
+        metadata={
+            "help": "auto: sizes, batch, passes and rates that are not given follow from the data; none: the defaults "
+            "below.",
+            "task": "text-classification",
+        },
+    )
     learning_rate: float = field(default=2e-3, metadata={"help": "Peak learning rate."})
     lr_scheduler_type: str = field(
         default="cosine", metadata={"help": "How the learning rate changes.", "choices": _SCHEDULERS}

@@ -307,6 +307,8 @@ def _pretrained_model(
         "temperature": 1.0,
         "label_thresholds": None,
     }
+    if corpus.task == "token-classification":
+        changes["ngram_buckets"] = 0  # which taggers do not count
     # All at once: a number of labels may fit the new problem type, and not the old one.
     config = RnnConfig.from_dict(config.to_dict() | changes | overrides)
     with _without_report():
@@ -333,10 +335,15 @@ def _pretrained_model(
 
 def _parts(keys: Collection[str]) -> str:
     """Name the parts of a head that weights belong to, with a verb; but for `word_starts`, which the tokenizer sets."""
-    names = {"crf": "conditional random field", "language_model": "language model", "attention": "attention pooling"}
+    names = {
+        "attention": "attention pooling",
+        "crf": "conditional random field",
+        "language_model": "language model",
+        "ngrams": "n-grams",
+    }
     found = sorted({key.partition(".")[0] for key in keys} - {"word_starts"})
     words = " and the ".join(names.get(one, one.replace("_", " ")) for one in found)
-    return f"{words} {'is' if len(found) == 1 else 'are'}" if found else ""
+    return f"{words} {'is' if len(found) == 1 and not words.endswith('s') else 'are'}" if found else ""
 
 
 class _NoReport(Filter):

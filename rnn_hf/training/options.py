@@ -181,6 +181,9 @@ def parse_arguments(
     if known.config is not None:
         words = [*_read_config(parser, Path(known.config)), *words]
         known, _ = parser.parse_known_args(words)
+    # What a namespace has already, defaults leave as it is.
+    not_given = object()
+    read, _ = parser.parse_known_args(words, Namespace(**dict.fromkeys(vars(known), not_given)))
     _check_files(parser, known)
     data, tokenizer, config, training, *_ = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
     if training.output_dir is None or training.output_dir == "trainer_output":
@@ -193,6 +196,7 @@ def parse_arguments(
         for one in dataclasses.fields(arguments):
             if one.default is None and getattr(arguments, one.name) == "none":
                 setattr(arguments, one.name, None)
+    training.given_options = frozenset(name for name, value in vars(read).items() if value is not not_given)
     return data, tokenizer, config, training
 
 

@@ -43,6 +43,7 @@ from .checkpoints import (
 from .evaluate import print_results, quieten
 from .model_setup import build
 from .ngrams import set_ngrams
+from .presets import apply_preset
 from .trainer import RnnTrainer, diverged
 
 logger = logging.get_logger(__name__)
@@ -159,6 +160,12 @@ def _prepare(
         checkpoint = find_checkpoint(output_dir, args.resume_from_checkpoint, set_aside=is_first)
         needed = ("train",) if args.eval_strategy == "no" else ("train", "validation")
         corpus = load_corpus(data_arguments, task, config_arguments.problem_type, needed=needed)
+        is_new = tokenizer_arguments.model_name_or_path is None
+        if args.preset == "auto" and task == "text-classification" and is_new:
+            config_arguments, args, chosen = apply_preset(corpus, config_arguments, args)
+            if is_first and chosen:
+                settings = ", ".join(f"{name} {value}" for name, value in chosen.items())
+                logger.warning(f"By the data, --preset auto chooses {settings}.")
         options = mask_options(args.to_dict() | {"data": _describe(corpus, data_arguments)}, secrets)
         if is_first:
             if checkpoint is None:

@@ -44,6 +44,8 @@ def test_the_help_of_a_field_of_the_configuration_says_its_default(name):
     text = ConfigArguments.__dataclass_fields__[name].metadata["help"]
     if name == "use_crf":
         assert "(default: true where labels mark spans" in text
+    elif name == "ngram_buckets":
+        assert "(default: 1.2 or more for each n-gram" in text
     elif name != "problem_type":
         default = RnnConfig.__dataclass_fields__[name].default
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)

@@ -376,11 +376,14 @@ class TestFineTuning:
         name = make_kind.folder / of
         said = []
         if model.classifier.out_features != tuned.classifier.out_features:
-            said.append(f"The classifier is new: {name} has none for these labels and options.")
+            parts = "classifier is" if "tags" in (of, to) else "classifier and the n-grams are"
+            said.append(f"The {parts} new: {name} has none for these labels and options.")
         if of == "tags" != to:
             said.append(
                 f"The conditional random field is left out: {name} has weights of a kind that this model does not use."
             )
+        if of != "tags" == to:
+            said.append(f"The n-grams are left out: {name} has weights of a kind that this model does not use.")
         assert caplog.messages == said
 
     def test_new_parts_of_a_head_are_said_in_one_line_each(self, make, trained, caplog):
@@ -388,7 +391,8 @@ class TestFineTuning:
         make(TAG, model_name_or_path=str(trained[CLASSIFY]), config={"use_crf": True})
         logging.disable_propagation()
         assert caplog.messages == [
-            f"The conditional random field is new: {trained[CLASSIFY]} has none for these labels and options."
+            f"The conditional random field is new: {trained[CLASSIFY]} has none for these labels and options.",
+            f"The n-grams are left out: {trained[CLASSIFY]} has weights of a kind that this model does not use.",
         ]
 
     def test_the_type_of_the_weights_stays(self, make, copied):
