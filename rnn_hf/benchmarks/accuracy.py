@@ -26,6 +26,9 @@ from .measure import Row
 
 # Penalties of the linear classifiers, of which validation data chooses one.
 _PENALTIES = (0.1, 1.0, 10.0)
+# Of fastText: passes, of which validation data chooses, and what else is not its default.
+_FASTTEXT_EPOCHS = (5, 25, 100)
+_FASTTEXT_OPTIONS = {"lr": 0.5, "wordNgrams": 2, "minCount": 2, "bucket": 200_000}
 # Of the linear-chain CRF: lengths of prefixes and suffixes, neighbours whose features a word also has, regularisation.
 _AFFIXES = (1, 2, 3, 4, 5)
 _NEIGHBOURS = (-2, -1, 1, 2)
@@ -60,6 +63,8 @@ def accuracy(options: argparse.Namespace) -> list[Row]:
         scores = score_names(task, corpus.problem_type, corpus.label_names)[:2]
         make_rows = _linear_classifiers if task == "text-classification" else _linear_taggers
         rows = list(make_rows(corpus, scores))
+        if task == "text-classification" and find_spec("fasttext") is not None:
+            rows += _fasttext(corpus, scores)
         results = train(task, *arguments)
         run = json.loads(Path(folder, "model", "run.json").read_text(encoding="utf-8"))
         size = sum(path.stat().st_size for path in Path(folder, "model").glob("*.safetensors"))
@@ -95,6 +100,41 @@ def _linear_classifier(with_characters: bool, penalty: float) -> Pipeline:
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 6), sublinear_tf=True)
     vectorizer = make_union(words, characters) if with_characters else make_union(words)
     return make_pipeline(vectorizer, LinearSVC(C=penalty))
+
+
+def _fasttext(corpus: Corpus, scores: list[str]) -> Iterator[Row]:
+    """Train fastText on words and pairs of words, for as many passes as validation chooses."""
+    import fasttext
+
+    validation, test = _examples(corpus, "validation"), _examples(corpus, "test")
+    texts, labels = _examples(corpus, "train")
+    numbers = {label: str(number) for number, label in enumerate(dict.fromkeys(labels))}
+    names = {f"__label__{number}": label for label, number in numbers.items()}
+    with TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        file = Path(folder, "train.txt")
+        rows = zip(texts, labels, strict=True)
+        lines = (f"__label__{numbers[label]} {' '.join(_split(text))}\n" for text, label in rows)
+        file.write_text("".join(lines), encoding="utf-8")
+
+        def predict(model: Any, texts: list[str]) -> list[str]:
+            lines = [" ".join(_split(text)) + "\n" for text in texts]
+            # Its own `predict` does not run on numpy 2.
+            return [names[found[0]] if found else labels[0] for found in model.f.multilinePredict(lines, 1, 0, "")[0]]
+
+        fitted = []
+        for epochs in track(_FASTTEXT_EPOCHS, "fastText"):
+            model = fasttext.train_supervised(str(file), epoch=epochs, thread=1, verbose=0, **_FASTTEXT_OPTIONS)
+            hits = [a == b for a, b in zip(predict(model, validation[0]), validation[1], strict=True)]
+            fitted.append((sum(hits), model))
+        _, best = max(fitted, key=lambda one: one[0])
+        seconds = time.perf_counter() - start
+        size = sum(matrix.nbytes for matrix in (best.get_input_matrix(), best.get_output_matrix()))
+        yield _row("fastText", lambda inputs: predict(best, inputs), test, corpus, scores, seconds, size)
+
+
+def _split(text: str) -> list[str]:
+    return re.findall(r"\w+|[^\w\s]", text.lower())
 
 
 def _linear_taggers(corpus: Corpus, scores: list[str]) -> Iterator[Row]:
