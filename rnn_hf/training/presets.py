@@ -14,16 +14,24 @@ from .arguments import ConfigArguments, RnnTrainingArguments
 _MEASURED = 1000
 # Characters from which on texts are long documents.
 _LONG = 1000
+# Characters that are read in training, where that makes neither too few nor too many passes.
+_NUM_READ = 6_000_000
+_FEWEST_EPOCHS, _MOST_EPOCHS = 3, 20
 # Texts from which on batches are larger.
 _MANY, _VERY_MANY = 8_000, 50_000
+# Options that say which state is kept, or how long to train.
+_OF_CHOICE = (
+    *("early_stopping_patience", "greater_is_better", "load_best_model_at_end", "max_steps"),
+    *("metric_for_best_model", "num_train_epochs", "save_strategy"),
+)
 
 
 def choose_settings(num_texts: int | None, num_characters: float, num_labels: int) -> dict[str, Any]:
     """Choose settings of a new classifier by its training data.
 
-    More texts make larger batches and fewer passes, more labels more passes; of long documents, n-grams say the most,
-    and the recurrent layers are small. Passes are all used: the learning rate falls to zero in them, and the best state
-    on validation is kept.
+    More texts make larger batches, and more text fewer passes. Of long documents, n-grams say the most, and the
+    recurrent layers are small. The learning rate falls to zero in the passes, and the last state is kept: on little
+    validation data, the best one is best by chance.
 
     Args:
         num_texts (`int`, *optional*): Number of texts; `None` where it is not known.
@@ -38,16 +46,14 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
     >>> from rnn_hf.training.presets import choose_settings
     >>> settings = choose_settings(num_texts=10_000, num_characters=60, num_labels=77)
     >>> settings["per_device_train_batch_size"], settings["num_train_epochs"]
-    (64, 8.0)
+    (64, 10.0)
 
     ```
     """
     num_texts = _VERY_MANY if num_texts is None else num_texts
     is_long = num_characters >= _LONG
     batch_size = 32 if num_texts < _MANY else 64 if num_texts < _VERY_MANY else 128
-    epochs = 3 + 2 * math.log10(max(num_labels, 2)) + max(math.log2(_MANY / num_texts), 0)
-    if is_long or num_texts >= _VERY_MANY:
-        epochs = 3
+    epochs = round(_NUM_READ / max(num_texts * num_characters, 1))
     size = 64 if is_long else 128
     return {
         "hidden_size": size,
@@ -56,8 +62,9 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
         "per_device_train_batch_size": batch_size,
         "learning_rate": round(2e-3 * math.sqrt(batch_size / 32), 4),
         "ngram_learning_rate": 1e-2 if num_labels <= LARGEST_SIZE else 5e-3,
-        "num_train_epochs": float(round(min(epochs, 20))),
+        "num_train_epochs": float(min(max(epochs, _FEWEST_EPOCHS), _MOST_EPOCHS)),
         "early_stopping_patience": 0,
+        "load_best_model_at_end": False,
     }
 
 
@@ -79,19 +86,17 @@ def apply_preset(
     texts = [str(text) for text in islice(corpus.inputs("train"), _MEASURED)]
     mean_length = sum(map(len, texts)) / max(len(texts), 1)
     settings = choose_settings(corpus.num_rows["train"], mean_length, len(corpus.label_names))
-    defaults = {one.name: one.default for one in dataclasses.fields(RnnTrainingArguments)}
     given: Any = getattr(training, "given_options", None)
+    if given is None:
+        fields = dataclasses.fields(RnnTrainingArguments)
+        given = {one.name for one in fields if getattr(training, one.name) != one.default}
     chosen = {}
-    if given is not None and not given.isdisjoint(("num_train_epochs", "max_steps")):
-        del settings["early_stopping_patience"]  # of a schedule of one's own
+    if not given.isdisjoint(_OF_CHOICE):
+        # Whoever says how to choose wants a choice.
+        settings = {name: value for name, value in settings.items() if name not in _OF_CHOICE}
     for name, value in settings.items():
-        if hasattr(config, name):
-            is_free, target = getattr(config, name) is None, config
-        elif given is None:
-            is_free, target = getattr(training, name) == defaults[name], training
-        else:
-            is_free, target = name not in given, training
-        if is_free:
+        target: Any = config if hasattr(config, name) else training
+        if (getattr(config, name) is None) if target is config else (name not in given):
             setattr(target, name, value)
             chosen[name] = value
     return config, training, chosen

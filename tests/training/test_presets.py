@@ -1,0 +1,62 @@
+"""Settings that follow from the data of a classifier."""
+
+import json
+
+import pytest
+
+from rnn_hf.data.corpus import DataArguments, load_corpus
+from rnn_hf.training.arguments import ConfigArguments, RnnTrainingArguments
+from rnn_hf.training.options import parse_arguments
+from rnn_hf.training.presets import apply_preset, choose_settings
+
+TASK = "text-classification"
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    rows = [{"text": f"it is {number} o'clock", "label": "ab"[number % 2]} for number in range(40)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return load_corpus(DataArguments(train_file=str(tmp_path / "train.jsonl")), TASK)
+
+
+@pytest.mark.parametrize(
+    ("num_texts", "num_characters", "num_labels", "size", "batch_size", "epochs"),
+    [
+        (3_000, 100, 2, 128, 32, 20),
+        (10_000, 60, 77, 128, 64, 10),
+        (150_000, 35, 2, 128, 128, 3),
+        (1_600, 2_200, 5, 64, 32, 3),
+        (None, 100, 2, 128, 128, 3),
+        (1, 0.0, 1, 128, 32, 20),
+    ],
+)
+def test_data_say_sizes_batch_and_passes(num_texts, num_characters, num_labels, size, batch_size, epochs):
+    settings = choose_settings(num_texts, num_characters, num_labels)
+    assert settings["hidden_size"] == size
+    assert settings["per_device_train_batch_size"] == batch_size
+    assert settings["num_train_epochs"] == epochs
+
+
+def test_what_is_given_stays(corpus):
+    config, training = ConfigArguments(hidden_size=7), RnnTrainingArguments("out", learning_rate=0.5)
+    new_config, new_training, chosen = apply_preset(corpus, config, training)
+    assert (new_config.hidden_size, new_training.learning_rate) == (7, 0.5)
+    assert not chosen.keys() & {"hidden_size", "learning_rate"}
+    assert new_config.embedding_size == chosen["embedding_size"] == 128
+    assert new_training.load_best_model_at_end is False
+    assert (config.embedding_size, training.load_best_model_at_end) == (None, True)
+
+
+def test_a_default_that_is_given_stays(corpus):
+    words = ["--output_dir", "out", "--num_train_epochs", "10", "--per_device_train_batch_size=32"]
+    _, _, config, training = parse_arguments(TASK, "", words)
+    _, training, chosen = apply_preset(corpus, config, training)
+    assert training.num_train_epochs == 10
+    assert not chosen.keys() & {"num_train_epochs", "per_device_train_batch_size", "load_best_model_at_end"}
+    assert training.early_stopping_patience == 3
+
+
+def test_a_file_of_options_gives_them(corpus, tmp_path):
+    (tmp_path / "options.yaml").write_text("learning_rate: 0.002\n")
+    _, _, config, training = parse_arguments(TASK, "", ["--output_dir", "o", "--config", f"{tmp_path}/options.yaml"])
+    assert "learning_rate" not in apply_preset(corpus, config, training)[2]
