@@ -88,8 +88,9 @@ def apply_preset(
     settings = choose_settings(corpus.num_rows["train"], mean_length, len(corpus.label_names))
     given: Any = getattr(training, "given_options", None)
     if given is None:
-        fields = dataclasses.fields(RnnTrainingArguments)
-        given = {one.name for one in fields if getattr(training, one.name) != one.default}
+        options = training.to_dict()
+        fields = [one for one in dataclasses.fields(RnnTrainingArguments) if one.name in options]
+        given = {one.name for one in fields if options[one.name] != one.default}
     chosen = {}
     if not given.isdisjoint(_OF_CHOICE):
         # Whoever says how to choose wants a choice.
