@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rnn_hf import RnnConfig
-from rnn_hf.models.ngrams import NgramFeatures, character_ngrams, entry_keys, word_ngrams
+from rnn_hf.models.ngrams import NgramFeatures, bucket_choices, character_ngrams, entry_keys, word_ngrams
 from rnn_hf.training.objectives import TrainingObjectives
 
 CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
@@ -71,7 +71,10 @@ def set_random_ngrams(ngrams: NgramFeatures, seed) -> None:
     hashes = hashes[hashes > 0]
     hashes = hashes[torch.randperm(len(hashes), generator=source)]
     ngrams.hashes.zero_()
-    ngrams.hashes[hashes % len(ngrams.hashes)] = hashes.int()
+    for choice, some in zip(bucket_choices(hashes, len(ngrams.hashes)), (hashes[::2], hashes), strict=True):
+        choice = choice[::2] if len(some) < len(choice) else choice
+        free = ngrams.hashes[choice] == 0
+        ngrams.hashes[choice[free]] = some[free].int()
     ngrams.scales.copy_(torch.rand(ngrams.scales.shape, generator=source) * 2)
 
 

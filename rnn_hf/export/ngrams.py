@@ -5,7 +5,7 @@ import torch
 from onnx import TensorProto
 from torch import nn
 
-from ..models.ngrams import PRIME, WORD_FACTOR, NgramFeatures
+from ..models.ngrams import CHARACTER_FACTOR, PRIME, WORD_FACTOR, NgramFeatures
 from .graph import Graph, to_array
 
 
@@ -34,7 +34,8 @@ def add_ngram_logits(graph: Graph, ngrams: NgramFeatures, ids: str, logits: str)
 
 def _of_words(graph: Graph, ngrams: NgramFeatures, ids: str) -> str:
     keys = graph("Gather", np.append(ngrams.entry_ngrams().keys.cpu().numpy(), 0), ids)  # [L, B]
-    owners, num_buckets = ngrams.hashes.cpu().numpy(), len(ngrams.hashes)
+    num_buckets, owners = len(ngrams.hashes), ngrams.hashes.cpu().numpy()
+    owners = np.where(owners == 0, np.int32(-1), owners)
     scales = to_array(ngrams.scales)
     table = _with_zeros(to_array(ngrams.weight) * scales[:, None])
     squares = np.append(scales**2, np.float32(0))
@@ -46,14 +47,20 @@ def _of_words(graph: Graph, ngrams: NgramFeatures, ids: str) -> str:
             exists = graph("And", graph("Greater", before, 0), is_word)
             extended = graph("Add", graph("Mul", before, WORD_FACTOR), keys)
             hashes = graph("Where", exists, graph("Add", graph("Mod", extended, PRIME - 1), 1), 0)
-        buckets = graph("Mod", hashes, num_buckets)
-        owner = graph("Cast", graph("Gather", owners, buckets), to=TensorProto.INT64)
-        owns = graph("And", graph("Equal", owner, hashes), graph("Greater", hashes, 0))
-        buckets = graph("Where", owns, buckets, num_buckets)
+        first = graph("Mod", hashes, num_buckets)
+        second = graph("Mod", graph("Mod", graph("Mul", hashes, CHARACTER_FACTOR), PRIME), num_buckets)
+        buckets = graph("Where", _owns(graph, owners, second, hashes), second, num_buckets)
+        buckets = graph("Where", _owns(graph, owners, first, hashes), first, buckets)
         given = graph("ReduceSum", graph.lookup(table, buckets), [0], keepdims=0)  # [B, size]
         length = graph("ReduceSum", graph("Gather", squares, buckets), [0], keepdims=0)  # [B]
         sums, lengths = (graph("Add", sums, given), graph("Add", lengths, length)) if sums else (given, length)
     return _normalised(graph, sums, lengths)
+
+
+def _owns(graph: Graph, owners: np.ndarray, buckets: str, hashes: str) -> str:
+    """Tell which n-grams own a bucket. A bucket without an owner has -1, where there is no n-gram 0."""
+    owner = graph("Cast", graph("Gather", owners, buckets), to=TensorProto.INT64)
+    return graph("Equal", owner, hashes)
 
 
 def _of_characters(graph: Graph, ngrams: NgramFeatures, ids: str) -> str:

@@ -18,7 +18,7 @@ from .packing import Packing
 # Hashes are numbers below this prime; no product of one and a factor reaches 2**63.
 PRIME = 2**31 - 1
 WORD_FACTOR = 1_000_003
-_CHARACTER_FACTOR = 48_271
+CHARACTER_FACTOR = 48_271
 # N-grams of characters have so many, the mark of a word's beginning and the end included.
 CHARACTER_NGRAMS = range(2, 7)
 # Codes of characters: padding, an entry that begins a word, one that continues it, the end. Characters come after.
@@ -47,8 +47,8 @@ class NgramFeatures(nn.Module):
 
     Words are the tokens of the text in lower case. What n-grams give is summed with the weight of each, and divided by
     the length of the vector of all weights, once for n-grams of words and once for those of characters, as in TF-IDF.
-    N-grams that own no bucket do not count: [`~training.ngrams.set_ngrams`] chooses those of the training data, and
-    their weights.
+    N-grams that own no bucket do not count: [`~training.ngram_choice.set_ngrams`] chooses those of the training data,
+    and their weights.
 
     Args:
         config ([`RnnConfig`]): `ngram_buckets`, `max_ngram`, `ngram_dropout` and the labels say all.
@@ -132,8 +132,7 @@ class NgramFeatures(nn.Module):
 
     def buckets(self, hashes: Tensor) -> Tensor:
         """Find the buckets of n-grams: of hashes of any shape, -1 for those that own none."""
-        buckets = hashes % len(self.hashes)
-        return torch.where((hashes > 0) & (self.hashes[buckets] == hashes), buckets, -1)
+        return find_buckets(hashes, self.hashes)
 
     def _word_buckets(self, input_ids: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
         """Find the buckets of n-grams of words, and the position of the last token of each."""
@@ -245,6 +244,35 @@ def extended(hashes: Tensor, added: Tensor, factor: int) -> Tensor:
     return (hashes * factor + added) % (PRIME - 1) + 1
 
 
+def bucket_choices(hashes: Tensor, num_buckets: int) -> tuple[Tensor, Tensor]:
+    """Return the two buckets that an n-gram may own (https://doi.org/10.1016/j.jalgor.2003.12.002)."""
+    return hashes % num_buckets, hashes * CHARACTER_FACTOR % PRIME % num_buckets
+
+
+def find_buckets(hashes: Tensor, owners: Tensor) -> Tensor:
+    """Find the buckets of n-grams.
+
+    Args:
+        hashes (`torch.LongTensor` of any shape): Hashes of n-grams; 0 for none.
+        owners (`torch.IntTensor` of shape `[num_buckets]`): The hash of the n-gram that owns each bucket; 0 for none.
+
+    Returns:
+        `torch.LongTensor` of the same shape: -1 where an n-gram owns none.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.models.ngrams import find_buckets
+    >>> find_buckets(torch.tensor([7, 2, 3, 0]), torch.tensor([3, 0, 7]))
+    tensor([ 2, -1,  0, -1])
+
+    ```
+    """
+    first, second = bucket_choices(hashes, len(owners))
+    buckets = torch.where(owners[first] == hashes, first, torch.where(owners[second] == hashes, second, -1))
+    return torch.where(hashes > 0, buckets, -1)
+
+
 def character_ngrams(spellings: Tensor) -> Tensor:
     """Hash the n-grams of characters of vocabulary entries.
 
@@ -267,7 +295,7 @@ def character_ngrams(spellings: Tensor) -> Tensor:
     hashes, found = codes, []
     for size in range(2, CHARACTER_NGRAMS.stop):
         before = nn.functional.pad(hashes, (1, 0))[:, :-1]
-        hashes = torch.where((before > 0) & (codes > 0), extended(before, codes, _CHARACTER_FACTOR), 0)
+        hashes = torch.where((before > 0) & (codes > 0), extended(before, codes, CHARACTER_FACTOR), 0)
         hashes[:, : size - 1] = 0
         if size in CHARACTER_NGRAMS:
             found.append(hashes)
@@ -286,9 +314,7 @@ def find_entry_ngrams(spellings: Tensor, hashes: Tensor) -> EntryNgrams:
     """Find the n-grams of characters of all entries that own a bucket; see [`EntryNgrams`]."""
     found = []
     for chunk in spellings.split(4096):
-        ngrams = character_ngrams(chunk)
-        buckets = ngrams % len(hashes)
-        found.append(torch.where((ngrams > 0) & (hashes[buckets] == ngrams), buckets, -1))
+        found.append(find_buckets(character_ngrams(chunk), hashes))
     buckets = torch.cat(found) if found else spellings.long()
     owned = buckets >= 0
     offsets = nn.functional.pad(owned.sum(dim=1).cumsum(0), (1, 0))
@@ -301,6 +327,7 @@ def _version(table: Tensor) -> int:
 
 __all__ = [
     "BEGINNING",
+    "CHARACTER_FACTOR",
     "CHARACTER_NGRAMS",
     "CONTINUATION",
     "END",
@@ -312,9 +339,11 @@ __all__ = [
     "EntryNgrams",
     "NgramFeatures",
     "NgramsMixin",
+    "bucket_choices",
     "character_ngrams",
     "entry_keys",
     "extended",
+    "find_buckets",
     "find_entry_ngrams",
     "word_ngrams",
 ]

@@ -29,9 +29,9 @@ _OF_CHOICE = (
 def choose_settings(num_texts: int | None, num_characters: float, num_labels: int) -> dict[str, Any]:
     """Choose settings of a new classifier by its training data.
 
-    More texts make larger batches, and more text fewer passes. Of long documents, n-grams say the most, and the
-    recurrent layers are small. The learning rate falls to zero in the passes, and the last state is kept: on little
-    validation data, the best one is best by chance.
+    More texts make larger batches. More text makes fewer passes, and so do few labels. Of long documents, n-grams say
+    the most, and the recurrent layers are small. The learning rate falls to zero in the passes, and the last state is
+    kept: on little validation data, the best one is best by chance.
 
     Args:
         num_texts (`int`, *optional*): Number of texts; `None` where it is not known.
@@ -54,6 +54,7 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
     is_long = num_characters >= _LONG
     batch_size = 32 if num_texts < _MANY else 64 if num_texts < _VERY_MANY else 128
     epochs = round(_NUM_READ / max(num_texts * num_characters, 1))
+    most_epochs = min(1 + round(5 * math.log2(max(num_labels, 2))), _MOST_EPOCHS)
     size = 64 if is_long else 128
     return {
         "hidden_size": size,
@@ -62,7 +63,7 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
         "per_device_train_batch_size": batch_size,
         "learning_rate": round(2e-3 * math.sqrt(batch_size / 32), 4),
         "ngram_learning_rate": 1e-2 if num_labels <= LARGEST_SIZE else 5e-3,
-        "num_train_epochs": float(min(max(epochs, _FEWEST_EPOCHS), _MOST_EPOCHS)),
+        "num_train_epochs": float(min(max(epochs, _FEWEST_EPOCHS), most_epochs)),
         "early_stopping_patience": 0,
         "load_best_model_at_end": False,
     }

@@ -42,7 +42,7 @@ from .checkpoints import (
 )
 from .evaluate import print_results, quieten
 from .model_setup import build
-from .ngrams import set_ngrams
+from .ngram_choice import set_ngrams
 from .presets import apply_preset
 from .trainer import RnnTrainer, diverged
 

@@ -43,8 +43,9 @@ def logits_of(ngrams: NgramFeatures, ids: list[int]) -> torch.Tensor:
     for found in (words, characters):
         total, square = torch.zeros(ngrams.size), 0.0
         for value, times in Counter(found).items():
-            bucket = value % len(ngrams.hashes)
-            if ngrams.hashes[bucket] == value:
+            choices = (value % len(ngrams.hashes), value * 48_271 % PRIME % len(ngrams.hashes))
+            bucket = next((bucket for bucket in choices if ngrams.hashes[bucket] == value), None)
+            if bucket is not None:
                 scale = float(ngrams.scales[bucket])
                 total, square = total + times * scale * ngrams.weight[bucket], square + times * scale**2
         pooled = pooled + total / max(square, 1.0) ** 0.5

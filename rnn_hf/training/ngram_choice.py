@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..models.modeling_rnn import RnnForSequenceClassification
-from ..models.ngrams import LARGEST_SIZE, NgramFeatures, character_ngrams, entry_keys, word_ngrams
+from ..models.ngrams import LARGEST_SIZE, NgramFeatures, bucket_choices, character_ngrams, entry_keys, word_ngrams
 from .batching import iterate_examples
 
 # Texts whose n-grams are counted, the first ones of a longer corpus.
@@ -42,7 +42,7 @@ def set_ngrams(model: RnnForSequenceClassification, dataset: Iterable[Any], num_
     >>> from datasets import Dataset
     >>> from rnn_hf import RnnConfig, RnnForSequenceClassification, train_tokenizer
     >>> from rnn_hf.text.characters import set_vocabulary
-    >>> from rnn_hf.training.ngrams import set_ngrams
+    >>> from rnn_hf.training.ngram_choice import set_ngrams
     >>> data = Dataset.from_dict({"text": ["a cat", "a cat", "a dog", "a dog"], "labels": [0, 0, 1, 1]})
     >>> tokenizer = train_tokenizer(data["text"], kind="word")
     >>> model = RnnForSequenceClassification(RnnConfig(vocab_size=len(tokenizer), ngram_buckets=1))
@@ -65,12 +65,16 @@ def set_ngrams(model: RnnForSequenceClassification, dataset: Iterable[Any], num_
         model.ngrams = NgramFeatures(model.config)
         model.ngrams.apply(model._init_weights)
         model.ngrams.spellings = spellings
-    order = np.argsort(-counts * weights, kind="stable")
-    buckets, firsts = np.unique(hashes[order] % num_buckets, return_index=True)
-    chosen = order[firsts]
-    model.ngrams.hashes[buckets] = torch.tensor(hashes[chosen], dtype=torch.int32)
-    model.ngrams.scales[buckets] = torch.tensor(weights[chosen], dtype=torch.float32)
-    return len(chosen)
+    left, number = np.argsort(-counts * weights, kind="stable"), 0
+    for choice in (0, 1):
+        buckets = bucket_choices(torch.from_numpy(hashes[left]), num_buckets)[choice].numpy()
+        buckets, firsts = np.unique(buckets, return_index=True)
+        is_free = model.ngrams.hashes[buckets].numpy() == 0
+        buckets, firsts = buckets[is_free], firsts[is_free]
+        model.ngrams.hashes[buckets] = torch.tensor(hashes[left[firsts]], dtype=torch.int32)
+        model.ngrams.scales[buckets] = torch.tensor(weights[left[firsts]], dtype=torch.float32)
+        left, number = np.delete(left, firsts), number + len(firsts)
+    return number
 
 
 def _weigh(ngrams: NgramFeatures, dataset: Iterable[Any], num_labels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
