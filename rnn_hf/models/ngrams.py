@@ -263,8 +263,8 @@ def find_buckets(hashes: Tensor, owners: Tensor) -> Tensor:
     ```python
     >>> import torch
     >>> from rnn_hf.models.ngrams import find_buckets
-    >>> find_buckets(torch.tensor([7, 2, 3, 0]), torch.tensor([3, 0, 7]))
-    tensor([ 2, -1,  0, -1])
+    >>> find_buckets(torch.tensor([7, 2, 3, 0]), torch.tensor([3, 7, 0]))
+    tensor([ 1, -1,  0, -1])
 
     ```
     """
