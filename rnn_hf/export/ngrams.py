@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 from onnx import TensorProto
-from torch import nn
 
 from ..models.ngrams import CHARACTER_FACTOR, PRIME, WORD_FACTOR, NgramFeatures
 from .graph import Graph, to_array
@@ -64,14 +63,13 @@ def _owns(graph: Graph, owners: np.ndarray, buckets: str, hashes: str) -> str:
 
 
 def _of_characters(graph: Graph, ngrams: NgramFeatures, ids: str) -> str:
-    entries = ngrams.entry_ngrams()
+    offsets, buckets, _ = ngrams.entry_ngrams()
     with torch.no_grad():
-        scales = ngrams.scales[entries.buckets]
-        bags = {"mode": "sum", "per_sample_weights": scales, "include_last_offset": True}
-        given = nn.functional.embedding_bag(entries.buckets, ngrams.weight, entries.offsets, **bags)
-        bags["per_sample_weights"] = scales**2
-        ones = torch.ones(len(ngrams.scales), 1, device=scales.device)
-        squares = nn.functional.embedding_bag(entries.buckets, ones, entries.offsets, **bags)
+        scales = ngrams.scales[buckets]
+        values = torch.cat([ngrams.weight[buckets] * scales.unsqueeze(1), scales.unsqueeze(1) ** 2], dim=1)
+        entries = torch.arange(len(offsets) - 1, device=values.device).repeat_interleave(offsets.diff())
+        summed = values.new_zeros(len(offsets) - 1, values.shape[1]).index_add(0, entries, values)
+    given, squares = summed[:, :-1], summed[:, -1:]
     sums = graph("ReduceSum", graph.lookup(_with_zeros(to_array(given)), ids), [0], keepdims=0)
     length = graph("ReduceSum", graph("Gather", _with_zeros(to_array(squares))[:, 0], ids), [0], keepdims=0)
     return _normalised(graph, sums, length)
