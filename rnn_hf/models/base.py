@@ -15,6 +15,7 @@ from transformers.utils import ModelOutput
 from .configuration_rnn import RnnConfig
 from .crf import ConditionalRandomField
 from .embeddings import CharacterCNN, StaticEmbeddings
+from .lexical import LexicalFeatures
 from .packing import Packing
 from .recurrence import RecurrentOutput
 
@@ -143,6 +144,9 @@ class RnnPreTrainedModel(PreTrainedModel):
                 init.zeros_(parameter)
         elif isinstance(module, CharacterCNN):
             init.zeros_(module.character_ids)
+        elif isinstance(module, LexicalFeatures):
+            init.zeros_(module.weight)
+            init.zeros_(module.character_codes)
         elif isinstance(module, StaticEmbeddings):
             init.zeros_(module.vector_ids)
         elif isinstance(getattr(module, "word_starts", None), Tensor):

@@ -79,7 +79,10 @@ _HIGHEST = {
     "max_characters_per_token": 1000,
     "char_embedding_size": 10**5,
     "char_num_filters": 10**5,
+    "lexical_buckets": 10**8,
 }
+# Sizes that may be 0.
+_OPTIONAL = ("static_embedding_size", "static_vocab_size", "lexical_buckets")
 _HIGHEST_KERNEL_SIZE = 1000
 _MOST_LABELS = 10**6
 _MOST_PARAMETERS = 10**11
@@ -111,6 +114,9 @@ class RnnConfig(PreTrainedConfig):
             Widths, in characters, of the character CNN's filters.
         char_num_filters (`int`):
             Number of filters of each width.
+        lexical_buckets (`int`):
+            Number of rows of a tagger's weights for lexical features of words (form, shape, prefixes and suffixes),
+            which hashed features share; 0 for none.
         hidden_size (`int`):
             Size of the hidden state of one direction of one layer.
         num_hidden_layers (`int`):
@@ -130,6 +136,8 @@ class RnnConfig(PreTrainedConfig):
             Dropout on the recurrent weights: one mask for all steps of a batch.
         classifier_dropout (`float`):
             Dropout on what the head reads: plain on a classifier's vector, locked on a tagger's states.
+        lexical_dropout (`float`):
+            Probability that a lexical feature of a word is left out in training.
         pooling (`str`):
             How a classifier makes one vector of a sequence's states: `"last"` (the forward direction's last
             real step joined with the backward direction's first), `"mean"`, `"max"` or `"attention"` (one
@@ -199,6 +207,7 @@ class RnnConfig(PreTrainedConfig):
     char_embedding_size: int = 32
     char_kernel_sizes: list[int] | tuple[int, ...] = (3, 5)
     char_num_filters: int = 128
+    lexical_buckets: int = 0
     hidden_size: int = 256
     num_hidden_layers: int = 1
     cell_type: Literal["lstm", "gru", "rnn_tanh", "rnn_relu"] = "lstm"
@@ -208,6 +217,7 @@ class RnnConfig(PreTrainedConfig):
     hidden_dropout: float | int = 0.5
     weight_dropout: float | int = 0.0
     classifier_dropout: float | int = 0.5
+    lexical_dropout: float | int = 0.3
     pooling: Literal["last", "mean", "max", "attention"] = "max"
     use_crf: bool = False
     initializer_range: float | int = 0.1
@@ -335,7 +345,7 @@ class RnnConfig(PreTrainedConfig):
     def validate_sizes(self) -> None:
         """Check that all sizes are positive, and none is larger than a model can be."""
         for name, highest in _HIGHEST.items():
-            lowest = 0 if name in ("static_embedding_size", "static_vocab_size") else 1
+            lowest = 0 if name in _OPTIONAL else 1
             size = getattr(self, name)
             if size < lowest:
                 least = "not be negative" if lowest == 0 else "be at least 1"
@@ -373,11 +383,14 @@ class RnnConfig(PreTrainedConfig):
         recurrent = gates * (inputs + self.num_hidden_layers * self.hidden_size)
         num_labels = len(self.id2label or {})
         head = num_labels * self.num_directions * self.hidden_size + (num_labels**2 if self.use_crf else 0)
-        return own + static + character_cnn + recurrent + head
+        lexical = self.lexical_buckets * num_labels
+        if self.lexical_buckets > 0:
+            lexical += self.vocab_size * self.max_characters_per_token
+        return own + static + character_cnn + recurrent + head + lexical
 
     def validate_dropouts(self) -> None:
         """Check that dropouts are probabilities below 1, and that the deviation is finite, not negative."""
-        for name in ("word_dropout", "embedding_dropout", "hidden_dropout", "weight_dropout", "classifier_dropout"):
+        for name in (field.name for field in fields(self) if field.name.endswith("_dropout")):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}.")
         if not math.isfinite(self.initializer_range) or self.initializer_range < 0:

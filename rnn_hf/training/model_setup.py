@@ -25,7 +25,7 @@ from ..inference.model_files import check_file
 from ..models.configuration_rnn import RnnConfig
 from ..models.labels import tagging_scheme
 from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
-from ..text.characters import collect_characters, set_vocabulary, vocabulary_entries
+from ..text.characters import collect_characters, count_lexical_features, set_vocabulary, vocabulary_entries
 from ..text.tokenization import NO_LIMIT, max_length_of, train_tokenizer
 from ..text.word_vectors import StaticVectors, load_vectors, pretrain_character_cnn, set_vectors, vocabulary_words
 from ..utils.display import one_line, printable, shorten
@@ -39,7 +39,9 @@ MODEL_CLASSES: dict[str, type[RnnForSequenceClassification] | type[RnnForTokenCl
 }
 
 # What fine-tuning may make anew, since it depends on the labels or the task.
-_HEADS = ("attention.", "auxiliary_classifier.", "classifier.", "crf.", "language_model.", "word_starts")
+_HEADS = ("attention.", "auxiliary_classifier.", "classifier.", "crf.", "language_model.", "lexical.", "word_starts")
+# Most rows of weights for lexical features that a new tagger has by default.
+_MOST_LEXICAL_BUCKETS = 32768
 
 # What fine-tuning takes from the checkpoint and cannot change.
 _ARCHITECTURE = (
@@ -275,12 +277,17 @@ def _new_config(
         fields |= {"static_embedding_size": vectors.size, "static_vocab_size": len(vectors.words)}
         if words:
             fields["num_word_embeddings"] = tokenizer.init_kwargs["num_corpus_entries"]
+    given = _given(config_arguments)
+    if corpus.task == "token-classification" and "lexical_buckets" not in given:
+        room = given.get("max_characters_per_token", RnnConfig.max_characters_per_token)
+        num_features = count_lexical_features(tokenizer, room)
+        fields["lexical_buckets"] = min(1 << max(num_features - 1, 0).bit_length(), _MOST_LEXICAL_BUCKETS)
     return RnnConfig(
         vocab_size=len(tokenizer),
         characters=collect_characters(tokenizer) if arguments.char_cnn else None,
         id2label=dict(enumerate(corpus.label_names)),
         problem_type=_problem_type(corpus),
-        **(fields | _given(config_arguments)),
+        **(fields | given),
     )
 
 
@@ -326,7 +333,12 @@ def _pretrained_model(
 
 def _parts(keys: Collection[str]) -> str:
     """Name the parts of a head that weights belong to, with a verb; but for `word_starts`, which the tokenizer sets."""
-    names = {"crf": "conditional random field", "language_model": "language model", "attention": "attention pooling"}
+    names = {
+        "attention": "attention pooling",
+        "crf": "conditional random field",
+        "language_model": "language model",
+        "lexical": "weights of lexical features",
+    }
     found = sorted({key.partition(".")[0] for key in keys} - {"word_starts"})
     words = " and the ".join(names.get(one, one.replace("_", " ")) for one in found)
     return f"{words} {'is' if len(found) == 1 else 'are'}" if found else ""
