@@ -27,8 +27,10 @@ from rnn_hf.inference.predictor import predict
 
 PLAIN = ["A", "B", "C", "D", "E"]
 IOB2 = ["B-X", "O", "I-X", "B-Y", "I-Y"]
+MANY = [f"L{number}" for number in range(70)]
 IOBES = ["O", "B-X", "I-X", "E-X", "S-X"]
 CHARACTERS = {"characters": "abc", "max_characters_per_token": 5, "char_embedding_size": 3, "char_num_filters": 2}
+LEXICAL = {"lexical_buckets": 50}
 STATIC = {"static_embedding_size": 3, "static_vocab_size": 7}
 EMBEDDINGS = [
     {},
@@ -39,6 +41,9 @@ EMBEDDINGS = [
 HEADS = [
     *[(RnnForSequenceClassification, PLAIN, {"pooling": pooling}) for pooling in POOLINGS],
     (RnnForTokenClassification, PLAIN, {}),
+    (RnnForTokenClassification, PLAIN, LEXICAL),
+    (RnnForTokenClassification, MANY, LEXICAL),
+    (RnnForTokenClassification, IOB2, {**LEXICAL, "use_crf": True}),
     *[(RnnForTokenClassification, names, {"use_crf": True}) for names in (PLAIN, IOB2, IOBES)],
 ]
 
@@ -56,6 +61,7 @@ def make(model_class, label_names, seed, **options):
                 "character_ids": len(config.characters or "") + 5,
                 "vector_ids": config.static_vocab_size + 1,
                 "word_starts": 2,
+                "character_codes": 40,
             }[name.rpartition(".")[2]]
             table.copy_(torch.randint(highest, table.shape, generator=source))
     return model
