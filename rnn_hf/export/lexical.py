@@ -3,13 +3,7 @@
 import numpy as np
 from onnx import TensorProto
 
-from ..models.lexical import (
-    NUM_CLASSES,
-    PRIME,
-    WINDOW,
-    HashWeights,
-    LexicalFeatures,
-)
+from ..models.lexical import NUM_CLASSES, PRIME, WINDOW, HashWeights, LexicalFeatures, count_characters
 from .graph import Graph, to_array
 
 
@@ -68,10 +62,11 @@ def add_lexical_scores(graph: Graph, lexical: LexicalFeatures, scores: str, ids:
 
 def _join_characters(graph: Graph, lexical: LexicalFeatures, ids: str, starts: str, words: str) -> tuple[str, str]:
     """Join the characters of each word's tokens: codes `[L, B, room]`, and their numbers `[L, B]`."""
-    table = np.pad(lexical.character_codes.cpu().numpy(), [(0, 1), (0, 0)])
+    entries = lexical.character_codes.cpu()
+    table = np.pad(entries.numpy(), [(0, 1), (0, 0)])
     room = table.shape[1]
     head = room - room // 2
-    counts = graph("Gather", (table > 0).sum(axis=1).astype(np.int64), ids)  # [L, B]
+    counts = graph("Gather", np.append(count_characters(entries).numpy(), 0), ids)  # [L, B]
     before = graph("CumSum", counts, 0, exclusive=1)
     nothing = graph("Mul", ids, 0)
     begins = graph("ScatterElements", nothing, words, graph("Mul", before, starts), axis=0, reduction="max")

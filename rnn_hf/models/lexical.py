@@ -235,7 +235,7 @@ def join_characters(character_codes: Tensor, input_ids: Tensor, words: Words) ->
     room, num_words = character_codes.shape[1], len(words.firsts)
     ids, of_tokens = input_ids[words.order], words.of_tokens[words.order]
     codes = character_codes[ids].long()  # [num_tokens, room]
-    counts = (codes > 0).sum(dim=1)
+    counts = count_characters(codes)
     if num_words == len(ids):
         return codes, counts
     before = counts.cumsum(0) - counts
@@ -244,11 +244,18 @@ def join_characters(character_codes: Tensor, input_ids: Tensor, words: Words) ->
     cut = (lengths - room).clamp(min=0)[of_tokens].unsqueeze(1)
     head = room - room // 2
     # Behind the head, so many characters are left out as are too many.
-    columns = torch.where((columns < head) | (cut == 0), columns, torch.where(columns < head + cut, room, columns - cut))
+    columns = torch.where(
+        (columns < head) | (cut == 0), columns, torch.where(columns < head + cut, room, columns - cut)
+    )
     columns = torch.where(codes > 0, columns, room)
     joined = codes.new_zeros(num_words, room + 1)
     joined.index_put_((of_tokens.unsqueeze(1), columns), codes)
     return joined[:, :room], lengths.clamp(max=room)
+
+
+def count_characters(codes: Tensor) -> Tensor:
+    """Count the characters of entries or words: `[num_rows, max_characters]` with 0 behind the last to `[num_rows]`."""
+    return ((codes > 0) * torch.arange(1, codes.shape[1] + 1, device=codes.device)).amax(dim=1)
 
 
 def hash_features(codes: Tensor, lengths: Tensor) -> Tensor:
@@ -304,6 +311,7 @@ __all__ = [
     "HashWeights",
     "LexicalFeatures",
     "Words",
+    "count_characters",
     "hash_features",
     "join_characters",
 ]

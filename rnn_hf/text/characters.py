@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ..models.embeddings import BEGINNING, CONTINUATION, END, UNKNOWN
-from ..models.lexical import NUM_CLASSES, hash_features
+from ..models.lexical import NUM_CLASSES, count_characters, hash_features
 from ..models.modeling_rnn import RnnForTokenClassification, RnnPreTrainedModel
 
 
@@ -173,7 +173,7 @@ def count_lexical_features(tokenizer: PreTrainedTokenizerBase, max_characters: i
     ```
     """
     codes = _character_codes(vocabulary_entries(tokenizer), max_characters).long()
-    hashes = hash_features(codes, (codes > 0).sum(dim=1))
+    hashes = hash_features(codes, count_characters(codes))
     return len(hashes[hashes >= 0].unique())
 
 

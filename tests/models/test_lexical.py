@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ def features_of(word: list[int]) -> list[int]:
         suffix = sum(code * factor(10 + size, step) for step, code in enumerate(characters[::-1][:size]))
         hashes.append(suffix if size <= len(word) else None)
     around = [0, *classes, 0]
-    hashes.append(sum(factor(20, 16 * a + b) for a, b in zip(around, around[1:], strict=False) if a != b))
+    hashes.append(sum(factor(20, 16 * a + b) for a, b in pairwise(around) if a != b))
     hashes.append(sum(code * factor(21, step) for step, code in enumerate(classes[:8])) + min(len(word), 8))
     added = enumerate(hashes)
     return [-1 if value is None else (value + factor(30, feature)) % PRIME for feature, value in added]
