@@ -337,11 +337,11 @@ def _parts(keys: Collection[str]) -> str:
         "attention": "attention pooling",
         "crf": "conditional random field",
         "language_model": "language model",
-        "lexical": "weights of lexical features",
+        "lexical": "lexical features",
     }
     found = sorted({key.partition(".")[0] for key in keys} - {"word_starts"})
     words = " and the ".join(names.get(one, one.replace("_", " ")) for one in found)
-    return f"{words} {'is' if len(found) == 1 else 'are'}" if found else ""
+    return f"{words} {'is' if len(found) == 1 and not words.endswith('features') else 'are'}" if found else ""
 
 
 class _NoReport(Filter):
