@@ -8,7 +8,7 @@ tokens has the features of the whole word.
 """
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +77,10 @@ class HashWeights(NamedTuple):
         )
 
 
-_hash_weights = lru_cache(HashWeights.of)
+@lru_cache
+def _hash_weights(max_characters: int, device: torch.device) -> list[Tensor]:
+    with torch.inference_mode(False):
+        return [torch.tensor(factors, device=device) for factors in HashWeights.of(max_characters)]
 
 
 class Words(NamedTuple):
@@ -279,23 +282,19 @@ def hash_features(codes: Tensor, lengths: Tensor) -> Tensor:
     ```
     """
     device, room = codes.device, codes.shape[1]
-    factors = _hash_weights(room)
-
-    def tensor(values: Any) -> Tensor:
-        return torch.tensor(values, device=device)
-
+    for_beginnings, for_endings, for_changes, for_classes, constants = _hash_weights(room, device)
     characters, classes = codes // NUM_CLASSES, codes % NUM_CLASSES
-    beginnings = (characters.unsqueeze(2) * tensor(factors.beginnings)).sum(dim=1)
+    beginnings = (characters.unsqueeze(2) * for_beginnings).sum(dim=1)
     steps = torch.arange(_AFFIXES, device=device)
     backwards = lengths.unsqueeze(1) - 1 - steps  # [num_words, 5]
     last = torch.where(backwards >= 0, characters.gather(1, backwards.clamp(min=0)), 0)
-    endings = (last.unsqueeze(2) * tensor(factors.endings)).sum(dim=1)
+    endings = (last.unsqueeze(2) * for_endings).sum(dim=1)
     around = nn.functional.pad(classes, (1, 1))
-    short_shapes = tensor(factors.changes)[around[:, :-1] * NUM_CLASSES + around[:, 1:]].sum(dim=1, keepdim=True)
+    short_shapes = for_changes[around[:, :-1] * NUM_CLASSES + around[:, 1:]].sum(dim=1, keepdim=True)
     num_classes = min(_SHAPE_LENGTH, room)
-    long_shapes = (classes[:, :num_classes] * tensor(factors.classes)[:num_classes]).sum(dim=1, keepdim=True)
+    long_shapes = (classes[:, :num_classes] * for_classes[:num_classes]).sum(dim=1, keepdim=True)
     long_shapes = long_shapes + lengths.clamp(max=_SHAPE_LENGTH).unsqueeze(1)
-    hashes = torch.cat([beginnings, endings, short_shapes, long_shapes], dim=1) + tensor(factors.constants)
+    hashes = torch.cat([beginnings, endings, short_shapes, long_shapes], dim=1) + constants
     is_affix = steps < lengths.unsqueeze(1)
     always = torch.ones_like(is_affix[:, :1])
     there = torch.cat([always, is_affix, is_affix, always, always], dim=1)

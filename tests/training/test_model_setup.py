@@ -379,8 +379,8 @@ class TestFineTuning:
             said.append(f"The classifier is new: {name} has none for these labels and options.")
         if of == "tags" != to:
             said.append(
-                f"The conditional random field and the lexical features are left out: {name} has weights of a kind that "
-                "this model does not use."
+                f"The conditional random field and the lexical features are left out: {name} has weights of a kind "
+                "that this model does not use."
             )
         assert caplog.messages == said
 
