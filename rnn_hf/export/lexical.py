@@ -3,7 +3,7 @@
 import numpy as np
 from onnx import TensorProto
 
-from ..models.lexical import NUM_CLASSES, PRIME, WINDOW, HashWeights, LexicalFeatures, count_characters
+from ..models.lexical import NUM_CELLS, NUM_CLASSES, PRIME, WINDOW, HashWeights, LexicalFeatures, count_characters
 from .graph import Graph, to_array
 
 
@@ -26,7 +26,7 @@ def add_lexical_scores(graph: Graph, lexical: LexicalFeatures, scores: str, ids:
     >>> from rnn_hf.export.graph import Graph
     >>> from rnn_hf.export.lexical import add_lexical_scores
     >>> from rnn_hf.models.lexical import LexicalFeatures
-    >>> lexical = LexicalFeatures(RnnConfig(vocab_size=9, lexical_buckets=64, num_labels=3))
+    >>> lexical = LexicalFeatures(RnnConfig(vocab_size=9, num_lexical_features=64, num_labels=3))
     >>> graph = Graph()
     >>> add_lexical_scores(graph, lexical, "scores", "ids", "is_start").partition("_")[0]
     'Add'
@@ -40,11 +40,11 @@ def add_lexical_scores(graph: Graph, lexical: LexicalFeatures, scores: str, ids:
     nothing = graph("Mul", ids, 0)
     are_words = graph("ScatterElements", nothing, words, starts, axis=0, reduction="max")
     codes, lengths = _join_characters(graph, lexical, ids, starts, words)
-    buckets = _buckets(graph, lexical, codes, lengths)
-    buckets = graph("Mul", buckets, graph("Unsqueeze", are_words, [2]))  # [L, B, num_features]
+    features = _find_features(graph, lexical, codes, lengths)
+    features = graph("Mul", features, graph("Unsqueeze", are_words, [2]))  # [L, B, 13]
     weight = to_array(lexical.weight)
     weight[0] = 0.0
-    given = graph("ReduceSum", graph.lookup(weight, buckets), [2], keepdims=0)  # [L, B, 5 * size]
+    given = graph("ReduceSum", graph.lookup(weight, features), [2], keepdims=0)  # [L, B, 5 * size]
     padded = graph("Pad", given, [WINDOW, 0, 0, WINDOW, 0, 0])
     num_steps = graph("Shape", ids, end=1)
     sums = ""
@@ -91,8 +91,8 @@ def _join_characters(graph: Graph, lexical: LexicalFeatures, ids: str, starts: s
     return joined, graph("Min", lengths, room)
 
 
-def _buckets(graph: Graph, lexical: LexicalFeatures, codes: str, lengths: str) -> str:
-    """Hash features, as the model does: `[L, B, num_features]`."""
+def _find_features(graph: Graph, lexical: LexicalFeatures, codes: str, lengths: str) -> str:
+    """Find the rows of weights of features, as the model does: `[L, B, 13]`."""
     room = lexical.character_codes.shape[1]
     factors = HashWeights.of(room)
     characters, classes = graph("Div", codes, NUM_CLASSES), graph("Mod", codes, NUM_CLASSES)
@@ -115,7 +115,8 @@ def _buckets(graph: Graph, lexical: LexicalFeatures, codes: str, lengths: str) -
     affixes = graph("Cast", is_affix, to=TensorProto.INT64)
     always = graph("Slice", graph("Add", graph("Mul", affixes, 0), 1), [0], [1], [2])
     there = graph("Concat", always, affixes, affixes, always, always, axis=2)
-    return graph("Mul", graph("Add", graph("Mod", hashes, lexical.num_buckets), 1), there)
+    rows = graph("Gather", lexical.feature_rows.cpu().numpy(), graph("Mod", hashes, NUM_CELLS))
+    return graph("Mul", graph("Cast", rows, to=TensorProto.INT64), there)
 
 
 def _products(graph: Graph, values: str, factors: list[list[int]]) -> str:

@@ -147,6 +147,7 @@ class RnnPreTrainedModel(PreTrainedModel):
         elif isinstance(module, LexicalFeatures):
             init.zeros_(module.weight)
             init.zeros_(module.character_codes)
+            init.zeros_(module.feature_rows)
         elif isinstance(module, StaticEmbeddings):
             init.zeros_(module.vector_ids)
         elif isinstance(getattr(module, "word_starts", None), Tensor):

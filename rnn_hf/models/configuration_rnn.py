@@ -79,10 +79,10 @@ _HIGHEST = {
     "max_characters_per_token": 1000,
     "char_embedding_size": 10**5,
     "char_num_filters": 10**5,
-    "lexical_buckets": 10**8,
+    "num_lexical_features": 10**8,
 }
 # Sizes that may be 0.
-_OPTIONAL = ("static_embedding_size", "static_vocab_size", "lexical_buckets")
+_OPTIONAL = ("static_embedding_size", "static_vocab_size", "num_lexical_features")
 _HIGHEST_KERNEL_SIZE = 1000
 _MOST_LABELS = 10**6
 _MOST_PARAMETERS = 10**11
@@ -114,9 +114,9 @@ class RnnConfig(PreTrainedConfig):
             Widths, in characters, of the character CNN's filters.
         char_num_filters (`int`):
             Number of filters of each width.
-        lexical_buckets (`int`):
-            Number of rows of a tagger's weights for lexical features of words (form, shape, prefixes and suffixes),
-            which hashed features share; 0 for none.
+        num_lexical_features (`int`):
+            Number of lexical features of words (form, shape, prefixes and suffixes) that a tagger has weights for; 0
+            for none.
         hidden_size (`int`):
             Size of the hidden state of one direction of one layer.
         num_hidden_layers (`int`):
@@ -207,7 +207,7 @@ class RnnConfig(PreTrainedConfig):
     char_embedding_size: int = 32
     char_kernel_sizes: list[int] | tuple[int, ...] = (3, 5)
     char_num_filters: int = 128
-    lexical_buckets: int = 0
+    num_lexical_features: int = 0
     hidden_size: int = 256
     num_hidden_layers: int = 1
     cell_type: Literal["lstm", "gru", "rnn_tanh", "rnn_relu"] = "lstm"
@@ -383,8 +383,8 @@ class RnnConfig(PreTrainedConfig):
         recurrent = gates * (inputs + self.num_hidden_layers * self.hidden_size)
         num_labels = len(self.id2label or {})
         head = num_labels * self.num_directions * self.hidden_size + (num_labels**2 if self.use_crf else 0)
-        lexical = self.lexical_buckets * num_labels
-        if self.lexical_buckets > 0:
+        lexical = self.num_lexical_features * num_labels
+        if self.num_lexical_features > 0:
             lexical += self.vocab_size * self.max_characters_per_token
         return own + static + character_cnn + recurrent + head + lexical
 

@@ -1,10 +1,10 @@
 """Lexical features of words, as linear-chain conditional random fields have them, straight into a tagger's scores.
 
 A word's form, shape, prefixes and suffixes, and those of its neighbours, are strong evidence for its label
-(https://aclanthology.org/W96-0213/), for words that training never saw above all. Each feature is hashed into one of
-a fixed number of rows of weights (https://arxiv.org/abs/0902.2206). They are computed from the characters of
-vocabulary entries, which stand in a table of the model: token ids stay its only input, and a word of several
-tokens has the features of the whole word.
+(https://aclanthology.org/W96-0213/), for words that training never saw above all. They are computed from the
+characters of vocabulary entries, which stand in a table of the model: token ids stay its only input, and a word of
+several tokens has the features of the whole word. A feature is known by its hash (https://arxiv.org/abs/0902.2206):
+those of the vocabulary have weights, others are left out.
 """
 
 from functools import lru_cache
@@ -26,6 +26,8 @@ LARGEST_SIZE = 64
 _AFFIXES = 5
 _SHAPE_LENGTH = 8
 NUM_FEATURES = 1 + 2 * _AFFIXES + 2
+# Cells of the table that tells the row of weights of a feature by its hash; far more than there are features.
+NUM_CELLS = 2**18
 # Words whose features are computed at once.
 _CHUNK = 65536
 # Feature hashes are linear modulo this prime; no sum of products reaches 2**63.
@@ -135,14 +137,16 @@ class LexicalFeatures(nn.Module):
     `lexical_dropout`.
 
     Args:
-        config ([`RnnConfig`]): `lexical_buckets`, `lexical_dropout`, `max_characters_per_token` and the labels say all.
+        config ([`RnnConfig`]): `num_lexical_features`, `lexical_dropout`, `max_characters_per_token` and the labels.
 
     Attributes:
         character_codes (`torch.IntTensor` of shape `[vocab_size, max_characters_per_token]`): A buffer with the
             characters of vocabulary entries, as [`~characters.set_vocabulary`] writes them.
-        weight (`torch.FloatTensor` of shape `[lexical_buckets + 1, 5 * size]`): For each bucket the scores that it
-            gives to the second word after a word, the next, itself, the previous and the one before that; zeros at
-            first. Bucket 0 is that of no feature.
+        feature_rows (`torch.IntTensor` of shape `[NUM_CELLS]`): A buffer with the row of weights of the features that
+            the vocabulary has, 0 elsewhere.
+        weight (`torch.FloatTensor` of shape `[num_lexical_features + 1, 5 * size]`): For each feature the scores that
+            it gives to the second word after a word, the next, itself, the previous and the one before that; zeros at
+            first. Row 0 is that of no feature.
 
     Example:
     ```python
@@ -150,7 +154,7 @@ class LexicalFeatures(nn.Module):
     >>> from rnn_hf import RnnConfig
     >>> from rnn_hf.models.lexical import LexicalFeatures
     >>> from rnn_hf.models.packing import Packing
-    >>> lexical = LexicalFeatures(RnnConfig(vocab_size=9, lexical_buckets=64, num_labels=3))
+    >>> lexical = LexicalFeatures(RnnConfig(vocab_size=9, num_lexical_features=64, num_labels=3))
     >>> packing = Packing.from_mask(torch.ones(2, 4))
     >>> lexical(torch.arange(8), torch.tensor([True] * 7 + [False]), packing).shape
     torch.Size([8, 3])
@@ -159,17 +163,18 @@ class LexicalFeatures(nn.Module):
     """
 
     character_codes: Tensor
+    feature_rows: Tensor
 
     def __init__(self, config: RnnConfig):
         super().__init__()
         num_labels = len(config.id2label or {})
-        self.num_buckets = config.lexical_buckets
         self.dropout = float(config.lexical_dropout)
         self.size = min(num_labels, LARGEST_SIZE)
-        self.weight = nn.Parameter(torch.zeros(self.num_buckets + 1, (2 * WINDOW + 1) * self.size))
+        self.weight = nn.Parameter(torch.zeros(config.num_lexical_features + 1, (2 * WINDOW + 1) * self.size))
         self.projection = nn.Linear(self.size, num_labels, bias=False) if num_labels > self.size else None
         shape = (config.vocab_size, config.max_characters_per_token)
         self.register_buffer("character_codes", torch.zeros(shape, dtype=torch.int32))
+        self.register_buffer("feature_rows", torch.zeros(NUM_CELLS, dtype=torch.int32))
 
     def forward(self, input_ids: Tensor, is_start: Tensor, packing: Packing) -> Tensor:
         """Score labels; all tokens of a word have the scores of the word.
@@ -183,10 +188,10 @@ class LexicalFeatures(nn.Module):
             `torch.FloatTensor` of shape `[num_tokens, num_labels]`.
         """
         words = Words.find(is_start, packing)
-        buckets = self.buckets(*join_characters(self.character_codes, input_ids, words))
+        features = self.find_features(*join_characters(self.character_codes, input_ids, words))
         if self.training and self.dropout > 0:
-            buckets = buckets * (torch.rand(buckets.shape, device=buckets.device) >= self.dropout)
-        given = nn.functional.embedding_bag(buckets, self.weight, mode="sum", padding_idx=0)  # [num_words, 5 * size]
+            features = features * (torch.rand(features.shape, device=features.device) >= self.dropout)
+        given = nn.functional.embedding_bag(features, self.weight, mode="sum", padding_idx=0)  # [num_words, 5 * size]
         scores = given[:, WINDOW * self.size : (WINDOW + 1) * self.size]
         num_words = len(words.firsts)
         for distance in range(1, min(WINDOW, num_words - 1) + 1):
@@ -200,15 +205,59 @@ class LexicalFeatures(nn.Module):
             scores = self.projection(scores)
         return nn.functional.embedding(words.of_tokens, scores)
 
-    def buckets(self, codes: Tensor, lengths: Tensor) -> Tensor:
-        """Find the buckets of the features of words: see [`hash_features`].
+    def find_features(self, codes: Tensor, lengths: Tensor) -> Tensor:
+        """Find the rows of weights of the features of words: see [`hash_features`].
 
         Returns:
-            `torch.LongTensor` of shape `[num_words, 13]`: from 1 to `lexical_buckets`, 0 where there is no feature.
+            `torch.LongTensor` of shape `[num_words, 13]`: from 1 to `num_lexical_features`, 0 for a feature that the
+            vocabulary does not have.
         """
         chunks = zip(codes.split(_CHUNK), lengths.split(_CHUNK), strict=True)
         hashes = torch.cat([hash_features(*chunk) for chunk in chunks])
-        return torch.where(hashes >= 0, hashes % self.num_buckets + 1, 0)
+        return torch.where(hashes >= 0, self.feature_rows[hashes % NUM_CELLS], 0).long()
+
+    @torch.no_grad()
+    def set_characters(self, codes: Tensor) -> None:
+        """Write the characters of the first vocabulary entries.
+
+        The first time, their features have rows of weights, as many as there are, in the order of the entries. Later
+        on the rows stay those that were trained.
+
+        Args:
+            codes (`torch.IntTensor` of shape `[num_entries, max_characters_per_token]`): Codes of characters, 0 behind
+                the last.
+        """
+        self.character_codes[: len(codes)] = codes.to(self.character_codes.device)
+        if not self.feature_rows.any():
+            cells = feature_cells(codes)[: len(self.weight) - 1].to(self.feature_rows.device)
+            self.feature_rows[cells] = torch.arange(1, len(cells) + 1, dtype=torch.int32, device=cells.device)
+
+
+def feature_cells(codes: Tensor) -> Tensor:
+    """Find the cells of the features that vocabulary entries have.
+
+    Args:
+        codes (`torch.IntTensor` of shape `[num_entries, max_characters_per_token]`): Codes of characters.
+
+    Returns:
+        `torch.LongTensor` of shape `[num_features]`: each cell once, in the order of the entries.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.models.lexical import feature_cells
+    >>> len(feature_cells(torch.tensor([[17, 34], [17, 34], [17, 0]])))
+    11
+
+    ```
+    """
+    codes = codes.long()
+    hashes = hash_features(codes, count_characters(codes)).flatten()
+    cells, inverse = (hashes[hashes >= 0] % NUM_CELLS).unique(return_inverse=True)
+    firsts = torch.full_like(cells, len(inverse)).scatter_reduce(
+        0, inverse, torch.arange(len(inverse), device=cells.device), "amin"
+    )
+    return cells[firsts.argsort()]
 
 
 def join_characters(character_codes: Tensor, input_ids: Tensor, words: Words) -> tuple[Tensor, Tensor]:
@@ -303,6 +352,7 @@ def hash_features(codes: Tensor, lengths: Tensor) -> Tensor:
 
 __all__ = [
     "LARGEST_SIZE",
+    "NUM_CELLS",
     "NUM_CLASSES",
     "NUM_FEATURES",
     "PRIME",
@@ -311,6 +361,7 @@ __all__ = [
     "LexicalFeatures",
     "Words",
     "count_characters",
+    "feature_cells",
     "hash_features",
     "join_characters",
 ]

@@ -19,7 +19,7 @@ class WordStartsMixin:
     Attributes:
         word_starts (`torch.BoolTensor` of shape `[vocab_size]`): A buffer; all entries begin a word until
             [`~characters.set_vocabulary`] says otherwise.
-        lexical ([`LexicalFeatures`], *optional*): With `config.lexical_buckets`.
+        lexical ([`LexicalFeatures`], *optional*): With `config.num_lexical_features`.
     """
 
     config: Any
@@ -33,7 +33,7 @@ class WordStartsMixin:
         Their tables are brought up to date before the weights are collected for saving.
         """
         module = cast(nn.Module, self)
-        self.lexical = LexicalFeatures(self.config) if self.config.lexical_buckets > 0 else None
+        self.lexical = LexicalFeatures(self.config) if self.config.num_lexical_features > 0 else None
         module.register_buffer("word_starts", torch.ones(self.config.vocab_size, dtype=torch.bool))
         module.register_state_dict_pre_hook(_match_vocabulary_first)
 

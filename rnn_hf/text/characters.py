@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ..models.embeddings import BEGINNING, CONTINUATION, END, UNKNOWN
-from ..models.lexical import NUM_CLASSES, count_characters, hash_features
+from ..models.lexical import NUM_CLASSES, LexicalFeatures, feature_cells
 from ..models.modeling_rnn import RnnForTokenClassification, RnnPreTrainedModel
 
 
@@ -135,7 +135,8 @@ def set_vocabulary(model: RnnPreTrainedModel, tokenizer: PreTrainedTokenizerBase
                 row[: len(coded)] = torch.tensor(coded)
         wanted["character_ids"][: len(rows)] = rows
     if "character_codes" in wanted:
-        wanted["character_codes"][: len(entries)] = _character_codes(entries, model.config.max_characters_per_token)
+        lexical: LexicalFeatures = model.lexical  # type: ignore[assignment]
+        lexical.set_characters(_character_codes(entries, model.config.max_characters_per_token))
     if "word_starts" in wanted:
         wanted["word_starts"][: len(entries)] = torch.tensor([entry.starts_word for entry in entries])
 
@@ -172,9 +173,7 @@ def count_lexical_features(tokenizer: PreTrainedTokenizerBase, max_characters: i
 
     ```
     """
-    codes = _character_codes(vocabulary_entries(tokenizer), max_characters).long()
-    hashes = hash_features(codes, count_characters(codes))
-    return len(hashes[hashes >= 0].unique())
+    return len(feature_cells(_character_codes(vocabulary_entries(tokenizer), max_characters)))
 
 
 def _character_codes(entries: list[VocabularyEntry], room: int) -> torch.Tensor:

@@ -93,12 +93,12 @@ class ConfigArguments:
     char_embedding_size: int | None = _of_config("char_embedding_size", "Size of a character's embedding")
     char_kernel_sizes: list[int] | None = _of_config("char_kernel_sizes", "Widths of the character CNN's filters")
     char_num_filters: int | None = _of_config("char_num_filters", "Number of the character CNN's filters of each width")
-    lexical_buckets: int | None = _of_config(
-        "lexical_buckets",
-        "Rows of weights for lexical features of words (form, shape, prefixes, suffixes; those of neighbours too), "
-        "0 for none",
+    num_lexical_features: int | None = _of_config(
+        "num_lexical_features",
+        "Number of lexical features of words (form, shape, prefixes, suffixes; those of neighbours count too), 0 for "
+        "none",
         "token-classification",
-        "as many as the vocabulary has features, at most 32768",
+        "all that the vocabulary has, at most 65536",
     )
     lexical_dropout: float | None = _of_config(
         "lexical_dropout", "Probability that a lexical feature is left out", "token-classification"

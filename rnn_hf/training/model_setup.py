@@ -40,8 +40,8 @@ MODEL_CLASSES: dict[str, type[RnnForSequenceClassification] | type[RnnForTokenCl
 
 # What fine-tuning may make anew, since it depends on the labels or the task.
 _HEADS = ("attention.", "auxiliary_classifier.", "classifier.", "crf.", "language_model.", "lexical.", "word_starts")
-# Most rows of weights for lexical features that a new tagger has by default.
-_MOST_LEXICAL_BUCKETS = 32768
+# Most lexical features that a new tagger has by default.
+_MOST_LEXICAL_FEATURES = 65536
 
 # What fine-tuning takes from the checkpoint and cannot change.
 _ARCHITECTURE = (
@@ -278,10 +278,9 @@ def _new_config(
         if words:
             fields["num_word_embeddings"] = tokenizer.init_kwargs["num_corpus_entries"]
     given = _given(config_arguments)
-    if corpus.task == "token-classification" and "lexical_buckets" not in given:
+    if corpus.task == "token-classification" and "num_lexical_features" not in given:
         room = given.get("max_characters_per_token", RnnConfig.max_characters_per_token)
-        num_features = count_lexical_features(tokenizer, room)
-        fields["lexical_buckets"] = min(1 << max(num_features - 1, 0).bit_length(), _MOST_LEXICAL_BUCKETS)
+        fields["num_lexical_features"] = min(count_lexical_features(tokenizer, room), _MOST_LEXICAL_FEATURES)
     return RnnConfig(
         vocab_size=len(tokenizer),
         characters=collect_characters(tokenizer) if arguments.char_cnn else None,

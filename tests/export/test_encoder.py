@@ -30,7 +30,7 @@ IOB2 = ["B-X", "O", "I-X", "B-Y", "I-Y"]
 MANY = [f"L{number}" for number in range(70)]
 IOBES = ["O", "B-X", "I-X", "E-X", "S-X"]
 CHARACTERS = {"characters": "abc", "max_characters_per_token": 5, "char_embedding_size": 3, "char_num_filters": 2}
-LEXICAL = {"lexical_buckets": 50}
+LEXICAL = {"num_lexical_features": 50}
 STATIC = {"static_embedding_size": 3, "static_vocab_size": 7}
 EMBEDDINGS = [
     {},
@@ -62,6 +62,7 @@ def make(model_class, label_names, seed, **options):
                 "vector_ids": config.static_vocab_size + 1,
                 "word_starts": 2,
                 "character_codes": 40,
+                "feature_rows": config.num_lexical_features + 1,
             }[name.rpartition(".")[2]]
             table.copy_(torch.randint(highest, table.shape, generator=source))
     return model

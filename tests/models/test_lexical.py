@@ -12,7 +12,7 @@ from strategies import VOCAB_SIZE, few, generator, little_config, random_ids, se
 from torch.nn.utils.rnn import pack_sequence, pad_sequence
 
 from rnn_hf import RnnConfig, RnnForTokenClassification, train_tokenizer
-from rnn_hf.models.lexical import LARGEST_SIZE, NUM_CLASSES, PRIME, LexicalFeatures, hash_features
+from rnn_hf.models.lexical import LARGEST_SIZE, NUM_CELLS, NUM_CLASSES, PRIME, LexicalFeatures, hash_features
 from rnn_hf.models.packing import Packing
 from rnn_hf.text.characters import character_code, set_vocabulary
 from rnn_hf.text.tokenization import encode_words
@@ -56,8 +56,8 @@ def scores_of(lexical: LexicalFeatures, ids: list[int], is_start: list[bool]):
     for word in words:
         if len(word) > room:
             word = word[: room - room // 2] + word[len(word) - room // 2 :]
-        buckets = [value % lexical.num_buckets + 1 for value in features_of(word) if value >= 0]
-        given.append(lexical.weight[buckets].sum(dim=0))
+        rows = [int(lexical.feature_rows[value % NUM_CELLS]) for value in features_of(word) if value >= 0]
+        given.append(lexical.weight[[row for row in rows if row > 0]].sum(dim=0))
     scores = []
     for word in of_tokens:
         near = [other for other in range(word - 2, word + 3) if 0 <= other < len(words)]
@@ -68,12 +68,13 @@ def scores_of(lexical: LexicalFeatures, ids: list[int], is_start: list[bool]):
 
 def make(seed, entries=ENTRIES, num_labels=3, **options) -> LexicalFeatures:
     torch.manual_seed(seed % 1000)
-    lexical = LexicalFeatures(little_config(**{"lexical_buckets": 97, "num_labels": num_labels, **options})).eval()
+    lexical = LexicalFeatures(little_config(**{"num_lexical_features": 97, "num_labels": num_labels, **options})).eval()
     with torch.no_grad():
         lexical.weight.normal_()
         for row, entry in zip(lexical.character_codes, entries, strict=True):
             codes = [character_code(character) for character in entry][: len(row)]
             row[: len(codes)] = torch.tensor(codes, dtype=torch.int32)
+    lexical.set_characters(lexical.character_codes[: len(entries) // 2])
     return lexical
 
 
@@ -137,7 +138,9 @@ def test_without_buckets_there_is_nothing():
 def test_a_word_has_its_features_whichever_tokens_it_has(kind):
     sentences = [["Anna", "unlikely", "likes", "a", "lake"], ["Anna", "likes", "kite", "likely"]] * 3
     tokenizer = train_tokenizer(sentences, kind, vocab_size=60, min_frequency=3, is_split_into_words=True)
-    config = RnnConfig(vocab_size=len(tokenizer), lexical_buckets=64, id2label=IOB2, embedding_size=4, hidden_size=4)
+    config = RnnConfig(
+        vocab_size=len(tokenizer), num_lexical_features=64, id2label=IOB2, embedding_size=4, hidden_size=4
+    )
     model = RnnForTokenClassification(config).eval()
     set_vocabulary(model, tokenizer)
     with torch.no_grad():
@@ -146,15 +149,16 @@ def test_a_word_has_its_features_whichever_tokens_it_has(kind):
     (ids,), (firsts,) = encode_words(tokenizer, [words])
     ids, packing = torch.tensor(ids), Packing.from_mask(torch.ones(1, len(ids)))
     scores = model.lexical(ids, model.word_starts[ids], packing)[torch.tensor(firsts)]
-    whole = make(0, words + [""] * (VOCAB_SIZE - len(words)), lexical_buckets=64)
+    whole = make(0, words + [""] * (VOCAB_SIZE - len(words)), num_lexical_features=64)
     with torch.no_grad():
         whole.weight.copy_(model.lexical.weight)
+        whole.feature_rows.copy_(model.lexical.feature_rows)
     expected = whole(torch.arange(4), torch.ones(4, dtype=torch.bool), Packing.from_mask(torch.ones(1, 4)))
     torch.testing.assert_close(scores, expected)
 
 
 def test_a_resized_vocabulary_keeps_its_characters(tmp_path):
-    model = RnnForTokenClassification(little_config(lexical_buckets=8, id2label=IOB2, use_crf=True))
+    model = RnnForTokenClassification(little_config(num_lexical_features=8, id2label=IOB2, use_crf=True))
     model.lexical.character_codes.fill_(33)
     model.resize_token_embeddings(VOCAB_SIZE + 2)
     assert model.lexical.character_codes.shape[0] == VOCAB_SIZE + 2
@@ -168,7 +172,7 @@ def test_a_resized_vocabulary_keeps_its_characters(tmp_path):
 
 
 def test_vectors_alone_do_not_do():
-    model = RnnForTokenClassification(little_config(lexical_buckets=8, num_labels=2))
+    model = RnnForTokenClassification(little_config(num_lexical_features=8, num_labels=2))
     with pytest.raises(ValueError, match="give input_ids beside inputs_embeds"):
         model(inputs_embeds=torch.zeros(1, 2, 5))
 
@@ -177,7 +181,7 @@ def test_vectors_alone_do_not_do():
 @few(20)
 def test_a_tagger_s_results_do_not_depend_on_the_batch(lengths, use_crf, seed):
     torch.manual_seed(seed % 100)
-    config = little_config(lexical_buckets=50, id2label=IOB2, use_crf=use_crf, max_characters_per_token=5)
+    config = little_config(num_lexical_features=50, id2label=IOB2, use_crf=use_crf, max_characters_per_token=5)
     model, ids = RnnForTokenClassification(config).eval(), random_ids(lengths, seed)
     model.word_starts.copy_(torch.rand(VOCAB_SIZE, generator=generator(seed)) < 0.6)
     model.lexical.character_codes.random_(0, 40, generator=generator(seed))

@@ -44,8 +44,8 @@ def test_the_help_of_a_field_of_the_configuration_says_its_default(name):
     text = ConfigArguments.__dataclass_fields__[name].metadata["help"]
     if name == "use_crf":
         assert "(default: true where labels mark spans" in text
-    elif name == "lexical_buckets":
-        assert "(default: as many as the vocabulary has features, at most 32768, or the checkpoint's)" in text
+    elif name == "num_lexical_features":
+        assert "(default: all that the vocabulary has, at most 65536, or the checkpoint's)" in text
     elif name != "problem_type":
         default = RnnConfig.__dataclass_fields__[name].default
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)

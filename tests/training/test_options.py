@@ -246,7 +246,8 @@ OF_TASK = {
     },
     "token-classification": {
         "use_crf": "false", "tokens_column": "words", "tags_column": "ner", "auxiliary_tags_column": "pos",
-        "lm_loss_weight": "0.5", "auxiliary_loss_weight": "0.25", "lexical_buckets": "64", "lexical_dropout": "0.1",
+        "lm_loss_weight": "0.5", "auxiliary_loss_weight": "0.25",
+        "num_lexical_features": "64", "lexical_dropout": "0.1",
     },
 }  # fmt: skip
 TASKS = ["text-classification", "token-classification"]
