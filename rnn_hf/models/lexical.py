@@ -192,12 +192,13 @@ class LexicalFeatures(nn.Module):
         if self.training and self.dropout > 0:
             features = features * (torch.rand(features.shape, device=features.device) >= self.dropout)
         given = nn.functional.embedding_bag(features, self.weight, mode="sum", padding_idx=0)  # [num_words, 5 * size]
-        scores = given[:, WINDOW * self.size : (WINDOW + 1) * self.size]
         num_words = len(words.firsts)
+        parts = given.view(num_words, 2 * WINDOW + 1, self.size).unbind(1)
+        scores = parts[WINDOW]
         for distance in range(1, min(WINDOW, num_words - 1) + 1):
             follows = (words.sequences[distance:] == words.sequences[:-distance]).unsqueeze(1)
             for offset in (-distance, distance):
-                part = given[:, (WINDOW + offset) * self.size : (WINDOW + offset + 1) * self.size]
+                part = parts[WINDOW + offset]
                 part = (part[:-distance] if offset < 0 else part[distance:]) * follows
                 padding = (0, 0, distance, 0) if offset < 0 else (0, 0, 0, distance)
                 scores = scores + nn.functional.pad(part, padding)
