@@ -22,6 +22,7 @@ try:
 
     from .crf import max_marginals
     from .graph import Graph, quantized, to_array
+    from .lexical import add_lexical_scores
     from .ngrams import add_ngram_logits
 except ImportError as error:
     raise ImportError('Exporting a model needs the package onnx: pip install "rnn_hf[onnx]"') from error
@@ -179,6 +180,8 @@ def _tagger(graph: Graph, model: RnnForTokenClassification) -> list[str]:
     word_starts = np.append(model.word_starts.cpu().numpy(), False)
     is_start = graph("Gather", word_starts, tokens.ids)  # [L, B]
     scores = _emissions(graph, model, tokens, is_start)
+    if model.lexical is not None:
+        scores = add_lexical_scores(graph, model.lexical, scores, tokens.ids, is_start)
     if model.crf is not None:
         scores = max_marginals(graph, model.crf, scores, is_start)
     rows = graph("Transpose", scores, perm=[1, 0, 2])  # [B, L, num_labels]

@@ -179,10 +179,14 @@ def _check_values(folder: Path, weights: dict[str, torch.Tensor]) -> None:
                 raise ValueError(f"The weights in {folder} hold numbers that are not finite, in {name}: {COPY_AGAIN}.")
             continue
         module, _, kind = name.rpartition(".")
-        rows = {"character_ids": f"{module}.char_embeddings.weight", "vector_ids": f"{module}.vectors.weight"}.get(kind)
-        if rows in weights and values.numel():
+        rows = {
+            "character_ids": f"{module}.char_embeddings.weight",
+            "feature_rows": f"{module}.weight",
+            "vector_ids": f"{module}.vectors.weight",
+        }.get(kind)
+        if (rows in weights or kind == "character_codes") and values.numel():
             lowest, highest = (int(bound) for bound in values.aminmax())
-            if lowest < 0 or highest >= len(weights[rows]):
+            if lowest < 0 or (rows in weights and highest >= len(weights[str(rows)])):
                 raise ValueError(f"The weights in {folder} are damaged: {name} names rows that do not exist. {_REPAIR}")
 
 

@@ -15,6 +15,7 @@ from transformers.utils import ModelOutput
 from .configuration_rnn import RnnConfig
 from .crf import ConditionalRandomField
 from .embeddings import CharacterCNN, StaticEmbeddings
+from .lexical import LexicalFeatures
 from .ngrams import NgramFeatures
 from .packing import Packing
 from .recurrence import RecurrentOutput
@@ -153,6 +154,10 @@ class RnnPreTrainedModel(PreTrainedModel):
                 init.normal_(module.weight, std=_NGRAM_RANGE)
             for table in (module.spellings, module.hashes, module.scales):
                 init.zeros_(table)
+        elif isinstance(module, LexicalFeatures):
+            init.zeros_(module.weight)
+            init.zeros_(module.character_codes)
+            init.zeros_(module.feature_rows)
         elif isinstance(module, StaticEmbeddings):
             init.zeros_(module.vector_ids)
         elif isinstance(getattr(module, "word_starts", None), Tensor):

@@ -83,9 +83,10 @@ _HIGHEST = {
     "char_num_filters": 10**5,
     "ngram_buckets": 10**8,
     "max_ngram": 10,
+    "num_lexical_features": 10**8,
 }
 # Sizes that may be 0.
-_OPTIONAL = ("static_embedding_size", "static_vocab_size", "ngram_buckets")
+_OPTIONAL = ("static_embedding_size", "static_vocab_size", "ngram_buckets", "num_lexical_features")
 _HIGHEST_KERNEL_SIZE = 1000
 _MOST_LABELS = 10**6
 _MOST_PARAMETERS = 10**11
@@ -121,6 +122,9 @@ class RnnConfig(PreTrainedConfig):
             Number of buckets for n-grams of words and characters beside a classifier's recurrent layers; 0 for none.
         max_ngram (`int`):
             Most words of an n-gram.
+        num_lexical_features (`int`):
+            Number of lexical features of words (form, shape, prefixes and suffixes) that a tagger has weights for; 0
+            for none.
         hidden_size (`int`):
             Size of the hidden state of one direction of one layer.
         num_hidden_layers (`int`):
@@ -142,6 +146,8 @@ class RnnConfig(PreTrainedConfig):
             Dropout on what the head reads: plain on a classifier's vector, locked on a tagger's states.
         ngram_dropout (`float`):
             Probability that an n-gram of words, or a token with its n-grams of characters, is left out in training.
+        lexical_dropout (`float`):
+            Probability that a lexical feature of a word is left out in training.
         pooling (`str`):
             How a classifier makes one vector of a sequence's states: `"last"` (the forward direction's last
             real step joined with the backward direction's first), `"mean"`, `"max"` or `"attention"` (one
@@ -217,6 +223,7 @@ class RnnConfig(PreTrainedConfig):
     char_num_filters: int = 128
     ngram_buckets: int = 0
     max_ngram: int = 2
+    num_lexical_features: int = 0
     hidden_size: int = 256
     num_hidden_layers: int = 1
     cell_type: Literal["lstm", "gru", "rnn_tanh", "rnn_relu"] = "lstm"
@@ -227,6 +234,7 @@ class RnnConfig(PreTrainedConfig):
     weight_dropout: float | int = 0.0
     classifier_dropout: float | int = 0.5
     ngram_dropout: float | int = 0.3
+    lexical_dropout: float | int = 0.3
     pooling: Literal["last", "mean", "max", "attention"] = "max"
     use_crf: bool = False
     initializer_range: float | int = 0.1
@@ -396,9 +404,10 @@ class RnnConfig(PreTrainedConfig):
         num_labels = len(self.id2label or {})
         head = num_labels * self.num_directions * self.hidden_size + (num_labels**2 if self.use_crf else 0)
         ngrams = self.ngram_buckets * min(num_labels, 64)
-        if self.ngram_buckets > 0:
-            ngrams += self.vocab_size * self.max_characters_per_token
-        return own + static + character_cnn + recurrent + head + ngrams
+        lexical = self.num_lexical_features * num_labels
+        if self.ngram_buckets + self.num_lexical_features > 0:
+            lexical += self.vocab_size * self.max_characters_per_token
+        return own + static + character_cnn + recurrent + head + ngrams + lexical
 
     def validate_dropouts(self) -> None:
         """Check that dropouts are probabilities below 1, and that the deviation is finite, not negative."""

@@ -408,17 +408,16 @@ class RnnForTokenClassification(WordStartsMixin, RnnPreTrainedModel):
 
     def _classify(self, encoded: Encoded) -> Tensor:
         states = self.pool_subwords(encoded, encoded.output.states[-1])
-        return self.classifier(self.dropout(states, encoded.packing))  # [num_tokens, num_labels]
+        logits = self.classifier(self.dropout(states, encoded.packing))  # [num_tokens, num_labels]
+        return self.add_lexical_scores(encoded, logits)
 
     def _encode(self, *args: Any, **kwargs: Any) -> Encoded:
         self.match_vocabulary()
         encoded = self.model(*args, return_packed=True, **kwargs)
-        needs_ids = self.config.bidirectional or self.crf is not None
-        if encoded.input_ids is None and needs_ids and not self.word_starts.all():
-            raise ValueError(
-                "This tagger's vocabulary has entries that continue a word: give input_ids beside inputs_embeds, so "
-                "that it is known which tokens begin a word."
-            )
+        reads_words = (self.config.bidirectional or self.crf is not None) and not self.word_starts.all()
+        if encoded.input_ids is None and (reads_words or self.lexical is not None):
+            what = "entries that continue a word" if reads_words else "lexical features of words"
+            raise ValueError(f"This tagger's vocabulary has {what}: give input_ids beside inputs_embeds.")
         return encoded
 
     def _loss(

@@ -9,24 +9,31 @@ from torch import Tensor, nn
 from .base import Encoded
 from .embeddings import resized
 from .labels import tagging_scheme
+from .lexical import LexicalFeatures
 from .packing import Packing
 
 
 class WordStartsMixin:
-    """What a tagger knows of words: which vocabulary entries begin one (`word_starts`).
+    """What a tagger knows of words: which vocabulary entries begin one (`word_starts`), and their lexical features.
 
     Attributes:
         word_starts (`torch.BoolTensor` of shape `[vocab_size]`): A buffer; all entries begin a word until
             [`~characters.set_vocabulary`] says otherwise.
+        lexical ([`LexicalFeatures`], *optional*): With `config.num_lexical_features`.
     """
 
     config: Any
     model: Any
     word_starts: Tensor
+    lexical: LexicalFeatures | None
 
     def register_word_starts(self) -> None:
-        """Make the buffer; it is brought up to date before the weights are collected for saving."""
+        """Make the buffer, and the lexical features that the configuration asks for.
+
+        Their tables are brought up to date before the weights are collected for saving.
+        """
         module = cast(nn.Module, self)
+        self.lexical = LexicalFeatures(self.config) if self.config.num_lexical_features > 0 else None
         module.register_buffer("word_starts", torch.ones(self.config.vocab_size, dtype=torch.bool))
         module.register_state_dict_pre_hook(_match_vocabulary_first)
 
@@ -37,9 +44,9 @@ class WordStartsMixin:
         return word_embeddings
 
     def match_vocabulary(self) -> None:
-        """Let `word_starts` have a row for each entry again, after the vocabulary was resized; new ones begin a word.
+        """Let the tables have a row for each entry again, after the vocabulary was resized.
 
-        It happens before each use and before the weights are saved.
+        New entries begin a word, and have no characters. It happens before each use and before the weights are saved.
 
         Example:
         ```python
@@ -52,8 +59,11 @@ class WordStartsMixin:
 
         ```
         """
-        if len(self.word_starts) != self.model.embeddings.num_entries:
-            self.word_starts = resized(self.word_starts, self.model.embeddings.num_entries, True)
+        num_entries = self.model.embeddings.num_entries
+        if len(self.word_starts) != num_entries:
+            self.word_starts = resized(self.word_starts, num_entries, True)
+        if self.lexical is not None and len(self.lexical.character_codes) != num_entries:
+            self.lexical.character_codes = resized(self.lexical.character_codes, num_entries, 0)
 
     def pool_subwords(self, encoded: Encoded, states: Tensor) -> Tensor:
         """Let the states at a word's first token have read the whole word: see [`~subwords.pool_subwords`].
@@ -68,6 +78,21 @@ class WordStartsMixin:
         if not self.config.bidirectional or encoded.input_ids is None:
             return states
         return pool_subwords(states, self.word_starts[encoded.input_ids], encoded.packing)
+
+    def add_lexical_scores(self, encoded: Encoded, logits: Tensor) -> Tensor:
+        """Add what lexical features say of each token's labels, where there are any: see [`~lexical.LexicalFeatures`].
+
+        Args:
+            encoded ([`Encoded`]): The batch.
+            logits (`torch.FloatTensor` of shape `[num_tokens, num_labels]`): Scores by the states.
+
+        Returns:
+            `torch.FloatTensor` of the same shape.
+        """
+        if self.lexical is None:
+            return logits
+        ids = cast(Tensor, encoded.input_ids)
+        return logits + self.lexical(ids, self.word_starts[ids], encoded.packing)
 
     def score_words(self, encoded: Encoded, logits: Tensor, score: Callable[[Tensor, Packing], Tensor]) -> Tensor:
         """Score labels over the first tokens of words: see [`score_words`].

@@ -57,6 +57,8 @@ def model_rows(folder: Path, config: RnnConfig, results: dict[str, Any]) -> dict
         "Recurrent layers": f"{layers} of {config.hidden_size} units {directions}, {CELLS[config.cell_type]}",
     }
     if is_tagger(config):
+        if config.num_lexical_features:
+            rows["Lexical features"] = f"{config.num_lexical_features:,}: forms, shapes, prefixes and suffixes of words"
         rows["Labels of a sentence"] = (
             "scored together by a conditional random field" if config.use_crf else "one by one"
         )

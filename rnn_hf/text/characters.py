@@ -1,6 +1,8 @@
 """The characters of a tokenizer's vocabulary entries, and which of them begin a word."""
 
 import json
+import unicodedata
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -8,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..models import ngrams
 from ..models.embeddings import BEGINNING, CONTINUATION, END, UNKNOWN
+from ..models.lexical import NUM_CLASSES, LexicalFeatures, feature_cells
 from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification, RnnPreTrainedModel
 
 
@@ -115,7 +118,7 @@ def set_vocabulary(model: RnnPreTrainedModel, tokenizer: PreTrainedTokenizerBase
         model.match_vocabulary()
     tables = dict(model.named_buffers())
     wanted = {name.rpartition(".")[2]: table for name, table in tables.items()}
-    if not wanted.keys() & {"character_ids", "spellings", "word_starts"}:
+    if not wanted.keys() & {"character_codes", "character_ids", "spellings", "word_starts"}:
         return
     entries = vocabulary_entries(tokenizer)
     if len(entries) > model.config.vocab_size:
@@ -134,6 +137,9 @@ def set_vocabulary(model: RnnPreTrainedModel, tokenizer: PreTrainedTokenizerBase
         wanted["character_ids"][: len(rows)] = rows
     if "spellings" in wanted:
         wanted["spellings"][: len(entries)] = _spellings(entries, wanted["spellings"].shape[1])
+    if "character_codes" in wanted:
+        lexical: LexicalFeatures = model.lexical  # type: ignore[assignment]
+        lexical.set_characters(_character_codes(entries, model.config.max_characters_per_token))
     if "word_starts" in wanted:
         wanted["word_starts"][: len(entries)] = torch.tensor([entry.starts_word for entry in entries])
 
@@ -164,4 +170,78 @@ def _cut(characters: list[int], room: int) -> list[int]:
     return characters[: room - room // 2] + characters[len(characters) - room // 2 :]
 
 
-__all__ = ["VocabularyEntry", "collect_characters", "set_vocabulary", "vocabulary_entries"]
+def count_lexical_features(tokenizer: PreTrainedTokenizerBase, max_characters: int) -> int:
+    """Count the lexical features of a vocabulary's entries.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): A fast tokenizer.
+        max_characters (`int`): `config.max_characters_per_token`.
+
+    Returns:
+        `int`: the number of different forms, affixes and shapes.
+
+    Example:
+    ```python
+    >>> from rnn_hf import train_tokenizer
+    >>> from rnn_hf.text.characters import count_lexical_features
+    >>> count_lexical_features(train_tokenizer(["ab ab"], kind="word"), max_characters=8)
+    10
+
+    ```
+    """
+    return len(feature_cells(_character_codes(vocabulary_entries(tokenizer), max_characters)))
+
+
+def _character_codes(entries: list[VocabularyEntry], room: int) -> torch.Tensor:
+    rows = torch.zeros(len(entries), room, dtype=torch.int32)
+    for row, entry in zip(rows, entries, strict=True):
+        if entry.text:
+            codes = _cut([character_code(character) for character in entry.text], room)
+            row[: len(codes)] = torch.tensor(codes)
+    return rows
+
+
+@lru_cache(maxsize=10_000)
+def character_code(character: str) -> int:
+    """Encode a character for lexical features: its lower case, and its class, on which the shape of a word depends.
+
+    Args:
+        character (`str`): One character.
+
+    Returns:
+        `int`: `NUM_CLASSES` times the code point of its lower case, plus the class.
+
+    Example:
+    ```python
+    >>> from rnn_hf.text.characters import character_code
+    >>> from rnn_hf.models.lexical import NUM_CLASSES
+    >>> [divmod(character_code(character), NUM_CLASSES) for character in "aA1"]
+    [(97, 2), (97, 1), (49, 6)]
+
+    ```
+    """
+    return NUM_CLASSES * ord(character.lower()[0]) + _character_class(character)
+
+
+def _character_class(character: str) -> int:
+    category = unicodedata.category(character)
+    if category == "Lo":  # letters without case, of which some languages mix scripts
+        for number, (first, last) in enumerate(_SCRIPTS, start=10):
+            if first <= character <= last:
+                return number
+    classes = {"Lu": 1, "Lt": 1, "Ll": 2, "Lo": 3, "Lm": 4, "Pd": 8}
+    return classes.get(category) or {"M": 5, "N": 6, "P": 7}.get(category[0], 9)
+
+
+# Hiragana, katakana, Han, Hangul.
+_SCRIPTS = (("\u3040", "\u309f"), ("\u30a0", "\u30ff"), ("\u3400", "\u9fff"), ("\uac00", "\ud7a3"))
+
+
+__all__ = [
+    "VocabularyEntry",
+    "character_code",
+    "collect_characters",
+    "count_lexical_features",
+    "set_vocabulary",
+    "vocabulary_entries",
+]

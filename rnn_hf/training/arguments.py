@@ -103,6 +103,16 @@ class ConfigArguments:
     ngram_dropout: float | None = _of_config(
         "ngram_dropout", "Probability that an n-gram is left out", "text-classification"
     )
+    num_lexical_features: int | None = _of_config(
+        "num_lexical_features",
+        "Number of lexical features of words (form, shape, prefixes, suffixes; those of neighbours count too), 0 for "
+        "none",
+        "token-classification",
+        "all that the vocabulary has, at most 65536",
+    )
+    lexical_dropout: float | None = _of_config(
+        "lexical_dropout", "Probability that a lexical feature is left out", "token-classification"
+    )
     max_characters_per_token: int | None = _of_config("max_characters_per_token", "Characters of a token that are read")
     initializer_range: float | None = _of_config("initializer_range", "Standard deviation of the initial embeddings")
 

@@ -25,7 +25,7 @@ from ..inference.model_files import check_file
 from ..models.configuration_rnn import RnnConfig
 from ..models.labels import tagging_scheme
 from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
-from ..text.characters import collect_characters, set_vocabulary, vocabulary_entries
+from ..text.characters import collect_characters, count_lexical_features, set_vocabulary, vocabulary_entries
 from ..text.tokenization import NO_LIMIT, max_length_of, train_tokenizer
 from ..text.word_vectors import StaticVectors, load_vectors, pretrain_character_cnn, set_vectors, vocabulary_words
 from ..utils.display import one_line, printable, shorten
@@ -39,7 +39,12 @@ MODEL_CLASSES: dict[str, type[RnnForSequenceClassification] | type[RnnForTokenCl
 }
 
 # What fine-tuning may make anew, since it depends on the labels or the task.
-_HEADS = ("attention.", "auxiliary_classifier.", "classifier.", "crf.", "language_model.", "ngrams.", "word_starts")
+_HEADS = (
+    *("attention.", "auxiliary_classifier.", "classifier.", "crf.", "language_model.", "lexical.", "ngrams."),
+    "word_starts",
+)
+# Most lexical features that a new tagger has by default.
+_MOST_LEXICAL_FEATURES = 65536
 
 # What fine-tuning takes from the checkpoint and cannot change.
 _ARCHITECTURE = (
@@ -279,12 +284,16 @@ def _new_config(
             fields["num_word_embeddings"] = tokenizer.init_kwargs["num_corpus_entries"]
     if corpus.task == "text-classification":
         fields["ngram_buckets"] = 1  # until n-grams are counted
+    given = _given(config_arguments)
+    if corpus.task == "token-classification" and "num_lexical_features" not in given:
+        room = given.get("max_characters_per_token", RnnConfig.max_characters_per_token)
+        fields["num_lexical_features"] = min(count_lexical_features(tokenizer, room), _MOST_LEXICAL_FEATURES)
     return RnnConfig(
         vocab_size=len(tokenizer),
         characters=collect_characters(tokenizer) if arguments.char_cnn else None,
         id2label=dict(enumerate(corpus.label_names)),
         problem_type=_problem_type(corpus),
-        **(fields | _given(config_arguments)),
+        **(fields | given),
     )
 
 
@@ -339,6 +348,7 @@ def _parts(keys: Collection[str]) -> str:
         "attention": "attention pooling",
         "crf": "conditional random field",
         "language_model": "language model",
+        "lexical": "lexical features",
         "ngrams": "n-grams",
     }
     found = sorted({key.partition(".")[0] for key in keys} - {"word_starts"})

@@ -27,8 +27,10 @@ from rnn_hf.inference.predictor import predict
 
 PLAIN = ["A", "B", "C", "D", "E"]
 IOB2 = ["B-X", "O", "I-X", "B-Y", "I-Y"]
+MANY = [f"L{number}" for number in range(70)]
 IOBES = ["O", "B-X", "I-X", "E-X", "S-X"]
 CHARACTERS = {"characters": "abc", "max_characters_per_token": 5, "char_embedding_size": 3, "char_num_filters": 2}
+LEXICAL = {"num_lexical_features": 50}
 STATIC = {"static_embedding_size": 3, "static_vocab_size": 7}
 EMBEDDINGS = [
     {},
@@ -41,6 +43,9 @@ HEADS = [
     (RnnForSequenceClassification, PLAIN, {"ngram_buckets": 300, "max_ngram": 1, "pooling": "max"}),
     (RnnForSequenceClassification, [str(number) for number in range(70)], {"ngram_buckets": 300, "pooling": "mean"}),
     (RnnForTokenClassification, PLAIN, {}),
+    (RnnForTokenClassification, PLAIN, LEXICAL),
+    (RnnForTokenClassification, MANY, LEXICAL),
+    (RnnForTokenClassification, IOB2, {**LEXICAL, "use_crf": True}),
     *[(RnnForTokenClassification, names, {"use_crf": True}) for names in (PLAIN, IOB2, IOBES)],
 ]
 
@@ -62,6 +67,8 @@ def make(model_class, label_names, seed, **options):
                 "character_ids": len(config.characters or "") + 5,
                 "vector_ids": config.static_vocab_size + 1,
                 "word_starts": 2,
+                "character_codes": 40,
+                "feature_rows": config.num_lexical_features + 1,
             }[name.rpartition(".")[2]]
             table.copy_(torch.randint(highest, table.shape, generator=source))
     return model

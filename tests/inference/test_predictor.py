@@ -565,10 +565,12 @@ def test_load_refuses_other_models(tmp_path):
         ("model.embeddings.character_cnn.character_ids", 3_000_001, "character_ids names rows that do not exist"),
         ("model.embeddings.character_cnn.character_ids", -1, "character_ids names rows that do not exist"),
         ("model.embeddings.static_embeddings.vector_ids", 99, "vector_ids names rows that do not exist"),
+        ("lexical.feature_rows", 99, "feature_rows names rows that do not exist"),
+        ("lexical.character_codes", -1, "character_codes names rows that do not exist"),
     ],
 )
 def test_weights_without_sense_are_refused(name, value, message, tokenizer, tmp_path):
-    options = {"characters": "abc", "static_embedding_size": 2, "static_vocab_size": 3}
+    options = {"characters": "abc", "static_embedding_size": 2, "static_vocab_size": 3, "num_lexical_features": 9}
     make(RnnForTokenClassification, tokenizer, **options).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")

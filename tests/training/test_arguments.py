@@ -46,6 +46,8 @@ def test_the_help_of_a_field_of_the_configuration_says_its_default(name):
         assert "(default: true where labels mark spans" in text
     elif name == "ngram_buckets":
         assert "(default: 1.2 or more for each n-gram" in text
+    elif name == "num_lexical_features":
+        assert "(default: all that the vocabulary has, at most 65536, or the checkpoint's)" in text
     elif name != "problem_type":
         default = RnnConfig.__dataclass_fields__[name].default
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)

@@ -380,7 +380,8 @@ class TestFineTuning:
             said.append(f"The {parts} new: {name} has none for these labels and options.")
         if of == "tags" != to:
             said.append(
-                f"The conditional random field is left out: {name} has weights of a kind that this model does not use."
+                f"The conditional random field and the lexical features are left out: {name} has weights of a kind "
+                "that this model does not use."
             )
         if of != "tags" == to:
             said.append(f"The n-grams are left out: {name} has weights of a kind that this model does not use.")

@@ -242,11 +242,13 @@ def test_a_plain_no_in_a_file_is_no_strategy(parse, write):
 OF_TASK = {
     "text-classification": {
         "pooling": "max", "problem_type": "regression", "text_column": "review", "label_column": "stars",
-        "max_seq_length": "9",
+        "max_seq_length": "9", "ngram_buckets": "64", "max_ngram": "3", "ngram_dropout": "0.1", "preset": "none",
+        "ngram_learning_rate": "0.5",
     },
     "token-classification": {
         "use_crf": "false", "tokens_column": "words", "tags_column": "ner", "auxiliary_tags_column": "pos",
         "lm_loss_weight": "0.5", "auxiliary_loss_weight": "0.25",
+        "num_lexical_features": "64", "lexical_dropout": "0.1",
     },
 }  # fmt: skip
 TASKS = ["text-classification", "token-classification"]

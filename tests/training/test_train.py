@@ -37,7 +37,7 @@ TINY = ["--hidden_size", "12", "--embedding_size", "8", "--vocab_size", "300", "
 COMPARABLE = [
     *TINY, "--optim", "sgd", "--learning_rate", "0.5", "--lr_scheduler_type", "constant", "--warmup_steps", "0",
     "--weight_decay", "0", "--word_dropout", "0", "--embedding_dropout", "0", "--classifier_dropout", "0",
-    "--max_steps", "6", "--save_strategy", "no", "--eval_strategy", "no",
+    "--lexical_dropout", "0", "--max_steps", "6", "--save_strategy", "no", "--eval_strategy", "no",
 ]  # fmt: skip
 
 
