@@ -44,8 +44,11 @@ Examples = tuple[list[Any], list[Any]]
 def accuracy(options: argparse.Namespace) -> list[Row]:
     """Train a default model and linear models on one corpus, choose on validation, and score on test.
 
+    fastText is trained too where it is installed (`pip install fasttext-wheel`).
+
     Args:
-        options (`argparse.Namespace`): `task`, and `rest`: options of the training command, such as the files.
+        options (`argparse.Namespace`): `task`; `linear_only`, to leave our own model out; and `rest`: options of the
+            training command, such as the files.
 
     Returns:
         `list[Row]`: a row for each model: its first two scores in percent, seconds of training, megabytes of its
@@ -65,6 +68,8 @@ def accuracy(options: argparse.Namespace) -> list[Row]:
         rows = list(make_rows(corpus, scores))
         if task == "text-classification" and find_spec("fasttext") is not None:
             rows += _fasttext(corpus, scores)
+        if options.linear_only:
+            return rows
         results = train(task, *arguments)
         run = json.loads(Path(folder, "model", "run.json").read_text(encoding="utf-8"))
         size = sum(path.stat().st_size for path in Path(folder, "model").glob("*.safetensors"))

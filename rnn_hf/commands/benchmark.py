@@ -12,8 +12,8 @@
     rnn-hf benchmark long_text --length 1000000
     rnn-hf benchmark ddp
 
-Alternatives: TF-IDF with a LinearSVC and a linear-chain CRF (pip install "rnn_hf[benchmark]"), whose penalty validation
-chooses; the stock packed nn.LSTM, nn.GRU and nn.RNN of torch; the machine's rate of matrix products; and a
+Alternatives: TF-IDF with a LinearSVC, whose penalty validation chooses, fastText (pip install fasttext-wheel) and a
+linear-chain CRF (pip install "rnn_hf[benchmark]"); the stock packed nn.LSTM, nn.GRU and nn.RNN of torch; the machine's rate of matrix products; and a
 transformer of DistilBERT's size with random weights. Taggers and the transformer run in torch and in onnxruntime. Runs
 are interleaved and repeated, and medians are shown, because a busy machine drifts. The number of threads is fixed and
 printed.
@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> None:
         default="text-classification",
         help="for accuracy; other options are those of rnn-hf train-classifier or rnn-hf train-tagger",
     )
+    parser.add_argument("--linear_only", action="store_true", help="for accuracy: train linear models alone")
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=["lstm"])
     parser.add_argument("--modes", nargs="+", choices=["training", "inference"], default=["training", "inference"])
     parser.add_argument(
