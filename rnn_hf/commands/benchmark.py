@@ -13,10 +13,10 @@
     rnn-hf benchmark ddp
 
 Alternatives: TF-IDF with a LinearSVC, whose penalty validation chooses, fastText (pip install fasttext-wheel) and a
-linear-chain CRF (pip install "rnn_hf[benchmark]"); the stock packed nn.LSTM, nn.GRU and nn.RNN of torch; the machine's rate of matrix products; and a
-transformer of DistilBERT's size with random weights. Taggers and the transformer run in torch and in onnxruntime. Runs
-are interleaved and repeated, and medians are shown, because a busy machine drifts. The number of threads is fixed and
-printed.
+linear-chain CRF (pip install "rnn_hf[benchmark]"); the stock packed nn.LSTM, nn.GRU and nn.RNN of torch; the machine's
+rate of matrix products; and a transformer of DistilBERT's size with random weights. Taggers and the transformer run in
+torch and in onnxruntime. Runs are interleaved and repeated, and medians are shown, because a busy machine drifts. The
+number of threads is fixed and printed.
 """
 
 import json
