@@ -371,9 +371,12 @@ def _damage_by_format(checkpoint: Path) -> str | None:
 
 
 def _refuse_model_only(checkpoint: Path) -> None:
-    """Tell a checkpoint without an optimizer, as `--save_only_model` leaves it, from one that lost its files."""
-    has_model = (checkpoint / "model.safetensors").is_file()
-    if has_model and not any(any(checkpoint.glob(pattern)) for pattern in _STATES):
+    """Tell a checkpoint without an optimizer, as `--save_only_model` leaves it, from one that lost its files.
+
+    The state of the Trainer is written last: without it, a run was killed as it wrote the checkpoint.
+    """
+    is_whole = all((checkpoint / name).is_file() for name in ("model.safetensors", "trainer_state.json"))
+    if is_whole and not any(any(checkpoint.glob(pattern)) for pattern in _STATES):
         raise ValueError(
             f"{checkpoint} holds the model alone (--save_only_model), and training cannot be resumed from it: name "
             f"another --output_dir, and fine-tune it with --model_name_or_path {checkpoint}."
