@@ -196,6 +196,12 @@ class TestWithoutOptimizer:
             find_checkpoint(tmp_path / "run", str(checkpoint) if by_name else "true")
         assert checkpoint.is_dir()
 
+    def test_a_checkpoint_that_a_kill_cut_off_is_passed_over(self, copy):
+        for path in (copy / "checkpoint-6").iterdir():
+            if path.name not in ("config.json", "model.safetensors"):
+                path.unlink()
+        assert find_checkpoint(copy, "true") == copy / "checkpoint-4"
+
     def test_resuming_needs_a_value(self, copy):
         with pytest.raises(ValueError, match="needs a value"):
             find_checkpoint(copy, " ")
