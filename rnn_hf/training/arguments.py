@@ -141,9 +141,8 @@ class RnnTrainingArguments(TrainingArguments):
     preset: Literal["auto", "none"] = field(
         default="auto",
         metadata={
-            "help": "auto: sizes, batch, passes and rates that are not given follow from the data; none: the defaults "
-            "below.",
-            "task": "text-classification",
+            "help": "auto: sizes, batch, passes and rates of a new classifier that are not given follow from its data, "
+            "and a new tagger does not stop early; none: the defaults below."
         },
     )
     learning_rate: float = field(default=2e-3, metadata={"help": "Peak learning rate."})

@@ -1,4 +1,4 @@
-"""Sizes, batch and schedule of a classifier that follow from its data."""
+"""Sizes, batch and schedule that follow from the task and its data."""
 
 import copy
 import dataclasses
@@ -72,10 +72,10 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
 def apply_preset(
     corpus: Corpus, config_arguments: ConfigArguments, training_arguments: RnnTrainingArguments
 ) -> tuple[ConfigArguments, RnnTrainingArguments, dict[str, Any]]:
-    """Set what [`choose_settings`] chooses and nobody gave.
+    """Set what [`choose_settings`] chooses for a classifier and nobody gave; of a tagger, that all passes are used.
 
     Args:
-        corpus ([`Corpus`]): The data of a classifier.
+        corpus ([`Corpus`]): The data.
         config_arguments ([`ConfigArguments`]): Given fields of the configuration, which stay.
         training_arguments ([`RnnTrainingArguments`]): Options. Those stay that its `given_options` name; without that,
             those that are not the default.
@@ -84,9 +84,12 @@ def apply_preset(
         Copies of both, and what was set.
     """
     config, training = copy.copy(config_arguments), copy.copy(training_arguments)
-    texts = [str(text) for text in islice(corpus.inputs("train"), _MEASURED)]
-    mean_length = sum(map(len, texts)) / max(len(texts), 1)
-    settings = choose_settings(corpus.num_rows["train"], mean_length, len(corpus.label_names))
+    if corpus.task == "text-classification":
+        texts = [str(text) for text in islice(corpus.inputs("train"), _MEASURED)]
+        mean_length = sum(map(len, texts)) / max(len(texts), 1)
+        settings = choose_settings(corpus.num_rows["train"], mean_length, len(corpus.label_names))
+    else:
+        settings = {"early_stopping_patience": 0}
     given: Any = getattr(training, "given_options", None)
     if given is None:
         options = training.to_dict()

@@ -161,7 +161,7 @@ def _prepare(
         needed = ("train",) if args.eval_strategy == "no" else ("train", "validation")
         corpus = load_corpus(data_arguments, task, config_arguments.problem_type, needed=needed)
         is_new = tokenizer_arguments.model_name_or_path is None
-        if args.preset == "auto" and task == "text-classification" and is_new:
+        if args.preset == "auto" and is_new:
             config_arguments, args, chosen = apply_preset(corpus, config_arguments, args)
             if is_first and chosen:
                 settings = ", ".join(f"{name} {value}" for name, value in chosen.items())

@@ -242,7 +242,7 @@ def test_a_plain_no_in_a_file_is_no_strategy(parse, write):
 OF_TASK = {
     "text-classification": {
         "pooling": "max", "problem_type": "regression", "text_column": "review", "label_column": "stars",
-        "max_seq_length": "9", "ngram_buckets": "64", "max_ngram": "3", "ngram_dropout": "0.1", "preset": "none",
+        "max_seq_length": "9", "ngram_buckets": "64", "max_ngram": "3", "ngram_dropout": "0.1",
         "ngram_learning_rate": "0.5",
     },
     "token-classification": {

@@ -57,6 +57,15 @@ def test_a_default_that_is_given_stays(corpus):
     assert training.early_stopping_patience == 3
 
 
+def test_a_tagger_uses_all_passes(tmp_path):
+    rows = [{"tokens": ["in", "Rome"], "tags": ["O", "B-LOC"]}] * 40
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    corpus = load_corpus(DataArguments(train_file=str(tmp_path / "train.jsonl")), "token-classification")
+    chosen = apply_preset(corpus, ConfigArguments(), RnnTrainingArguments("out"))[2]
+    assert chosen == {"early_stopping_patience": 0}
+    assert apply_preset(corpus, ConfigArguments(), RnnTrainingArguments("out", early_stopping_patience=5))[2] == {}
+
+
 def test_a_file_of_options_gives_them(corpus, tmp_path):
     (tmp_path / "options.yaml").write_text("learning_rate: 0.002\n")
     _, _, config, training = parse_arguments(TASK, "", ["--output_dir", "o", "--config", f"{tmp_path}/options.yaml"])
