@@ -54,7 +54,7 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
     is_long = num_characters >= _LONG
     batch_size = 32 if num_texts < _MANY else 64 if num_texts < _VERY_MANY else 128
     epochs = round(_NUM_READ / max(num_texts * num_characters, 1))
-    most_epochs = min(round(5 * math.log2(max(num_labels, 2))) - 1, _MOST_EPOCHS)
+    most_epochs = min(1 + round(5 * math.log2(max(num_labels, 2))), _MOST_EPOCHS)
     size = 64 if is_long else 128
     return {
         "hidden_size": size,

@@ -22,13 +22,13 @@ def corpus(tmp_path):
 @pytest.mark.parametrize(
     ("num_texts", "num_characters", "num_labels", "size", "batch_size", "epochs"),
     [
-        (3_000, 100, 2, 128, 32, 4),
+        (3_000, 100, 2, 128, 32, 6),
         (4_500, 60, 22, 128, 32, 20),
         (10_000, 60, 77, 128, 64, 10),
         (150_000, 35, 2, 128, 128, 3),
         (1_600, 2_200, 5, 64, 32, 3),
         (None, 100, 2, 128, 128, 3),
-        (1, 0.0, 1, 128, 32, 4),
+        (1, 0.0, 1, 128, 32, 6),
     ],
 )
 def test_data_say_sizes_batch_and_passes(num_texts, num_characters, num_labels, size, batch_size, epochs):
