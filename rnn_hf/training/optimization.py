@@ -7,12 +7,12 @@ from transformers import TrainingArguments
 
 
 def parameter_groups(model: nn.Module, args: TrainingArguments) -> list[dict[str, Any]]:
-    """Group a model's parameters: weight decay spares biases and embeddings, word vectors and n-grams have rates.
+    """Group a model's parameters: weight decay spares biases and embeddings, other tables have rates.
 
     Args:
         model (`nn.Module`): The model; without `vectors_learning_rate`, its pretrained word vectors are frozen.
-        args (`TrainingArguments`): `weight_decay`, and of [`RnnTrainingArguments`] `vectors_learning_rate`
-            and `ngram_learning_rate`.
+        args (`TrainingArguments`): `weight_decay`, and of [`RnnTrainingArguments`] `vectors_learning_rate`,
+            `ngram_learning_rate` and `lexical_learning_rate`.
 
     Returns:
         `list[dict]`: groups for an optimizer.
@@ -30,8 +30,10 @@ def parameter_groups(model: nn.Module, args: TrainingArguments) -> list[dict[str
     """
     vectors_rate = getattr(args, "vectors_learning_rate", 0.0)
     ngrams: dict[str, Any] = {"params": [], "weight_decay": 0.0}
-    if hasattr(args, "ngram_learning_rate"):
-        ngrams["lr"] = args.ngram_learning_rate
+    lexical: dict[str, Any] = {"params": [], "weight_decay": 0.0}
+    for group, option in ((ngrams, "ngram_learning_rate"), (lexical, "lexical_learning_rate")):
+        if hasattr(args, option):
+            group["lr"] = getattr(args, option)
     decayed: dict[str, Any] = {"params": [], "weight_decay": args.weight_decay}
     spared: dict[str, Any] = {"params": [], "weight_decay": 0.0}
     vectors: dict[str, Any] = {"params": [], "weight_decay": 0.0, "lr": vectors_rate}
@@ -41,12 +43,14 @@ def parameter_groups(model: nn.Module, args: TrainingArguments) -> list[dict[str
             group = vectors
         elif name.startswith("ngrams."):
             group = ngrams
+        elif name.startswith("lexical."):
+            group = lexical
         else:
             spare = name.endswith("embeddings.weight") or parameter.dim() < 2
             group = spared if spare else decayed
         if parameter.requires_grad:
             group["params"].append(parameter)
-    return [group for group in (decayed, spared, vectors, ngrams) if group["params"]]
+    return [group for group in (decayed, spared, vectors, ngrams, lexical) if group["params"]]
 
 
 def diverged(what: str) -> ValueError:
