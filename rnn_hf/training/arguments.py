@@ -199,7 +199,7 @@ class RnnTrainingArguments(TrainingArguments):
         default=1e-2, metadata={"help": "Peak learning rate of n-grams.", "task": "text-classification"}
     )
     lexical_learning_rate: float = field(
-        default=1e-2, metadata={"help": "Peak learning rate of lexical features.", "task": "token-classification"}
+        default=2e-3, metadata={"help": "Peak learning rate of lexical features.", "task": "token-classification"}
     )
     class_weights: Literal["balanced"] | None = field(
         default=None, metadata={"help": "balanced: let each label count as much in the loss as it is rare."}

@@ -62,8 +62,11 @@ def test_a_tagger_uses_all_passes(tmp_path):
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     corpus = load_corpus(DataArguments(train_file=str(tmp_path / "train.jsonl")), "token-classification")
     chosen = apply_preset(corpus, ConfigArguments(), RnnTrainingArguments("out"))[2]
-    assert chosen == {"early_stopping_patience": 0}
-    assert apply_preset(corpus, ConfigArguments(), RnnTrainingArguments("out", early_stopping_patience=5))[2] == {}
+    assert chosen == {"early_stopping_patience": 0, "lexical_learning_rate": 0.01}
+    given = RnnTrainingArguments("out", early_stopping_patience=5, lexical_learning_rate=0.5)
+    assert apply_preset(corpus, ConfigArguments(), given)[2] == {}
+    corpus.num_rows["train"] = 3_000
+    assert "lexical_learning_rate" not in apply_preset(corpus, ConfigArguments(), RnnTrainingArguments("out"))[2]
 
 
 def test_a_file_of_options_gives_them(corpus, tmp_path):
