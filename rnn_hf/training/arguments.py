@@ -195,11 +195,19 @@ class RnnTrainingArguments(TrainingArguments):
     vectors_learning_rate: float = field(
         default=0.0, metadata={"help": "Learning rate of pretrained word vectors; 0 freezes them."}
     )
-    ngram_learning_rate: float = field(
-        default=1e-2, metadata={"help": "Peak learning rate of n-grams.", "task": "text-classification"}
+    ngram_learning_rate: float | None = field(
+        default=None,
+        metadata={
+            "help": "Peak learning rate of n-grams; 5 times --learning_rate without it.",
+            "task": "text-classification",
+        },
     )
-    lexical_learning_rate: float = field(
-        default=2e-3, metadata={"help": "Peak learning rate of lexical features.", "task": "token-classification"}
+    lexical_learning_rate: float | None = field(
+        default=None,
+        metadata={
+            "help": "Peak learning rate of lexical features; --learning_rate without it.",
+            "task": "token-classification",
+        },
     )
     class_weights: Literal["balanced"] | None = field(
         default=None, metadata={"help": "balanced: let each label count as much in the loss as it is rare."}

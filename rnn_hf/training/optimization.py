@@ -31,9 +31,9 @@ def parameter_groups(model: nn.Module, args: TrainingArguments) -> list[dict[str
     vectors_rate = getattr(args, "vectors_learning_rate", 0.0)
     ngrams: dict[str, Any] = {"params": [], "weight_decay": 0.0}
     lexical: dict[str, Any] = {"params": [], "weight_decay": 0.0}
-    for group, option in ((ngrams, "ngram_learning_rate"), (lexical, "lexical_learning_rate")):
-        if hasattr(args, option):
-            group["lr"] = getattr(args, option)
+    for group, option, factor in ((ngrams, "ngram_learning_rate", 5), (lexical, "lexical_learning_rate", 1)):
+        rate = getattr(args, option, None)
+        group["lr"] = factor * args.learning_rate if rate is None else rate
     decayed: dict[str, Any] = {"params": [], "weight_decay": args.weight_decay}
     spared: dict[str, Any] = {"params": [], "weight_decay": 0.0}
     vectors: dict[str, Any] = {"params": [], "weight_decay": 0.0, "lr": vectors_rate}

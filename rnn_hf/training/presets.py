@@ -102,6 +102,8 @@ def apply_preset(
         fields = [one for one in dataclasses.fields(RnnTrainingArguments) if one.name in options]
         given = {one.name for one in fields if options[one.name] != one.default}
     chosen = {}
+    if "learning_rate" in given:  # from which the others follow
+        settings = {name: value for name, value in settings.items() if not name.endswith("learning_rate")}
     if not given.isdisjoint(_OF_CHOICE):
         # Whoever says how to choose wants a choice.
         settings = {name: value for name, value in settings.items() if name not in _OF_CHOICE}
