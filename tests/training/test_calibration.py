@@ -28,8 +28,8 @@ from rnn_hf.training.options import parse_arguments
 from rnn_hf.training.train import train
 
 WORDS = ["red", "green", "blue", "cold", "warm", "old", "new", "big"]
-TINY = ["--hidden_size", "8", "--embedding_size", "8", "--char_cnn", "false", "--tokenizer_kind", "word",
-        "--disable_tqdm", "true", "--learning_rate", "0.02"]  # fmt: skip
+TINY = ["--ngram_buckets", "0", "--hidden_size", "8", "--embedding_size", "8", "--char_cnn", "false",
+        "--tokenizer_kind", "word", "--disable_tqdm", "true", "--learning_rate", "0.02"]  # fmt: skip
 
 
 def sample(num_texts: int, num_labels: int, temperature: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
