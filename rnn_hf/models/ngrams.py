@@ -130,14 +130,11 @@ class NgramFeatures(nn.Module):
                 self._entries = (state, find_entry_ngrams(self.spellings.clone(), self.hashes.clone()))
         return self._entries[1]
 
-    def buckets(self, hashes: Tensor) -> Tensor:
-        """Find the buckets of n-grams: of hashes of any shape, -1 for those that own none."""
-        return find_buckets(hashes, self.hashes)
-
     def _word_buckets(self, input_ids: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
         """Find the buckets of n-grams of words, and the position of the last token of each."""
         befores = packing.previous_positions() - packing.num_sequences  # [num_tokens], negative for first tokens
-        buckets = self.buckets(word_ngrams(self.entry_ngrams().keys[input_ids], befores, self.max_ngram))
+        hashes = word_ngrams(self.entry_ngrams().keys[input_ids], befores, self.max_ngram)
+        buckets = find_buckets(hashes, self.hashes)  # [max_ngram, num_tokens]
         sizes, positions = (buckets >= 0).nonzero(as_tuple=True)
         return buckets[sizes, positions], positions
 
@@ -293,12 +290,11 @@ def character_ngrams(spellings: Tensor) -> Tensor:
     """
     codes = spellings.long()
     hashes, found = codes, []
-    for size in range(2, CHARACTER_NGRAMS.stop):
+    for size in CHARACTER_NGRAMS:
         before = nn.functional.pad(hashes, (1, 0))[:, :-1]
         hashes = torch.where((before > 0) & (codes > 0), extended(before, codes, CHARACTER_FACTOR), 0)
         hashes[:, : size - 1] = 0
-        if size in CHARACTER_NGRAMS:
-            found.append(hashes)
+        found.append(hashes)
     return torch.cat(found, dim=1)
 
 

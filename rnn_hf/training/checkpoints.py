@@ -66,6 +66,8 @@ _DECISIVE = (
     "auxiliary_loss_weight",
     "label_smoothing_factor",
     "vectors_learning_rate",
+    "ngram_learning_rate",
+    "lexical_learning_rate",
     "metric_for_best_model",
     "early_stopping_patience",
     "adam_beta1",

@@ -7,7 +7,7 @@ from transformers import TrainingArguments
 
 
 def parameter_groups(model: nn.Module, args: TrainingArguments) -> list[dict[str, Any]]:
-    """Group a model's parameters: weight decay spares biases and embeddings, other tables have rates.
+    """Group parameters: weight decay spares biases and tables; vectors, n-grams, lexical features have own rates.
 
     Args:
         model (`nn.Module`): The model; without `vectors_learning_rate`, its pretrained word vectors are frozen.
