@@ -76,6 +76,8 @@ def set_random_ngrams(ngrams: NgramFeatures, seed) -> None:
         free = ngrams.hashes[choice] == 0
         ngrams.hashes[choice[free]] = some[free].int()
     ngrams.scales.copy_(torch.rand(ngrams.scales.shape, generator=source) * 2)
+    with torch.no_grad():
+        ngrams.bias.copy_(torch.randn(ngrams.bias.shape, generator=source))
 
 
 def project(values: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def add_ngram_logits(graph: Graph, ngrams: NgramFeatures, ids: str, logits: str)
         pooled = graph(
             "MatMul", pooled, graph("Transpose", graph.weight(to_array(ngrams.projection.weight)), perm=[1, 0])
         )
-    return graph("Add", logits, pooled)
+    return graph("Add", logits, graph("Add", pooled, to_array(ngrams.bias)))
 
 
 def _of_words(graph: Graph, ngrams: NgramFeatures, ids: str) -> str:

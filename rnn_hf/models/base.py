@@ -152,6 +152,7 @@ class RnnPreTrainedModel(PreTrainedModel):
                 init.zeros_(module.weight)
             else:
                 init.normal_(module.weight, std=_NGRAM_RANGE)
+            init.zeros_(module.bias)
             for table in (module.spellings, module.hashes, module.scales):
                 init.zeros_(table)
         elif isinstance(module, LexicalFeatures):

@@ -61,6 +61,9 @@ class NgramFeatures(nn.Module):
         scales (`torch.FloatTensor` of shape `[ngram_buckets]`): A buffer with the weight of that n-gram.
         weight (`torch.FloatTensor` of shape `[ngram_buckets, size]`): What it gives to each label; of more than 64
             labels, to a vector, which `projection` maps to labels.
+        bias (`torch.FloatTensor` of shape `[num_labels]`): What each label has without n-grams.
+        is_solved (`bool`): Whether the weights are the solution of [`~training.ngram_solver.solve_ngrams`], and the
+            recurrent layers are to be trained without them.
 
     Example:
     ```python
@@ -87,6 +90,8 @@ class NgramFeatures(nn.Module):
         self.size = min(num_labels, LARGEST_SIZE)
         self.weight = nn.Parameter(torch.zeros(config.ngram_buckets, self.size))
         self.projection = nn.Linear(self.size, num_labels, bias=False) if num_labels > self.size else None
+        self.bias = nn.Parameter(torch.zeros(num_labels))
+        self.is_solved = False
         shape = (config.vocab_size, config.max_characters_per_token)
         self.register_buffer("spellings", torch.zeros(shape, dtype=torch.int32))
         self.register_buffer("hashes", torch.zeros(config.ngram_buckets, dtype=torch.int32))
@@ -118,7 +123,27 @@ class NgramFeatures(nn.Module):
         pooled = self._pool(words, squares_of_words, texts[positions], packing.batch_size)
         characters = nn.functional.embedding(inverse, characters)
         pooled = pooled + self._pool(characters, squares[inverse], texts, packing.batch_size)
-        return pooled if self.projection is None else self.projection(pooled)
+        return (pooled if self.projection is None else self.projection(pooled)) + self.bias
+
+    def values(self, input_ids: Tensor, packing: Packing) -> tuple[Tensor, Tensor, Tensor]:
+        """Say how much each n-gram counts: by what [`forward`] multiplies `weight` before it sums.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `[num_tokens]`): Packed token ids.
+            packing ([`Packing`]): Their layout.
+
+        Returns:
+            Texts, buckets and values, each of shape `[num_ngrams]`; an n-gram stands there as often as in its text.
+        """
+        texts = packing.sorted_indices[packing.sorted_rows]  # [num_tokens]
+        of_words, positions = self._word_buckets(input_ids, packing)
+        of_entries, owners = self._entry_buckets(input_ids)
+        values = []
+        for buckets, rows in ((of_words, texts[positions]), (of_entries, texts[owners])):
+            scales = self.scales[buckets]
+            lengths = scales.new_zeros(packing.batch_size).index_add(0, rows, scales**2).clamp(min=1).sqrt()
+            values.append(scales / lengths[rows])
+        return torch.cat([texts[positions], texts[owners]]), torch.cat([of_words, of_entries]), torch.cat(values)
 
     def entry_ngrams(self) -> EntryNgrams:
         """Find the n-grams of characters of all entries; they are kept until a table changes."""
@@ -183,6 +208,8 @@ class NgramsMixin:
     def add_ngram_logits(self, input_ids: Tensor | None, packing: Packing, logits: Tensor) -> Tensor:
         """Add what the n-grams of each text give, where they count: see [`NgramFeatures`].
 
+        In training, n-grams whose weights are solved are left out.
+
         Args:
             input_ids (`torch.LongTensor` of shape `[num_tokens]`, or `None`): Packed token ids.
             packing ([`Packing`]): Their layout.
@@ -194,7 +221,7 @@ class NgramsMixin:
         Raises:
             ValueError: N-grams count, and there are no ids.
         """
-        if self.ngrams is None:
+        if self.ngrams is None or (self.ngrams.is_solved and self.ngrams.training):
             return logits
         if input_ids is None:
             raise ValueError("This classifier counts n-grams of tokens: give input_ids beside inputs_embeds.")

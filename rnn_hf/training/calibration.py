@@ -29,6 +29,8 @@ _MOST_LOGITS = 2**25
 _CHUNK = 2**20
 # What twice the logarithm of a likelihood ratio exceeds by chance in 5 % of cases, with one parameter.
 _SIGNIFICANT = 3.84
+# How much more or less the logits of n-grams may count than those of states.
+_LARGEST_RATIO = 16.0
 _THRESHOLDS = np.arange(1, 100) / 100
 
 
@@ -93,6 +95,58 @@ def _loss(logits: Tensor, labels: Tensor, scale: float) -> tuple[float, float, f
     return loss, slope, curvature
 
 
+def fit_ratio(states: Tensor, ngrams: Tensor, labels: Tensor) -> float:
+    """Find how much the logits of n-grams should count beside those of the states.
+
+    Both have a factor of their own, with which the negative log-likelihood of labels is least.
+
+    Args:
+        states (`torch.FloatTensor` of shape `[num_texts, num_labels]`): Logits that states give.
+        ngrams (`torch.FloatTensor` of shape `[num_texts, num_labels]`): Logits that n-grams give.
+        labels (`torch.Tensor`): `[num_texts]` class ids, or `[num_texts, num_labels]` floats 0 and 1.
+
+    Returns:
+        `float`: the ratio of the factor of n-grams to that of states, from 1/16 to 16; 1 where another is not better by
+        more than chance.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.training.calibration import fit_ratio
+    >>> labels = torch.arange(300) % 2
+    >>> right = torch.nn.functional.one_hot(labels, 2).float()
+    >>> noise = torch.randn(2, 300, 2, generator=torch.Generator().manual_seed(0))
+    >>> fit_ratio(right + 3 * noise[0], right + noise[1], labels) > 3
+    True
+
+    ```
+    """
+    states, ngrams = states.double(), ngrams.double()
+    measure = (
+        nn.functional.binary_cross_entropy_with_logits if labels.is_floating_point() else nn.functional.cross_entropy
+    )
+    expected = labels.double() if labels.is_floating_point() else labels
+    logs = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logs], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        factors = logs.exp()
+        # Without a penalty, they would grow forever where all texts are right.
+        loss = measure(factors[0] * states + factors[1] * ngrams, expected) + 1e-4 * factors.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    ratio = float((logs[1] - logs[0]).detach().exp().clamp(1 / _LARGEST_RATIO, _LARGEST_RATIO))
+    before, after = (_least_loss(states + one * ngrams, labels) for one in (1.0, ratio))
+    return round(ratio, 4) if 2 * (before - after) > _SIGNIFICANT else 1.0
+
+
+def _least_loss(logits: Tensor, labels: Tensor) -> float:
+    return _loss(logits, labels, 1 / (fit_temperature(logits, labels) or 1.0))[0]
+
+
 def fit_thresholds(probabilities: np.ndarray, labels: np.ndarray) -> list[float]:
     """Find for each label the threshold of its probability with the highest F1, among the whole percents.
 
@@ -143,7 +197,8 @@ class _Sample(NamedTuple):
 def calibrate(trainer: Any, dataset: Any) -> str:
     """Calibrate a trained classifier: fit its temperature, and of several labels at once their thresholds.
 
-    They are written into the model's configuration. Where the data says too little they stay at 1 and 0.5.
+    They are written into the model's configuration. Where the data says too little they stay at 1 and 0.5. N-grams that
+    were solved apart are weighed first: their weights are multiplied by the ratio of [`fit_ratio`].
 
     Args:
         trainer ([`RnnTrainer`]): With the trained model.
@@ -159,6 +214,9 @@ def calibrate(trainer: Any, dataset: Any) -> str:
         count = 0 if sample is None else len(sample.logits)
         return f"Probabilities are not calibrated: that takes {MIN_TEXTS} validation texts, and there are {count}."
     logits, labels = sample.logits, sample.labels
+    weighed = ""
+    if trainer.model.ngrams is not None and trainer.model.ngrams.is_solved:
+        logits, weighed = _weigh_ngrams(trainer, dataset, sample)
     temperature = fit_temperature(logits, labels)
     texts = f"{len(logits):,}{' of the' if sample.is_part else ''} validation texts"
     if temperature is None:
@@ -182,7 +240,26 @@ def calibrate(trainer: Any, dataset: Any) -> str:
                 f" Each label applies above a threshold of its own, chosen there: macro F1 {after:.4f}, with 0.5 "
                 f"{before:.4f}."
             )
-    return said
+    return weighed + said
+
+
+def _weigh_ngrams(trainer: Any, dataset: Any, sample: _Sample) -> tuple[Tensor, str]:
+    """Let n-grams count as [`fit_ratio`] says; return the logits then, and what was done."""
+    model = trainer.model
+    ngrams, model.ngrams = model.ngrams, None
+    try:
+        of_states = _predict(trainer, dataset, len(model.config.label_names))
+    finally:
+        model.ngrams = ngrams
+    assert of_states is not None
+    given = sample.logits - of_states.logits
+    ratio = fit_ratio(of_states.logits, given, sample.labels)
+    if ratio == 1.0:
+        return sample.logits, ""
+    with torch.no_grad():
+        for parameter in (ngrams.weight, ngrams.bias):
+            parameter.mul_(ratio)
+    return of_states.logits + ratio * given, f"N-grams count {ratio:.3g} times as much as in training. "
 
 
 def _predict(trainer: Any, dataset: Any, num_labels: int) -> _Sample | None:

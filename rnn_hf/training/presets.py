@@ -58,17 +58,19 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
     epochs = round(_NUM_READ / max(num_texts * num_characters, 1))
     most_epochs = min(1 + round(5 * math.log2(max(num_labels, 2))), _MOST_EPOCHS)
     size = 64 if is_long else 128
-    return {
+    settings = {
         "hidden_size": size,
         "embedding_size": size,
         "char_num_filters": size // 2,
         "per_device_train_batch_size": batch_size,
         "learning_rate": round(2e-3 * math.sqrt(batch_size / 32), 4),
-        "ngram_learning_rate": 1e-2 if num_labels <= LARGEST_SIZE else 5e-3,
         "num_train_epochs": float(min(max(epochs, _FEWEST_EPOCHS), most_epochs)),
         "early_stopping_patience": 0,
         "load_best_model_at_end": False,
     }
+    if num_labels > LARGEST_SIZE:
+        settings["ngram_learning_rate"] = 5e-3
+    return settings
 
 
 def apply_preset(

@@ -43,6 +43,7 @@ from .checkpoints import (
 from .evaluate import print_results, quieten
 from .model_setup import build
 from .ngram_choice import set_ngrams
+from .ngram_solver import solve_ngrams
 from .presets import apply_preset
 from .trainer import RnnTrainer, diverged
 
@@ -188,7 +189,9 @@ def _prepare(
             and tokenizer_arguments.model_name_or_path is None
         ):
             num_ngrams = set_ngrams(model, encoded["train"], config_arguments.ngram_buckets)
-            logger.warning(f"{num_ngrams:,} n-grams of words and characters count beside the recurrent layers.")
+            is_solved = args.ngram_learning_rate is None and solve_ngrams(model, encoded["train"], args.class_weights)
+            how = ": a linear support vector machine, solved" if is_solved else ", and are trained with them"
+            logger.warning(f"{num_ngrams:,} n-grams of words and characters count beside the recurrent layers{how}.")
     if checkpoint is not None:
         _check_resumed(checkpoint, model)
     train_dataset = encoded.pop("train")

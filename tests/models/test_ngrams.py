@@ -49,7 +49,7 @@ def logits_of(ngrams: NgramFeatures, ids: list[int]) -> torch.Tensor:
                 scale = float(ngrams.scales[bucket])
                 total, square = total + times * scale * ngrams.weight[bucket], square + times * scale**2
         pooled = pooled + total / max(square, 1.0) ** 0.5
-    return pooled if ngrams.projection is None else ngrams.projection(pooled)
+    return (pooled if ngrams.projection is None else ngrams.projection(pooled)) + ngrams.bias
 
 
 def make(seed, **options) -> NgramFeatures:
@@ -100,10 +100,32 @@ def test_empty_texts_have_no_ngrams():
     ngrams = make(0)
     packing = Packing.from_mask(torch.tensor([[0, 0], [1, 1]]))
     logits = ngrams(torch.tensor([5, 6]), packing)
-    assert torch.equal(logits[0], torch.zeros(3))
-    assert torch.equal(
-        ngrams(torch.zeros(0, dtype=torch.long), Packing.from_mask(torch.zeros(2, 2))), torch.zeros(2, 3)
-    )
+    assert torch.equal(logits[0], ngrams.bias)
+    nothing = ngrams(torch.zeros(0, dtype=torch.long), Packing.from_mask(torch.zeros(2, 2)))
+    assert torch.equal(nothing, ngrams.bias.expand(2, 3))
+
+
+@given(lengths=st.lists(st.integers(1, 8), min_size=1, max_size=4), seed=seeds)
+@few(20)
+def test_values_are_those_by_which_weights_are_multiplied(lengths, seed):
+    ngrams = make(seed)
+    packed = pack_sequence(random_ids(lengths, seed), enforce_sorted=False)
+    packing = Packing.from_batch_sizes(*packed[1:])
+    texts, buckets, values = ngrams.values(packed.data, packing)
+    logits = ngrams.bias.repeat(len(lengths), 1).index_add(0, texts, ngrams.weight[buckets] * values.unsqueeze(1))
+    torch.testing.assert_close(logits, ngrams(packed.data, packing), rtol=1e-4, atol=1e-4)
+
+
+def test_solved_ngrams_are_left_out_in_training():
+    model = RnnForSequenceClassification(little_config(ngram_buckets=301, num_labels=2, classifier_dropout=0.0))
+    set_random_ngrams(model.ngrams, 0)
+    model.ngrams.is_solved = True
+    batch = {"input_ids": torch.arange(1, 7).unsqueeze(0)}
+    full, model.ngrams, ngrams = model.eval()(**batch).logits, None, model.ngrams
+    of_states, model.ngrams = model(**batch).logits, ngrams
+    assert not torch.equal(full, of_states)
+    model.ngrams.train()
+    assert torch.equal(model(**batch).logits, of_states)
 
 
 def test_without_buckets_there_is_nothing():

@@ -22,7 +22,7 @@ from rnn_hf.export.folder import export
 from rnn_hf.inference.loading import load
 from rnn_hf.inference.predictor import predict
 from rnn_hf.training import calibration
-from rnn_hf.training.calibration import fit_temperature, fit_thresholds
+from rnn_hf.training.calibration import fit_ratio, fit_temperature, fit_thresholds
 from rnn_hf.training.evaluate import evaluate_checkpoint
 from rnn_hf.training.options import parse_arguments
 from rnn_hf.training.train import train
@@ -99,6 +99,32 @@ class TestThresholds:
     def test_are_one_half_for_labels_that_few_texts_have_or_lack(self, positives):
         labels = np.arange(100)[:, None] < positives
         assert fit_thresholds(np.where(labels, 0.3, 0.1), labels) == [0.5]
+
+
+class TestRatio:
+    """How much n-grams count beside states."""
+
+    @pytest.mark.parametrize("kind", ["one", "several"])
+    @pytest.mark.parametrize("true", [0.25, 4.0])
+    def test_is_near_the_true_one(self, kind, true):
+        source = torch.Generator().manual_seed(0)
+        states, ngrams = torch.randn(2, 5000, 3, generator=source)
+        logits = 2 * (states + true * ngrams)
+        if kind == "one":
+            labels = torch.multinomial(logits.softmax(1), 1, generator=source)[:, 0]
+        else:
+            labels = torch.bernoulli(logits.sigmoid(), generator=source)
+        assert fit_ratio(states, ngrams, labels) == pytest.approx(true, rel=0.15)
+
+    def test_has_bounds(self):
+        states, ngrams = torch.randn(2, 500, 3, generator=torch.Generator().manual_seed(0))
+        assert fit_ratio(states, ngrams, ngrams.argmax(1)) == 16
+        assert fit_ratio(states, ngrams, states.argmax(1)) == 1 / 16
+
+    def test_is_1_where_another_is_better_by_chance_alone(self):
+        states, ngrams = torch.randn(2, 100, 3, generator=torch.Generator().manual_seed(0))
+        labels = torch.multinomial((states + ngrams).softmax(1), 1, generator=torch.Generator().manual_seed(1))[:, 0]
+        assert fit_ratio(states, ngrams, labels) == 1
 
 
 def rows(count: int, problem: str, seed: int = 0) -> list[dict]:

@@ -1,0 +1,141 @@
+"""The weights of n-grams as the solution of a convex problem, before the recurrent layers are trained.
+
+A linear support vector machine over n-grams is solved in seconds, better than gradient steps would find it, and the
+recurrent layers learn more where n-grams leave nothing out of their loss.
+"""
+
+import warnings
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix, vstack
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.svm import LinearSVC
+
+from ..models.modeling_rnn import RnnForSequenceClassification
+from ..models.ngrams import NgramFeatures
+from ..models.packing import Packing
+from .batching import iterate_examples
+
+# Texts whose n-grams are looked up together.
+_CHUNK = 256
+# Values that are kept at most, 800 MB; of more texts, chunks at equal distances are taken.
+_MOST_VALUES = 2**26
+# The same times the number of labels, some minutes.
+_MOST_WORK = 2**32
+# Penalty of errors, where labels are few or many.
+_FEW_LABELS, _PENALTY_OF_FEW, _PENALTY_OF_MANY = 10, 0.3, 1.0
+# Logits for each unit of distance from the plane between labels.
+_SCALE = 7.0
+
+
+def solve_ngrams(model: RnnForSequenceClassification, dataset: Iterable[Any], class_weights: str | None = None) -> bool:
+    """Set the weights of a classifier's n-grams, each label against all others (https://jmlr.org/papers/v9/fan08a.html).
+
+    They are frozen, and left out of the logits in training. The number of n-grams' vectors must be that of labels.
+
+    Args:
+        model ([`RnnForSequenceClassification`]): The model, whose n-grams [`~ngram_choice.set_ngrams`] has chosen.
+        dataset (`Iterable`): Encoded examples, with `input_ids` and `labels` or `label`.
+        class_weights (`str`, *optional*): `"balanced"` lets each label count as much as it is rare.
+
+    Returns:
+        `bool`: whether there was a problem to solve: classes, no more than have weights of their own, and two of them
+        in the data.
+
+    Example:
+    ```python
+    >>> from datasets import Dataset
+    >>> from rnn_hf import RnnConfig, RnnForSequenceClassification, train_tokenizer
+    >>> from rnn_hf.text.characters import set_vocabulary
+    >>> from rnn_hf.training.ngram_choice import set_ngrams
+    >>> from rnn_hf.training.ngram_solver import solve_ngrams
+    >>> data = Dataset.from_dict({"text": ["a cat", "a cat", "a dog", "a dog"], "labels": [0, 0, 1, 1]})
+    >>> tokenizer = train_tokenizer(data["text"], kind="word")
+    >>> model = RnnForSequenceClassification(RnnConfig(vocab_size=len(tokenizer), ngram_buckets=1))
+    >>> set_vocabulary(model, tokenizer)
+    >>> data = data.map(tokenizer, input_columns="text")
+    >>> set_ngrams(model, data) > 0, solve_ngrams(model, data)
+    (True, True)
+    >>> model.eval()(**tokenizer("a dog", return_tensors="pt")).logits.argmax().item()
+    1
+
+    ```
+    """
+    ngrams = model.ngrams
+    assert ngrams is not None
+    num_labels = len(model.config.label_names)
+    if model.config.problem_type == "regression" or ngrams.projection is not None or num_labels < 2:
+        return False
+    matrix, labels = _read(ngrams, dataset, num_labels)
+    num_texts = labels.sum(axis=0)
+    if (num_texts > 0).sum() < 2:
+        return False
+    is_binary = num_labels == 2 and bool((labels.sum(axis=1) == 1).all())
+    penalty = _PENALTY_OF_FEW if num_labels <= _FEW_LABELS else _PENALTY_OF_MANY
+    weight, bias = np.zeros((matrix.shape[1], num_labels), dtype=np.float32), np.full(num_labels, -_SCALE)
+    for label in range(1 if is_binary else 0, num_labels):
+        if num_texts[label] == len(labels):
+            bias[label] = _SCALE
+        elif num_texts[label] > 0:
+            machine = LinearSVC(C=penalty, class_weight=class_weights, dual=True, random_state=0)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                machine.fit(matrix, labels[:, label])
+            weight[:, label] = machine.coef_[0] * _SCALE
+            bias[label] = machine.intercept_[0] * _SCALE
+    if is_binary:
+        weight, bias = weight[:, 1:] * [[-0.5, 0.5]], bias[1:] * [-0.5, 0.5]
+    with torch.no_grad():
+        ngrams.weight.copy_(torch.from_numpy(weight))
+        ngrams.bias.copy_(torch.from_numpy(bias))
+    ngrams.requires_grad_(False)
+    ngrams.is_solved = True
+    return True
+
+
+def _read(ngrams: NgramFeatures, dataset: Iterable[Any], num_labels: int) -> tuple[csr_matrix, np.ndarray]:
+    """Return how much n-grams count in texts, `[num_texts, ngram_buckets]`; and labels `[num_texts, num_labels]`."""
+    parts: list[tuple[csr_matrix, np.ndarray]] = []
+    distance, most = 1, min(_MOST_VALUES, _MOST_WORK // num_labels)
+    for number, examples in enumerate(_chunks(iterate_examples(dataset))):
+        if number % distance == 0:
+            parts.append(_read_chunk(ngrams, examples, num_labels))
+        if sum(matrix.nnz for matrix, _ in parts) > most and len(parts) > 1:
+            parts, distance = parts[::2], 2 * distance
+    # Converted once, rather than for each label.
+    matrix = vstack([matrix for matrix, _ in parts], format="csr", dtype=np.float64)
+    labels = np.concatenate([labels for _, labels in parts])
+    known = labels[:, 0] >= 0
+    return matrix[known], labels[known] > 0
+
+
+def _chunks(examples: Iterator[Any]) -> Iterator[list[Any]]:
+    while chunk := list(islice(examples, _CHUNK)):
+        yield chunk
+
+
+def _read_chunk(ngrams: NgramFeatures, examples: list[Any], num_labels: int) -> tuple[csr_matrix, np.ndarray]:
+    ids = [torch.as_tensor(example["input_ids"], dtype=torch.long) for example in examples]
+    padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
+    lengths = torch.tensor([len(one) for one in ids])
+    packing = Packing.from_mask((torch.arange(padded.shape[1]) < lengths.unsqueeze(1)).long())
+    with torch.no_grad():
+        texts, buckets, values = (one.numpy() for one in ngrams.values(packing.pack(padded), packing))
+    labels = np.zeros((len(examples), num_labels), dtype=np.int8)
+    for row, example in enumerate(examples):
+        label = np.asarray(example.get("labels", example.get("label")))
+        if label.ndim == 1:
+            labels[row] = label > 0
+        elif label < 0:
+            labels[row] = -1
+        else:
+            labels[row, int(label)] = 1
+    shape = (len(examples), len(ngrams.scales))
+    return csr_matrix((values, (texts, buckets)), shape=shape, dtype=np.float32), labels
+
+
+__all__ = ["solve_ngrams"]
