@@ -24,8 +24,8 @@ CHARACTER_NGRAMS = range(2, 7)
 # Codes of characters: padding, an entry that begins a word, one that continues it, the end. Characters come after.
 PADDING, BEGINNING, CONTINUATION, END = range(4)
 NUM_CODES = 4
-# Of more labels than this, n-grams have vectors of this size, and no logits of their own.
-LARGEST_SIZE = 64
+# Of more labels than this, n-grams have vectors, and no logits of their own.
+MOST_LABELS, VECTOR_SIZE = 256, 64
 
 
 class EntryNgrams(NamedTuple):
@@ -59,7 +59,7 @@ class NgramFeatures(nn.Module):
         hashes (`torch.IntTensor` of shape `[ngram_buckets]`): A buffer with the hash of the n-gram that owns each
             bucket; 0 for none.
         scales (`torch.FloatTensor` of shape `[ngram_buckets]`): A buffer with the weight of that n-gram.
-        weight (`torch.FloatTensor` of shape `[ngram_buckets, size]`): What it gives to each label; of more than 64
+        weight (`torch.FloatTensor` of shape `[ngram_buckets, size]`): What it gives to each label; of more than 256
             labels, to a vector, which `projection` maps to labels.
         bias (`torch.FloatTensor` of shape `[num_labels]`): What each label has without n-grams.
         is_solved (`bool`): Whether the weights are the solution of [`~training.ngram_solver.solve_ngrams`], and the
@@ -87,7 +87,7 @@ class NgramFeatures(nn.Module):
         num_labels = len(config.id2label or {})
         self.max_ngram = config.max_ngram
         self.dropout = float(config.ngram_dropout)
-        self.size = min(num_labels, LARGEST_SIZE)
+        self.size = num_labels if num_labels <= MOST_LABELS else VECTOR_SIZE
         self.weight = nn.Parameter(torch.zeros(config.ngram_buckets, self.size))
         self.projection = nn.Linear(self.size, num_labels, bias=False) if num_labels > self.size else None
         self.bias = nn.Parameter(torch.zeros(num_labels))
@@ -354,10 +354,11 @@ __all__ = [
     "CHARACTER_NGRAMS",
     "CONTINUATION",
     "END",
-    "LARGEST_SIZE",
+    "MOST_LABELS",
     "NUM_CODES",
     "PADDING",
     "PRIME",
+    "VECTOR_SIZE",
     "WORD_FACTOR",
     "EntryNgrams",
     "NgramFeatures",

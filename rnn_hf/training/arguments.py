@@ -198,7 +198,7 @@ class RnnTrainingArguments(TrainingArguments):
     ngram_learning_rate: float | None = field(
         default=None,
         metadata={
-            "help": "Peak learning rate of n-grams. Without it, those of up to 64 labels are solved before "
+            "help": "Peak learning rate of n-grams. Without it, those of up to 256 labels are solved before "
             "training, as a linear support vector machine, and others have 5 times --learning_rate.",
             "task": "text-classification",
         },

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..models.modeling_rnn import RnnForSequenceClassification
-from ..models.ngrams import LARGEST_SIZE, NgramFeatures, bucket_choices, character_ngrams, entry_keys, word_ngrams
+from ..models.ngrams import NgramFeatures, bucket_choices, character_ngrams, entry_keys, word_ngrams
 from .batching import iterate_examples
 
 # Texts whose n-grams are counted, the first ones of a longer corpus.
@@ -19,7 +19,7 @@ _CHUNK = 100_000
 _FEWEST_TEXTS = 2
 # Buckets for each n-gram, so that few share one, and most parameters of the table.
 _ROOM = 1.2
-_MOST_BUCKETS, _MOST_PARAMETERS = 2**18, 2**22
+_MOST_BUCKETS, _MOST_PARAMETERS = 2**18, 5_000_000
 
 
 def set_ngrams(model: RnnForSequenceClassification, dataset: Iterable[Any], num_buckets: int | None = None) -> int:
@@ -56,7 +56,7 @@ def set_ngrams(model: RnnForSequenceClassification, dataset: Iterable[Any], num_
     num_labels = 0 if model.config.problem_type == "regression" else len(model.config.label_names)
     hashes, counts, weights = _weigh(model.ngrams, dataset, num_labels)
     if num_buckets is None:
-        most = min(_MOST_BUCKETS, _MOST_PARAMETERS // max(min(len(model.config.label_names), LARGEST_SIZE), 1))
+        most = min(_MOST_BUCKETS, _MOST_PARAMETERS // max(model.ngrams.size, 1))
         wanted = 1 << int(_ROOM * len(hashes) + 1).bit_length()
         num_buckets = min(wanted, 1 << (most.bit_length() - 1))
     if num_buckets != model.config.ngram_buckets:

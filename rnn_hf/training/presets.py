@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from ..data.corpus import Corpus
-from ..models.ngrams import LARGEST_SIZE
+from ..models.ngrams import MOST_LABELS
 from .arguments import ConfigArguments, RnnTrainingArguments
 
 # Texts whose lengths are measured.
@@ -68,7 +68,7 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
         "early_stopping_patience": 0,
         "load_best_model_at_end": False,
     }
-    if num_labels > LARGEST_SIZE:
+    if num_labels > MOST_LABELS:
         settings["ngram_learning_rate"] = 5e-3
     return settings
 

@@ -10,7 +10,7 @@ from strategies import VOCAB_SIZE, few, generator, little_config, random_ids, se
 from torch.nn.utils.rnn import pack_sequence, pad_sequence
 
 from rnn_hf import RnnConfig, RnnForSequenceClassification, train_tokenizer
-from rnn_hf.models.ngrams import END, LARGEST_SIZE, NUM_CODES, PRIME, NgramFeatures
+from rnn_hf.models.ngrams import END, MOST_LABELS, NUM_CODES, PRIME, NgramFeatures
 from rnn_hf.models.packing import Packing
 from rnn_hf.text.characters import set_vocabulary
 
@@ -64,7 +64,7 @@ def make(seed, **options) -> NgramFeatures:
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
     room=st.integers(1, 12),
     max_ngram=st.integers(1, 3),
-    num_labels=st.sampled_from([1, 3, LARGEST_SIZE + 1]),
+    num_labels=st.sampled_from([1, 3, MOST_LABELS + 1]),
     seed=seeds,
 )
 @few(60)

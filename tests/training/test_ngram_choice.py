@@ -89,7 +89,7 @@ def test_the_number_of_buckets_follows_from_the_data():
     model = make(2)
     number = set_ngrams(model, few_texts)
     assert number <= len(model.ngrams.weight) == model.config.ngram_buckets <= 4 * number
-    many = make(70)
+    many = make(300)
     set_ngrams(many, few_texts, num_buckets=10)
     assert many.ngrams.weight.shape == (10, 64)
     assert many.ngrams.weight.std() > 0.05

@@ -10,7 +10,7 @@ from sklearn.svm import LinearSVC
 from strategies import little_config
 
 from rnn_hf import RnnForSequenceClassification, train_tokenizer
-from rnn_hf.models.ngrams import LARGEST_SIZE
+from rnn_hf.models.ngrams import MOST_LABELS
 from rnn_hf.models.packing import Packing
 from rnn_hf.text.characters import set_vocabulary
 from rnn_hf.training import calibration
@@ -89,7 +89,7 @@ def test_the_same_data_gives_the_same_weights_and_they_are_frozen():
 
 
 @pytest.mark.parametrize(
-    ("num_labels", "problem"), [(1, "regression"), (LARGEST_SIZE + 1, "single_label_classification")]
+    ("num_labels", "problem"), [(1, "regression"), (MOST_LABELS + 1, "single_label_classification")]
 )
 def test_what_is_no_such_problem_is_left_alone(num_labels, problem):
     model, examples = make(num_labels, problem_type=problem)
