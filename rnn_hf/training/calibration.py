@@ -122,8 +122,13 @@ def fit_ratio(states: Tensor, ngrams: Tensor, labels: Tensor) -> float:
 
     ```
     """
-    losses = [_least_loss(states + ratio * ngrams, labels) for ratio in _RATIOS]
+    losses = [_least_loss(_weighed(states, ngrams, ratio), labels) for ratio in _RATIOS]
     return max(ratio for ratio, loss in zip(_RATIOS, losses, strict=True) if loss <= min(losses) + 0.5)
+
+
+def _weighed(states: Tensor, ngrams: Tensor, ratio: float) -> Tensor:
+    """Sum logits in a ratio, without making any larger."""
+    return states / max(ratio, 1.0) + ngrams * min(ratio, 1.0)
 
 
 def _least_loss(logits: Tensor, labels: Tensor) -> float:
@@ -184,7 +189,7 @@ def calibrate(trainer: Any, dataset: Any) -> str:
     """Calibrate a trained classifier: fit its temperature, and of several labels at once their thresholds.
 
     They are written into the model's configuration. Where the data says too little they stay at 1 and 0.5. N-grams that
-    were solved apart are weighed first: their weights are multiplied by the ratio of [`fit_ratio`].
+    were solved apart are weighed first, by [`fit_ratio`]: their weights become smaller, or those of the states do.
 
     Args:
         trainer ([`RnnTrainer`]): With the trained model.
@@ -244,9 +249,11 @@ def _weigh_ngrams(trainer: Any, dataset: Any, sample: _Sample) -> tuple[Tensor, 
     if ratio == 1.0:
         return sample.logits, ""
     with torch.no_grad():
-        for parameter in (ngrams.weight, ngrams.bias):
-            parameter.mul_(ratio)
-    return of_states.logits + ratio * given, f"N-grams count {ratio:.3g} times as much as before. "
+        for layer, factor in ((model.classifier, 1 / max(ratio, 1.0)), (ngrams, min(ratio, 1.0))):
+            layer.weight.mul_(factor)
+            layer.bias.mul_(factor)
+    said = f"N-grams count {ratio:.3g} times as much as before, beside the recurrent layers. "
+    return _weighed(of_states.logits, given, ratio), said
 
 
 def _predict(trainer: Any, dataset: Any, num_labels: int) -> _Sample | None:

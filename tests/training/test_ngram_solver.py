@@ -134,8 +134,9 @@ def test_of_too_many_texts_it_takes_chunks_at_equal_distances(monkeypatch):
     assert labels.argmax(1).tolist() == [examples[row]["labels"] for row in kept]
 
 
-def test_a_trained_model_holds_them_weighed(tmp_path, monkeypatch):
-    monkeypatch.setattr(calibration, "fit_ratio", lambda states, ngrams, labels: 2.0)
+@pytest.mark.parametrize("ratio", [0.5, 2.0])
+def test_a_trained_model_holds_them_weighed(ratio, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "fit_ratio", lambda states, ngrams, labels: ratio)
     random = np.random.default_rng(0)
     rows = []
     for _ in range(1200):
@@ -154,7 +155,10 @@ def test_a_trained_model_holds_them_weighed(tmp_path, monkeypatch):
     results = train("text-classification", *parse_arguments("text-classification", "", options))
     model = RnnForSequenceClassification.from_pretrained(tmp_path / "model")
     checkpoint = RnnForSequenceClassification.from_pretrained(next((tmp_path / "model").glob("checkpoint-*")))
-    ratios = (model.ngrams.weight / checkpoint.ngrams.weight)[checkpoint.ngrams.weight != 0]
-    torch.testing.assert_close(ratios, torch.full_like(ratios, 2.0))
-    torch.testing.assert_close(model.ngrams.bias, 2 * checkpoint.ngrams.bias)
+    for layer, before, factor in (
+        (model.ngrams, checkpoint.ngrams, min(ratio, 1)),
+        (model.classifier, checkpoint.classifier, min(1 / ratio, 1)),
+    ):
+        torch.testing.assert_close(layer.weight, before.weight * factor)
+        torch.testing.assert_close(layer.bias, before.bias * factor)
     assert results["test_accuracy"] > 0.5
