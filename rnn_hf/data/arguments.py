@@ -91,6 +91,10 @@ class DataArguments:
             "task": "token-classification",
         },
     )
+    label_names: list[str] | None = field(
+        default=None,
+        metadata={"help": "Names of the integer labels 0, 1, 2, ... in the data; or a file with one name a line."},
+    )
     additional_labels: list[str] | None = field(
         default=None,
         metadata={"help": "Labels that the model shall know though the training data lacks them, such as I-LST."},
