@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from datasets import Dataset
@@ -14,7 +15,9 @@ from transformers.utils import logging
 from ..text.tokenization import encode_texts, encode_words, max_length_of
 from ..utils.messages import listed, shown
 from .arguments import DataArguments, Task, check_data_arguments, columns
-from .loading import CONLLU_COLUMNS, SPLIT_NAMES, Split, column_names, load_splits
+from .columns import choose_column
+from .labels import LabelReader
+from .loading import CONLLU_COLUMNS, SPLIT_NAMES, Split, column_names, format_of, load_splits
 from .validation import SplitCheck, class_label, label_name
 
 logger = logging.get_logger(__name__)
@@ -98,11 +101,15 @@ class Corpus:
                     auxiliary_feature=(split.features or {}).get(self.auxiliary_column),
                     auxiliary_ids={name: index for index, name in enumerate(self.auxiliary_names)},
                 )
+            # A column of the corpus that has the name of one of the batch must not be taken for it.
+            columns = list(dict.fromkeys(columns))
+            split = split.select_columns(columns).rename_columns({one: f"corpus_{one}" for one in columns})
+            columns = [f"corpus_{one}" for one in columns]
             encoded[name] = split.map(
                 encode,
                 batched=True,
                 input_columns=columns,
-                remove_columns=column_names(split),
+                remove_columns=columns,
                 fn_kwargs={"tokenizer": tokenizer, "feature": feature, "label_ids": label_ids},
                 **options,
             )
@@ -159,7 +166,7 @@ def load_corpus(
     if additional_labels and label_names is not None:
         raise ValueError("--additional_labels is for training: a trained model knows its labels. Leave it out.")
     splits, origins = load_splits(arguments)
-    input_column, label_column = _columns(arguments, task, splits)
+    input_column, label_column = _columns(arguments, task, splits, origins)
     splits = _without_unlabelled_test(splits, label_column, origins)
     for_training = label_names is None
     if not for_training and splits.keys() >= set(needed):
@@ -168,10 +175,17 @@ def load_corpus(
         splits["train"] = splits["train"].take(arguments.max_train_samples)
 
     known = label_names
+    reader = None
+    if task == "text-classification":
+        files = [arguments.train_file, arguments.validation_file, arguments.test_file]
+        is_fasttext = "fasttext" in (arguments.dataset_format, *(format_of(file) for file in files if file))
+        reader = LabelReader(arguments, label_column, problem_type, known, " " if is_fasttext else None)
     num_rows, fingerprints = {}, {}
     unseen_names: dict[str, None] = {}
     label_counts: dict[str, int] = {}
     for name in sorted(splits, key=list(SPLIT_NAMES).index):
+        if reader is not None:
+            splits[name] = reader.read(splits[name], origins[name])
         check = SplitCheck(
             task,
             origins[name],
@@ -182,11 +196,14 @@ def load_corpus(
             additional_labels,
             arguments.allow_empty_text,
             arguments.unseen_labels,
+            None if reader is None else reader.names,
         )
         num_rows[name] = check.read(splits[name])
         fingerprints[name] = f"{num_rows[name]:,} rows, {check.fingerprint}"
         problem_type = check.problem_type
         known = check.label_names()
+        if reader is not None:
+            reader.problem_type, reader.known = problem_type, known
         _check_problem_type(arguments, problem_type)
         unseen_names |= dict.fromkeys(check.unseen)
         label_counts = check.counts if name == "train" else label_counts
@@ -309,16 +326,30 @@ def _label_id(label: Any, feature: Any, problem_type: str, label_ids: dict[str, 
     return label_ids[label_name(label, feature)]
 
 
-def _columns(arguments: DataArguments, task: Task, splits: dict[str, Split]) -> tuple[str, str]:
-    wanted = columns(arguments, task, column_names(next(iter(splits.values()))) == CONLLU_COLUMNS)
+def _columns(
+    arguments: DataArguments, task: Task, splits: dict[str, Split], origins: dict[str, str]
+) -> tuple[str, str]:
+    first = next(iter(splits))
+    names = column_names(splits[first])
+    wanted = columns(arguments, task, names == CONLLU_COLUMNS)
+    if task == "text-classification":
+        wanted = {
+            option: given
+            if option == "label_column" and arguments.label_columns
+            else choose_column(option, given, names, origins[first])
+            for option, given in wanted.items()
+        }
+    input_column, label_column = wanted.values()
+    if arguments.label_columns:
+        del wanted["label_column"]
+    needed = [*wanted.items(), *(("label_columns", column) for column in arguments.label_columns or ())]
     for name, split in splits.items():
-        for option, column in wanted.items():
+        for option, column in needed:
             if column not in column_names(split):
                 raise ValueError(
                     f"The {name} data has no column {shown(column)}, only: {listed(column_names(split))}. "
-                    f"Name the right one with --{option}.{_separator_hint(column_names(split))}"
+                    f"Name the right one with --{option}.{_separator_hint(column_names(split)) or _header_hint(split)}"
                 )
-    input_column, label_column = wanted.values()
     if input_column == label_column:
         raise ValueError(f"{' and '.join(f'--{name}' for name in wanted)} both mean the column {shown(input_column)}.")
     return input_column, label_column
@@ -327,6 +358,18 @@ def _columns(arguments: DataArguments, task: Task, splits: dict[str, Split]) -> 
 def _separator_hint(names: list[str]) -> str:
     found = [separator for separator in ("\t", ";", "|", ",") if len(names) == 1 and separator in names[0]]
     return f" Or the separator, with --dataset_kwargs '{json.dumps({'sep': found[0]})}'." if found else ""
+
+
+def _header_hint(split: Split) -> str:
+    """Say so where the first line of a table looks like a row: one of its values stands in the same column again."""
+    rows: Iterator[dict[str, Any]] = iter(split)
+    for row in islice(rows, _STREAM_STRIDE**2):
+        if found := [name for name, value in row.items() if name == value]:
+            return (
+                f" If the first line is a row, as {shown(found[0])} in it suggests, name the columns with --dataset_kwargs "
+                '\'{"column_names": ["text", "label"]}\'.'
+            )
+    return ""
 
 
 def _without_unlabelled_test(splits: dict[str, Split], label_column: str, origins: dict[str, str]) -> dict[str, Split]:

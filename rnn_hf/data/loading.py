@@ -21,12 +21,15 @@ from datasets.packaged_modules.conll.conll import ConllConfig
 from datasets.packaged_modules.csv.csv import CsvConfig
 from datasets.packaged_modules.json.json import JsonConfig
 from datasets.packaged_modules.parquet.parquet import ParquetConfig
+from datasets.packaged_modules.text.text import TextConfig
 from transformers.utils import logging as transformers_logging
 
 from ..utils.display import json_line, one_line, shorten
 from ..utils.messages import listed, shown
 from ..utils.secrets import find_secrets, mask, mask_options
 from .arguments import DataArguments, builder_options, source_name
+from .fasttext import is_fasttext, split_line
+from .tables import WORKBOOKS, check_table, open_text, workbook_fault
 
 logger = transformers_logging.get_logger(__name__)
 
@@ -42,6 +45,7 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     "json": ("json", {}),
     "parquet": ("parquet", {}),
     "arrow": ("arrow", {}),
+    "fasttext": ("text", {"encoding": "utf-8-sig"}),
     # utf-8-sig drops the mark that some editors put before the first word.
     "conll": ("conll", {"column_names": ["tokens", "tags"], "encoding": "utf-8-sig"}),
     "conllu": (
@@ -57,7 +61,10 @@ _BUILDER_CONFIGS: dict[str, Any] = {
     "parquet": ParquetConfig,
     "arrow": ArrowConfig,
     "conll": ConllConfig,
+    "text": TextConfig,
 }
+# Options of the csv builder that say how values other than texts are written, and how columns come about.
+_TYPED = ("features", "decimal", "thousands", "true_values", "false_values", "converters", "index_col", "usecols")
 
 SPLIT_NAMES = {"train": ["train"], "validation": ["validation", "valid", "dev", "val"], "test": ["test"]}
 
@@ -131,7 +138,9 @@ def _load_named(
 def _load_file(split_name: str, file: str, arguments: DataArguments, options: dict[str, Any]) -> Split:
     shown_file = source_name(file)
     paths = _local_paths(file)
-    name = arguments.dataset_format or _ENDINGS.get(_ending(file))
+    name = arguments.dataset_format or format_of(file)
+    if name is None and _ending(file) in WORKBOOKS:
+        raise ValueError(workbook_fault(shown_file))
     if name is None:
         raise ValueError(
             f"The name of {shown_file} does not tell its format. Say it with --dataset_format: "
@@ -139,7 +148,19 @@ def _load_file(split_name: str, file: str, arguments: DataArguments, options: di
         )
     builder, defaults = _FORMATS[name]
     _check_builder_options(options, builder, name)
-    load = partial(
+    if builder == "csv":
+        wanted = [arguments.text_column, arguments.label_column, *(arguments.label_columns or ())]
+        first: list[str] = []
+        for path in (path for path in paths if not _is_blank(path)):
+            shown_path = shown_file if len(paths) == 1 else source_name(path)
+            names = check_table(path, shown_path, defaults | options, wanted)
+            if set(names) != set(first or names):
+                raise ValueError(
+                    f"{shown_file}: its rows differ in their columns; {shown_path} has {listed(names)}, the first file "
+                    f"{listed(first)}. Give all the same columns."
+                )
+            first = names
+    load: Callable[..., Any] = partial(
         datasets.load_dataset,
         builder,
         data_files={split_name: glob.escape(file) if os.path.isfile(file) else file},
@@ -148,6 +169,10 @@ def _load_file(split_name: str, file: str, arguments: DataArguments, options: di
     )
     try:
         with quiet():
+            if builder == "csv" and not any(name in options for name in _TYPED):
+                # Read as they are written: 0110 and 1.10 may be labels, and 007 a text.
+                names = column_names(load(streaming=True))
+                load = partial(load, features=datasets.Features({name: datasets.Value("string") for name in names}))
             split = load(streaming=arguments.streaming)
             if arguments.streaming:
                 next(iter(split))
@@ -166,10 +191,48 @@ def _load_file(split_name: str, file: str, arguments: DataArguments, options: di
         ) from error
     if name == "conll":
         _warn_of_columns_left_out(paths, shown_file, options)
+    if name == "fasttext":
+        split = split.filter(_is_no_blank_line).map(
+            _part_fasttext, features=datasets.Features({name: datasets.Value("string") for name in ("text", "label")})
+        )
     if name == "conllu":
         progress = {} if arguments.streaming else {"desc": f"Reading {split_name} words"}
         split = split.map(_drop_extra_conllu_rows, features=split.features, **progress)
     return split
+
+
+def format_of(file: str) -> str | None:
+    """Tell the format of a file by its name, or by its first line where that is fastText's.
+
+    Args:
+        file (`str`): A file's name, a pattern or an address.
+
+    Returns:
+        `str`, *optional*: one of the values of `--dataset_format`.
+
+    Example:
+    ```python
+    >>> from rnn_hf.data.loading import format_of
+    >>> format_of("a.jsonl"), format_of("a.csv.gz"), format_of("a.txt")
+    ('json', 'csv', None)
+
+    ```
+    """
+    name = _ENDINGS.get(_ending(file))
+    if name is None and os.path.isfile(file):
+        with contextlib.suppress(OSError, UnicodeDecodeError, EOFError), open_text(file) as lines:
+            if is_fasttext(next((line for line in lines if line.strip()), "")):
+                return "fasttext"
+    return name
+
+
+def _is_no_blank_line(row: dict[str, str]) -> bool:
+    return bool(row["text"].strip())
+
+
+def _part_fasttext(row: dict[str, str]) -> dict[str, str]:
+    text, label = split_line(row["text"])
+    return {"text": text, "label": label}
 
 
 def _masked(options: dict[str, Any]) -> str:
@@ -214,6 +277,10 @@ def _check_builder_options(options: dict[str, Any], builder: str, name: str) -> 
     own = [one.name for one in dataclasses.fields(_BUILDER_CONFIGS[builder]) if one.name not in fixed]
     general = set(inspect.signature(datasets.load_dataset).parameters) - fixed
     unknown = [option for option in options if option not in own and option not in general]
+    if unknown == ["dtype"] and builder == "csv":
+        raise ValueError(
+            "--dataset_kwargs: dtype is not needed: all columns of a CSV file are read as they are written. Leave it out."
+        )
     if unknown:
         raise ValueError(
             f"--dataset_kwargs: reading {name} has no option {listed(unknown)}. It has {listed(own, most=50)}."
@@ -339,6 +406,7 @@ __all__ = [
     "Split",
     "column_names",
     "first_line",
+    "format_of",
     "load_splits",
     "quiet",
     "reading_fault",
