@@ -25,8 +25,11 @@ _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 # A number that nobody would write so: 0110 and 01.5 are codes.
 _CODE = re.compile(r"[+-]?0\d.*", re.ASCII)
 # A list as numpy prints it, without commas.
-_NUMPY_LIST = re.compile(r"\[\s*(?:(?:'[^']*'|\"[^\"]*\"|\d+\.?)\s*)*\]", re.ASCII)
+_NUMPY = r"(?:'[^']*'|\"[^\"]*\"|\d+\.?)"
+_NUMPY_LIST = re.compile(rf"\[\s*(?:{_NUMPY}(?:\s+{_NUMPY})*)?\s*\]", re.ASCII)
 _NUMPY_ELEMENT = re.compile(r"'([^']*)'|\"([^\"]*)\"|(\d+)\.?", re.ASCII)
+# Which Python would join to one text.
+_ADJACENT = re.compile(r"\w['\"]\s*['\"]\w")
 _FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 # Separators that people put between labels, without naming them.
 _SEPARATORS = ",;|#"
@@ -380,12 +383,13 @@ def parse_list(text: str) -> list[Any] | None:
         return None
     parts: Any
     if _NUMPY_LIST.fullmatch(text):
-        # Python would join 'a' 'b' to one text.
         found = _NUMPY_ELEMENT.findall(text[1:-1])
         return [int(number) if number else single or double for single, double, number in found]
     try:
         parts = json.loads(text)
     except (ValueError, RecursionError):
+        if _ADJACENT.search(text):
+            return None
         try:
             parts = ast.literal_eval(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):

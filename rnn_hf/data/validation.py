@@ -343,6 +343,12 @@ class SplitCheck:
     def _warn_of_joins(self) -> None:
         if self.task == "text-classification" and self.problem_type == "single_label_classification":
             names = list(self.first_rows)
+            if lists := [name for name in names if name[:1] + name[-1:] == "[]"]:
+                logger.warning(
+                    f"{self.origin}: column {self.label_column!r} holds {shown(lists[0])} (row "
+                    f"{self.first_rows[lists[0]]}), which looks like a list of labels and cannot be read as one: it is "
+                    "a class."
+                )
             if separator := joined_labels(names):
                 example = next(name for name in names if separator in name)
                 logger.warning(
