@@ -1,0 +1,322 @@
+"""Read the rows of a file one by one, with all their columns as they are written, to predict on them."""
+
+import csv
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from ..utils.messages import listed, shown
+from .arguments import DataArguments, Task, builder_options, source_name
+from .columns import choose_column
+from .tables import check_table, csv_options, encoding_fault, open_text
+
+ROW_FORMATS = ("csv", "tsv", "json", "parquet", "conll", "conllu")
+_ENDINGS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".parquet": "parquet",
+    ".conll": "conll",
+    ".iob2": "conll",
+    ".conllu": "conllu",
+}
+_COMPRESSIONS = (".gz", ".bz2", ".xz")
+# Ids of CoNLL-U's multiword tokens and empty nodes, which are no words.
+_NO_WORD = re.compile(r"\d+[-.]\d+", re.ASCII)
+_BATCH_SIZE = 1000
+
+
+@dataclass
+class Rows:
+    """Rows of a file.
+
+    Args:
+        format (`str`): One of `ROW_FORMATS`.
+        name (`str`): What to call the file in messages.
+        rows (`Iterator`): Of each row its place, as `row 3`, and its columns. A CoNLL file has a row a sentence, with
+            the columns `lines` and `words`, the numbers of the lines that hold a word.
+        columns (`list[str]`): Names of the columns; of JSON those of the first row.
+        options (`dict`): For writing alike: of CSV those of `csv.writer`, of Parquet `schema`, of JSON `is_array`.
+    """
+
+    format: str
+    name: str
+    rows: Iterator[tuple[str, dict[str, Any]]]
+    columns: list[str]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def row_format(path: str) -> str | None:
+    """Tell by its name whether a file has rows, and in which format.
+
+    Args:
+        path (`str`): A file's name.
+
+    Returns:
+        `str`, *optional*: one of `ROW_FORMATS`; `None` for a file with a text a line.
+
+    Example:
+    ```python
+    >>> from rnn_hf.data.rows import row_format
+    >>> row_format("a.jsonl"), row_format("a.csv.gz"), row_format("a.txt")
+    ('json', 'csv', None)
+
+    ```
+    """
+    stem, ending = os.path.splitext(path.lower())
+    if ending in _COMPRESSIONS:
+        ending = os.path.splitext(stem)[1]
+    return _ENDINGS.get(ending)
+
+
+def read_rows(path: str, format: str, arguments: DataArguments) -> Rows:
+    r"""Open a file, whose rows are then read one by one.
+
+    Args:
+        path (`str`): A local file, or `-` for standard input.
+        format (`str`): One of `ROW_FORMATS`.
+        arguments ([`DataArguments`]): `dataset_kwargs`, `tokens_column` and `text_column` are read.
+
+    Raises:
+        ValueError: The file cannot be read, or its rows could not be told apart; with the line.
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from rnn_hf.data.arguments import DataArguments
+    >>> from rnn_hf.data.rows import read_rows
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+    ...     _ = file.write("id,text\n007,\"one\ntwo\"\n")
+    ...     file.flush()
+    ...     list(read_rows(file.name, "csv", DataArguments()).rows)
+    [('row 1', {'id': '007', 'text': 'one\ntwo'})]
+
+    ```
+    """
+    name = "standard input" if path == "-" else source_name(path)
+    options = builder_options(arguments)
+    if path != "-" and not os.path.isfile(path):
+        raise ValueError(f"{name} cannot be read: {'Is a directory' if os.path.isdir(path) else 'No such file'}.")
+    if format == "parquet":
+        return _parquet(path, name)
+    if format in ("csv", "tsv"):
+        return _table(path, name, ({"sep": "\t"} if format == "tsv" else {}) | options, format, arguments)
+    encoding = options.pop("encoding", None)
+    column_names = options.pop("column_names", None)
+    if options:
+        raise ValueError(
+            f"--dataset_kwargs {listed(list(options))}: prediction reads {format} files with encoding and column_names "
+            "only. Leave it out, or write the rows as JSON lines first."
+        )
+    lines = _lines(path, name, encoding)
+    if format == "json":
+        return _json(lines, name)
+    return _conll(lines, name, format, column_names, arguments.tokens_column)
+
+
+def input_column(rows: Rows, task: Task, arguments: DataArguments) -> str:
+    """Return the column of texts or words, by the options or by its usual name.
+
+    Args:
+        rows ([`Rows`]): What was read.
+        task (`str`): `"text-classification"` or `"token-classification"`.
+        arguments ([`DataArguments`]): `text_column` and `tokens_column` are read.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if task == "token-classification":
+        option, column = "tokens_column", arguments.tokens_column or "tokens"
+    else:
+        option = "text_column"
+        column = choose_column(option, arguments.text_column, rows.columns, rows.name)
+    if column not in rows.columns:
+        raise ValueError(
+            f"{rows.name} has no column {shown(column)}, only: {listed(rows.columns)}. Name the right one with "
+            f"--{option}, or say --input_format lines for a text a line."
+        )
+    return column
+
+
+def _lines(path: str, name: str, encoding: str | None) -> Iterator[str]:
+    if path == "-":
+        file: IO[str] = io.TextIOWrapper(sys.stdin.buffer, encoding=encoding or "utf-8-sig", newline="")
+    else:
+        file = open_text(path, encoding)
+    try:
+        with file:
+            yield from file
+    except UnicodeDecodeError as error:
+        if path == "-":
+            raise ValueError(f"{name} is not {encoding or 'UTF-8'}: {error.reason}.") from None
+        raise ValueError(encoding_fault(path, name, encoding, error)) from None
+    except (OSError, EOFError) as error:
+        raise ValueError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+
+
+def _table(path: str, name: str, options: dict[str, Any], format: str, arguments: DataArguments) -> Rows:
+    usual = csv_options(options)
+    if usual is None:
+        raise ValueError(
+            f"--dataset_kwargs: prediction reads CSV with sep, quoting, quotechar, doublequote, escapechar, encoding and "
+            f"column_names only; {name} needs others."
+        )
+    if path != "-":
+        check_table(path, name, options, [arguments.text_column])
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    reader = csv.reader(_lines(path, name, options.get("encoding")), **usual)
+    named = options.get("column_names") or options.get("names")
+    header = None
+    if named is None or options.get("header") == 0:
+        header = next((row for row in reader if any(row)), None)
+        if header is None:
+            raise ValueError(f"{name} has no rows.")
+    columns = list(named or header or ())
+    if twice := [column for column in columns if columns.count(column) > 1]:
+        raise ValueError(f"{name} has several columns with the name {shown(twice[0])}: rename all but one.")
+
+    def rows() -> Iterator[tuple[str, dict[str, Any]]]:
+        number = 0
+        try:
+            for row in reader:
+                if not row or (len(row) == 1 and not row[0].strip()):
+                    continue
+                number += 1
+                if len(row) > len(columns):
+                    raise ValueError(f"{name}, row {number}: {len(row)} fields, but {len(columns)} columns.")
+                row += [""] * (len(columns) - len(row))
+                yield f"row {number}", dict(zip(columns, row, strict=True))
+        except csv.Error as error:
+            raise ValueError(f"{name}, row {number + 1}: {error}.") from None
+
+    written = {key: value for key, value in usual.items() if key not in ("strict", "skipinitialspace")}
+    if usual["quoting"] == csv.QUOTE_NONE:
+        written["quotechar"] = None
+    return Rows(format, name, rows(), columns, written | {"header": header is not None})
+
+
+def _json(lines: Iterator[str], name: str) -> Rows:
+    def parsed(number: int, line: str) -> dict[str, Any]:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            column = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+            reason = getattr(error, "msg", str(error))
+            raise ValueError(f"{name}, line {number}{column}: {reason}: {shown(line.strip(), 60)}.") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"{name}, line {number}: a row must be an object, got {shown(row, 60)}.")
+        return row
+
+    numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+    first_line = next(numbered, None)
+    if first_line is None:
+        raise ValueError(f"{name} has no rows.")
+    if first_line[1].lstrip().startswith("["):
+        try:
+            array = json.loads("".join([first_line[1], *(line for _, line in numbered)]))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{name} holds no array of rows: {error}.") from None
+        for position, row in enumerate(array, start=1):
+            if not isinstance(row, dict):
+                raise ValueError(f"{name}, row {position}: a row must be an object, got {shown(row, 60)}.")
+        if not array:
+            raise ValueError(f"{name} has no rows.")
+        rows = ((f"row {position}", row) for position, row in enumerate(array, start=1))
+        columns = list(dict.fromkeys(column for row in array for column in row))
+        return Rows("json", name, rows, columns, {"is_array": True})
+    first = parsed(*first_line)
+
+    def all_rows() -> Iterator[tuple[str, dict[str, Any]]]:
+        yield f"line {first_line[0]}", first
+        for number, line in numbered:
+            yield f"line {number}", parsed(number, line)
+
+    return Rows("json", name, all_rows(), list(first), {"is_array": False})
+
+
+def _parquet(path: str, name: str) -> Rows:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    if path == "-":
+        raise ValueError("Parquet cannot be read from standard input: name a file.")
+    try:
+        file = ParquetFile(path)
+    except (ArrowException, OSError) as error:
+        raise ValueError(f"{name} could not be read as parquet: {error}") from None
+
+    def rows() -> Iterator[tuple[str, dict[str, Any]]]:
+        number = 0
+        for batch in file.iter_batches(batch_size=_BATCH_SIZE):
+            for row in batch.to_pylist():
+                number += 1
+                yield f"row {number}", row
+
+    return Rows("parquet", name, rows(), list(file.schema_arrow.names), {"schema": file.schema_arrow})
+
+
+def _conll(
+    lines: Iterable[str], name: str, format: str, column_names: list[str] | None, tokens_column: str | None
+) -> Rows:
+    position = 1 if format == "conllu" else 0
+    if column_names is not None:
+        wanted = tokens_column or ("form" if format == "conllu" else "tokens")
+        if wanted not in column_names:
+            raise ValueError(f"{name}: --tokens_column {shown(wanted)} is none of the column_names: {listed(column_names)}.")
+        position = column_names.index(wanted)
+
+    def rows() -> Iterator[tuple[str, dict[str, Any]]]:
+        number, first = 0, 1
+        sentence: list[str] = []
+        tags: set[str] = set()
+        for number, line in enumerate(lines, start=1):
+            sentence.append(line)
+            if not line.strip():
+                yield f"line {first}", _sentence(sentence, position, format, f"{name}, line {first}", tags)
+                sentence, first = [], number + 1
+        if sentence:
+            yield f"line {first}", _sentence(sentence, position, format, f"{name}, line {first}", tags)
+
+    return Rows(format, name, rows(), ["tokens"])
+
+
+def split_columns(line: str) -> list[str]:
+    """Part a line of a CoNLL file at its tabs, or at spaces where it has none."""
+    line = line.rstrip("\r\n")
+    return line.split("\t") if "\t" in line else line.split()
+
+
+def _sentence(lines: list[str], position: int, format: str, where: str, tags: set[str]) -> dict[str, Any]:
+    """Find the words of a sentence; `tags` collects what the last column holds, which tells `# V X` from a comment."""
+    cells = [split_columns(line) for line in lines]
+    filled = [index for index, line in enumerate(lines) if line.strip()]
+    usual = len(cells[filled[-1]]) if filled else 0
+    if usual > 1:
+        tags.update(cells[index][-1] for index in filled if not lines[index].startswith("#"))
+    words: list[str] = []
+    places: list[int] = []
+    for index in filled:
+        line = lines[index]
+        if line.startswith("-DOCSTART-"):
+            continue
+        if line.startswith("#") and not words:
+            is_word = len(cells[index]) == usual and (usual == 1 or cells[index][-1] in tags)
+            if format == "conllu" or not is_word:
+                continue
+        if format == "conllu" and _NO_WORD.fullmatch(cells[index][0]):
+            continue
+        if len(cells[index]) <= position:
+            raise ValueError(f"{where}: the line {shown(line.strip(), 60)} has no column {position + 1} with a word.")
+        words.append(cells[index][position])
+        places.append(index)
+    return {"lines": lines, "places": places, "tokens": words}
+
+
+__all__ = ["ROW_FORMATS", "Rows", "input_column", "read_rows", "row_format", "split_columns"]
