@@ -192,8 +192,10 @@ def _predict_rows(model: Any, tokenizer: Any, options: Any, input_format: str, o
         rows = Rows("lines", options.input, numbered, [column])
     else:
         rows = read_rows(options.input, input_format, arguments)
-        if (task == "text-classification") == (input_format in ("conll", "conllu")):
-            wanted = "texts: give CSV, TSV, JSON lines or Parquet" if task == "text-classification" else "lists of words"
+        unfit, wanted = ("conll", "conllu"), "texts: give CSV, TSV, JSON lines or Parquet"
+        if task == "token-classification":
+            unfit, wanted = ("csv", "tsv"), "lists of words: give CoNLL, JSON lines or Parquet"
+        if input_format in unfit:
             raise ValueError(f"{rows.name} is {input_format}, but the model reads {wanted}.")
     column = input_column(rows, task, arguments)
     if options.output_format is None and rows.options.get("is_array") and output_format == "jsonl":
@@ -222,9 +224,7 @@ def _predict_rows(model: Any, tokenizer: Any, options: Any, input_format: str, o
                 writer.write(pending.popleft(), dict(zip(new, _values(prediction), strict=True)))
 
 
-def _inputs(
-    rows: Any, column: str, task: Task, new: set[str], pending: deque[dict[str, Any]]
-) -> Iterator[str | list[str]]:
+def _inputs(rows: Any, column: str, task: Task, new: set[str], pending: deque[dict[str, Any]]) -> Iterator[Any]:
     """Yield what a model reads of each row, and keep the row for writing."""
     for where, row in rows.rows:
         value = row.get(column)
@@ -238,11 +238,13 @@ def _inputs(
             (value if isinstance(value, str) else "".join(value)).encode()
         except UnicodeEncodeError:
             raise ValueError(
-                f"{rows.name}, {where}: column {column!r} holds a lone surrogate, which is no character: {shown(value)}."
+                f"{rows.name}, {where}: column {column!r} holds a lone surrogate, which is no character: "
+                f"{shown(value)}."
             ) from None
         if taken := new.intersection(row):
             raise ValueError(
-                f"{rows.name}, {where}: there is a column {shown(min(taken))} already, which the first row lacks: rename it."
+                f"{rows.name}, {where}: the column {shown(min(taken))}, which the first row lacks, is one that is "
+                "added: rename it."
             )
         pending.append(row)
         yield value
@@ -267,4 +269,4 @@ def _values(prediction: dict[str, Any]) -> list[Any]:
         return [prediction["label"], prediction["score"]]
     if "labels" in prediction:
         return [prediction["labels"], prediction["all_scores"]]
-    return prediction["scores"][:1]  # type: ignore[no-any-return]
+    return prediction["scores"][:1]

@@ -11,13 +11,13 @@ logger = logging.get_logger(__name__)
 
 # What columns are called, beside `text` and `label`; capitals do not matter.
 USUAL_NAMES: dict[str, Collection[str]] = {
-    "text_column": frozenset(
-        ("text", "texts", "sentence", "review", "review_text", "content", "document", "utterance", "comment")
-        + ("comment_text", "message", "tweet", "body", "question", "query", "headline")
+    "text_column": (
+        *("text", "texts", "sentence", "review", "review_text", "content", "document", "utterance", "comment"),
+        *("comment_text", "message", "tweet", "body", "question", "query", "headline"),
     ),
-    "label_column": frozenset(
-        ("label", "labels", "category", "categories", "class", "target", "intent", "sentiment", "emotion", "topic")
-        + ("stars", "rating")
+    "label_column": (
+        *("label", "labels", "category", "categories", "class", "target", "intent", "sentiment", "emotion", "topic"),
+        *("stars", "rating"),
     ),
 }
 

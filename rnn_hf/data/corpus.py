@@ -366,7 +366,7 @@ def _header_hint(split: Split) -> str:
     for row in islice(rows, _STREAM_STRIDE**2):
         if found := [name for name, value in row.items() if name == value]:
             return (
-                f" If the first line is a row, as {shown(found[0])} in it suggests, name the columns with --dataset_kwargs "
+                f" If the first line is a row, as {shown(found[0])} in it suggests, name the columns: --dataset_kwargs "
                 '\'{"column_names": ["text", "label"]}\'.'
             )
     return ""

@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from ..utils.messages import listed, shown
 from .arguments import DataArguments, check_label_name, source_name
-from .loading import Split, column_names
+from .loading import Split
 
 logger = logging.get_logger(__name__)
 
@@ -192,9 +192,7 @@ class LabelReader:
         feature = (split.features or {}).get(self.column)
         if getattr(getattr(feature, "feature", feature), "names", None) is not None:
             if self.names is not None:
-                raise ValueError(
-                    f"{origin}: column {self.column!r} has names for its labels: leave --label_names out."
-                )
+                raise ValueError(f"{origin}: column {self.column!r} has names for its labels: leave --label_names out.")
             return split
         if self._form is None:
             self._form = self._found(split, origin)

@@ -279,7 +279,8 @@ def _check_builder_options(options: dict[str, Any], builder: str, name: str) -> 
     unknown = [option for option in options if option not in own and option not in general]
     if unknown == ["dtype"] and builder == "csv":
         raise ValueError(
-            "--dataset_kwargs: dtype is not needed: all columns of a CSV file are read as they are written. Leave it out."
+            "--dataset_kwargs: dtype is not needed: all columns of a CSV file are read as they are written. Leave it "
+            "out."
         )
     if unknown:
         raise ValueError(

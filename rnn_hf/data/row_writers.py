@@ -41,9 +41,7 @@ class RowWriter:
     ```
     """
 
-    def __init__(
-        self, file: IO[Any], format: str, rows: Rows, added: Mapping[str, type], separator: str | None = None
-    ):
+    def __init__(self, file: IO[Any], format: str, rows: Rows, added: Mapping[str, type], separator: str | None = None):
         self.file, self.format, self.rows, self.added, self.separator = file, format, rows, added, separator
         if (format == "conll") != (rows.format in ("conll", "conllu")) and format not in ("jsonl", "json"):
             raise ValueError(f"What is read as {rows.format} cannot be written as {format}: take jsonl.")
@@ -140,15 +138,21 @@ class RowWriter:
         from pyarrow.parquet import ParquetWriter
 
         if self._parquet is None:
-            schema = self.rows.options.get("schema") or pa.Table.from_pylist(
-                [{column: row.get(column) for column in self.rows.columns} for row in self._pending]
-            ).schema
+            schema = (
+                self.rows.options.get("schema")
+                or pa.Table.from_pylist(
+                    [{column: row.get(column) for column in self.rows.columns} for row in self._pending]
+                ).schema
+            )
             for column, kind in self.added.items():
                 schema = schema.append(pa.field(column, _arrow_type(pa, kind)))
             self._schema = schema.with_metadata(_metadata(schema.metadata, self.added))
             self._parquet = ParquetWriter(self.file, self._schema)
         rows = [
-            {key: json.dumps(value) if isinstance(value, dict) and key in self.added else value for key, value in row.items()}
+            {
+                key: json.dumps(value) if isinstance(value, dict) and key in self.added else value
+                for key, value in row.items()
+            }
             for row in self._pending
         ]
         self._parquet.write_table(pa.Table.from_pylist(rows, schema=self._schema))

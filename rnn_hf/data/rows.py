@@ -165,8 +165,8 @@ def _table(path: str, name: str, options: dict[str, Any], format: str, arguments
     usual = csv_options(options)
     if usual is None:
         raise ValueError(
-            f"--dataset_kwargs: prediction reads CSV with sep, quoting, quotechar, doublequote, escapechar, encoding and "
-            f"column_names only; {name} needs others."
+            f"--dataset_kwargs: prediction reads CSV with sep, quoting, quotechar, doublequote, escapechar, encoding "
+            f"and column_names only; {name} needs others."
         )
     if path != "-":
         check_table(path, name, options, [arguments.text_column])
@@ -269,7 +269,9 @@ def _conll(
     if column_names is not None:
         wanted = tokens_column or ("form" if format == "conllu" else "tokens")
         if wanted not in column_names:
-            raise ValueError(f"{name}: --tokens_column {shown(wanted)} is none of the column_names: {listed(column_names)}.")
+            raise ValueError(
+                f"{name}: --tokens_column {shown(wanted)} is none of the column_names: {listed(column_names)}."
+            )
         position = column_names.index(wanted)
 
     def rows() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -22,13 +22,14 @@ WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 # Different values of a column of classes, at most.
 _MOST_CLASSES = 1000
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
+_CP1252 = '--dataset_kwargs \'{"encoding": "cp1252"}\''
 _QUOTING = "--dataset_kwargs '{\"quoting\": 3}'"
 
 
 def open_text(path: str, encoding: str | None = None) -> IO[str]:
     """Open a text file, compressed or not, with the ends of its lines as they are."""
     encoding = "utf-8-sig" if encoding is None or encoding.lower() in ("utf-8", "utf8") else encoding
-    return _opener(path)(path, "rt", encoding=encoding, newline="")  # type: ignore[no-any-return]
+    return _opener(path)(path, "rt", encoding=encoding, newline="")
 
 
 def _opener(path: str) -> Any:
@@ -70,7 +71,7 @@ def csv_options(options: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def check_table(path: str, shown_file: str, options: dict[str, Any], wanted: Iterable[str] = ()) -> list[str]:
-    """Refuse a CSV or TSV file in which rows would be lost or shifted.
+    r"""Refuse a CSV or TSV file in which rows would be lost or shifted.
 
     Args:
         path (`str`): A local file.
@@ -95,7 +96,7 @@ def check_table(path: str, shown_file: str, options: dict[str, Any], wanted: Ite
     ...     check_table(file.name, "a.csv", {})
     Traceback (most recent call last):
     ...
-    ValueError: a.csv, line 2: 3 fields, but 2 columns ('text', 'label'). A text that holds the separator ',' must stand in quotes.
+    ValueError: a.csv, line 2: 3 fields, but 2 columns ('text', 'label'). Quote a text that holds the separator ','.
 
     ```
     """
@@ -132,6 +133,7 @@ class _Rows:
         self.classes: list[set[str] | None] = [set() for _ in names or ()]
         self.is_number = [True for _ in names or ()]
         self.swallowed: list[tuple[int, list[list[str]]]] = []
+        self.short: dict[int, int] = {}  # by the number of fields, the first line with so few
 
     def look_at_all(self, file: Iterable[str], skip_header: bool) -> None:
         """Look at all rows of a file."""
@@ -164,9 +166,11 @@ class _Rows:
         if len(row) > len(self.names):
             raise ValueError(
                 f"{self.file}, line {line}: {len(row)} fields, but {len(self.names)} columns "
-                f"({listed(self.names, most=5)}). A text that holds the separator {shown(self.usual['delimiter'])} "
-                "must stand in quotes."
+                f"({listed(self.names, most=5)}). Quote a text that holds the separator "
+                f"{shown(self.usual['delimiter'])}."
             )
+        if len(row) < len(self.names):
+            self.short.setdefault(len(row), line)
         if len(taken) > 1:
             inner = list(csv.reader(taken, **(self.usual | {"quoting": csv.QUOTE_NONE, "strict": False})))
             if len(self.names) > 1 and all(len(one) == len(self.names) for one in inner):
@@ -182,14 +186,22 @@ class _Rows:
 
     def end(self, wanted: set[str]) -> None:
         """Refuse what only all rows together show."""
+        usual = [name in wanted or name.strip().lower() in wanted for name in self.names or ()]
+        if (needed := max((index for index, is_wanted in enumerate(usual, start=1) if is_wanted), default=0)) and (
+            lacking := [line for width, line in self.short.items() if width < needed]
+        ):
+            raise ValueError(
+                f"{self.file}, line {min(lacking)}: the row ends before the column {shown(self.names[needed - 1])}. "  # type: ignore[index]
+                f"Complete it, or remove it; is {shown(self.usual['delimiter'])} the separator?"
+            )
         twice = [name for name, count in Counter(self.names or ()).items() if count > 1]
         if twice := [name for name in twice if name in wanted or name.strip().lower() in wanted]:
             raise ValueError(f"{self.file} has several columns with the name {shown(twice[0])}: rename all but one.")
         for line, inner in self.swallowed:
             if self.usual["delimiter"] == "\t" or self._are_rows(inner):
                 raise ValueError(
-                    f"{self.file}, line {line}: a quote opens here, and closes in line {line + len(inner) - 1} only, so "
-                    f"that {len(inner)} lines would be read as one row. If quotes are part of the text, say "
+                    f"{self.file}, line {line}: a quote opens here, and closes in line {line + len(inner) - 1} only: "
+                    f"{len(inner)} lines would be read as one row. If quotes are part of the text, say "
                     f"{_QUOTING}; else close the quote, or double it within the text."
                 )
 
@@ -227,7 +239,7 @@ def _check_encoding(path: str, shown_file: str, encoding: str | None) -> None:
         raise ValueError(workbook_fault(shown_file))
     if beginning.startswith(_UTF_16) and encoding is None:
         raise ValueError(
-            f"{shown_file} is written in UTF-16. Say --dataset_kwargs '{{\"encoding\": \"utf-16\"}}', or save it as "
+            f'{shown_file} is written in UTF-16. Say --dataset_kwargs \'{{"encoding": "utf-16"}}\', or save it as '
             "UTF-8."
         )
 
@@ -260,9 +272,9 @@ def encoding_fault(path: str, shown_file: str, encoding: str | None, error: Unic
                 where, byte = f"{shown_file}, line {number}", line[fault.start]
                 break
     return (
-        f"{where}: the byte 0x{byte:02x} is not UTF-8. If Windows or Excel wrote the file, say --dataset_kwargs "
-        "'{\"encoding\": \"cp1252\"}' (Western Europe; cp1251 is Cyrillic, cp932 Japanese), or save it as UTF-8. If it is no table, say what it is "
-        "with --dataset_format."
+        f"{where}: the byte 0x{byte:02x} is not UTF-8. If Windows or Excel wrote the file, say "
+        f"{_CP1252} (Western Europe; cp1251 is Cyrillic, cp932 Japanese), or save it as UTF-8. If it is no table, say "
+        "what it is with --dataset_format."
     )
 
 

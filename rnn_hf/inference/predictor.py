@@ -113,9 +113,7 @@ def _predict_all(
         for position, one in enumerate(window, start):
             check(one, position)
         with _evaluating(model):
-            results = _predict_window(
-                model, tokenizer, collator, window, batch_size, max_tokens_per_batch, all_scores
-            )
+            results = _predict_window(model, tokenizer, collator, window, batch_size, max_tokens_per_batch, all_scores)
         yield from results
         start += len(window)
 

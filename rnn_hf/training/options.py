@@ -121,7 +121,7 @@ class DataclassParser(CommandParser, HfArgumentParser):
                 fail(f"--{name} is an option of {MODELS_OF[self._of_other_task[name]]}: leave it out.", code=2)
         super().refuse_unknown(words)
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Read a command line; see `argparse.ArgumentParser`."""
         return super().parse_known_args(args, _Namespace() if namespace is None else namespace)
 

@@ -1100,13 +1100,19 @@ class TestWarnings:
         [
             ([1.5, 1.5, 1.5], "column 'label' holds the same number in all rows, 1.5: there is nothing to learn."),
             (["1.5", "2.5", "1.5"], "column 'label' holds numbers with a decimal point: a regression. For classes say"),
-            (["1.10", "1.2", "1.10"], "holds numbers as texts ('1.10', '1.2'), which are taken for the names of labels."),
+            (
+                ["1.10", "1.2", "1.10"],
+                "holds numbers as texts ('1.10', '1.2'), which are taken for the names of labels.",
+            ),
             (list(range(30)), "holds 30 different labels in 30 rows. Is it the right column? For a regression say"),
             (["a", "b", "a "], "the labels 'a' (row 1) and 'a ' (row 3) in column 'label' look the same, but are two."),
             (["caf\u00e9", "b", "cafe\u0301"], "look the same, but are two."),
             ([[0, 1], [1, 0]], "column 'label' holds a 0 or 1 for each of 2 labels, named by their number: --label_na"),
             ([["b", "a"], ["a", "b"]], "all rows have all labels in column 'label', 'b', 'a': there is nothing to"),
-            (["a,b", "a", "b"], "look like several in one, as 'a,b': each combination would be a class. Part them with"),
+            (
+                ["a,b", "a", "b"],
+                "look like several in one, as 'a,b': each combination would be a class. Part them with",
+            ),
         ],
     )
     def test_labels(self, tmp_path, messages, labels, said, streaming):

@@ -235,7 +235,9 @@ class TestSeveralLabelsInCsv:
     @pytest.mark.parametrize("flags", [("0", "1"), ("0.0", "1.0"), ("False", "True"), ("false", "true")])
     def test_as_columns(self, tmp_path, tokenizer, flags, streaming):
         file = tmp_path / "a.csv"
-        lines = [",".join([f"text {row}", *(flags[int(flag)] for flag in one)]) for row, one in enumerate(self.EXPECTED)]
+        lines = [
+            ",".join([f"text {row}", *(flags[int(flag)] for flag in one)]) for row, one in enumerate(self.EXPECTED)
+        ]
         file.write_text("\n".join(["comment_text,z,y,x", *lines]) + "\n", "utf-8")
         corpus = load(str(file), label_columns=["z", "y", "x"], streaming=streaming)
         assert corpus.label_names == ["z", "y", "x"]
@@ -282,7 +284,9 @@ class TestSeveralLabelsInCsv:
 
     def test_lists_that_cannot_be_read_are_noticed(self, tmp_path, messages):
         load(table(tmp_path / "a.csv", ["[joy fear]", "[joy]", "[]"]))
-        assert "holds '[joy fear]' (row 1), which looks like a list of labels and cannot be read as one" in messages()[0]
+        assert (
+            "holds '[joy fear]' (row 1), which looks like a list of labels and cannot be read as one" in messages()[0]
+        )
 
     @pytest.mark.parametrize("names", [["Oslo, Norway", "Rome, Italy", "x"], ["a", "b"], ["C#", "F#", "D"], []])
     def test_others_are_not(self, names):
@@ -290,9 +294,7 @@ class TestSeveralLabelsInCsv:
 
     def test_of_a_trained_model(self, tmp_path, tokenizer, streaming):
         file = table(tmp_path / "a.csv", ["b#a", "", "c"])
-        corpus = evaluate(
-            file, ["c", "b", "a"], "multi_label_classification", label_separator="#", streaming=streaming
-        )
+        corpus = evaluate(file, ["c", "b", "a"], "multi_label_classification", label_separator="#", streaming=streaming)
         assert encoded(corpus, tokenizer, "test") == [[0.0, 1.0, 1.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
 
     def test_train_and_validation_in_different_forms(self, tmp_path, tokenizer, streaming):

@@ -56,9 +56,7 @@ class TestTables:
     def test_all_columns_are_kept_as_they_are_written(self, tmp_path):
         content = 'id,text,note\n007,"one\ntwo, three",1.50\n08,"a ""b""",\n'
         written = rewritten(write(tmp_path / "a.csv", content), "csv", one_each(2))
-        assert written == (
-            'id,text,note,prediction,score\n007,"one\ntwo, three",1.50,a,0.25\n08,"a ""b""",,b,0.25\n'
-        )
+        assert written == ('id,text,note,prediction,score\n007,"one\ntwo, three",1.50,a,0.25\n08,"a ""b""",,b,0.25\n')
 
     def test_as_another_format(self, tmp_path):
         file = write(tmp_path / "a.csv", "\ufeffid;text\r\n007;one\r\n")
@@ -144,7 +142,10 @@ class TestTables:
 
 class TestJson:
     def test_lines(self, tmp_path):
-        lines = ['{"text": "one\\ntwo", "n": 12345678901234567890, "f": 1.0}', '{"text": "x", "more": [1, {"a": null}]}']
+        lines = [
+            '{"text": "one\\ntwo", "n": 12345678901234567890, "f": 1.0}',
+            '{"text": "x", "more": [1, {"a": null}]}',
+        ]
         written = rewritten(write(tmp_path / "a.jsonl", "\ufeff" + "\n\n".join(lines)), "jsonl", one_each(2))
         expected = [json.loads(line) | added for line, added in zip(lines, one_each(2), strict=True)]
         assert [json.loads(line) for line in written.splitlines()] == expected
@@ -244,5 +245,7 @@ def test_the_column_of_texts(tmp_path, content):
 def test_a_column_that_is_missing(tmp_path):
     rows, _ = read(write(tmp_path / "a.csv", "x,y\n1,2\n"))
     for task, option in ((CLASSIFY, "text"), (TAG, "tokens")):
-        with pytest.raises(ValueError, match=f"has no column '{option}', only: 'x', 'y'. Name .* with --{option}_column"):
+        with pytest.raises(
+            ValueError, match=f"has no column '{option}', only: 'x', 'y'. Name .* with --{option}_column"
+        ):
             input_column(rows, task, arguments())
