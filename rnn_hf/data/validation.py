@@ -11,7 +11,8 @@ from transformers.utils import logging
 
 from ..utils.messages import listed, shown
 from .arguments import Task, check_label_name
-from .labels import RowError, joined_labels, missing_fault, number_fault
+from .label_texts import joined_labels, missing_fault, number_fault
+from .labels import RowError
 from .loading import Split, quiet, reading_fault
 
 logger = logging.get_logger(__name__)

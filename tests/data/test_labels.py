@@ -8,7 +8,7 @@ from transformers.utils import logging
 
 from rnn_hf import train_tokenizer
 from rnn_hf.data.corpus import DataArguments, load_corpus
-from rnn_hf.data.labels import joined_labels, parse_list, read_label_names
+from rnn_hf.data.label_texts import joined_labels, parse_list, read_label_names
 
 CLASSIFY = "text-classification"
 
