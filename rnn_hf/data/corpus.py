@@ -1,7 +1,6 @@
 """Load a labelled corpus, check it, and encode it for a classifier or a tagger."""
 
 import json
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,14 +15,15 @@ from ..text.tokenization import encode_texts, encode_words, max_length_of
 from ..utils.messages import listed, shown
 from .arguments import DataArguments, Task, check_data_arguments, columns
 from .columns import choose_column
+from .hold_out import hold_out
 from .labels import LabelReader
 from .loading import CONLLU_COLUMNS, SPLIT_NAMES, Split, column_names, format_of, load_splits
 from .validation import SplitCheck, class_label, label_name
 
 logger = logging.get_logger(__name__)
 
-_SPLIT_SEED = 42
-_STREAM_STRIDE = 10
+# Rows that are looked at for a value of the first line.
+_NUM_LOOKED_AT = 100
 _BATCH_SIZE = 1000
 
 
@@ -211,7 +211,9 @@ def load_corpus(
     auxiliary_column, auxiliary_names = arguments.auxiliary_tags_column, []
     if auxiliary_column is not None:
         auxiliary_names = _auxiliary_names(splits, origins, input_column, auxiliary_column)
-    splits, num_rows = _make_missing_splits(splits, num_rows, needed, origins)
+    if "train" in splits and "validation" not in splits and "validation" in needed:
+        counted = {} if problem_type == "regression" or task == "token-classification" else label_counts
+        splits, num_rows = hold_out(splits, num_rows, origins["train"], label_column, counted)
     for name in needed:
         if name not in splits:
             raise ValueError(f"There is no {name} data: give --{name}_file, or a dataset with a {name!r} split.")
@@ -363,7 +365,7 @@ def _separator_hint(names: list[str]) -> str:
 def _header_hint(split: Split) -> str:
     """Say so where the first line of a table looks like a row: one of its values stands in the same column again."""
     rows: Iterator[dict[str, Any]] = iter(split)
-    for row in islice(rows, _STREAM_STRIDE**2):
+    for row in islice(rows, _NUM_LOOKED_AT):
         if found := [name for name, value in row.items() if name == value]:
             return (
                 f" If the first line is a row, as {shown(found[0])} in it suggests, name the columns: --dataset_kwargs "
@@ -382,39 +384,6 @@ def _without_unlabelled_test(splits: dict[str, Split], label_column: str, origin
             logger.warning(f"{origins['test']} has no labels; it is left out.")
             return {name: split for name, split in splits.items() if name != "test"}
     return splits
-
-
-def _make_missing_splits(
-    splits: dict[str, Split],
-    num_rows: dict[str, int],
-    needed: tuple[str, ...],
-    origins: dict[str, str],
-) -> tuple[dict[str, Split], dict[str, int]]:
-    """Hold out a tenth of the training data for validation, and another for a test where there is neither."""
-    if "train" not in splits or "validation" in splits or "validation" not in needed:
-        return splits, num_rows
-    splits, num_rows = dict(splits), dict(num_rows)
-    missing = ["validation"] if "test" in splits else ["test", "validation"]
-    held_out = max(1, round(num_rows["train"] / _STREAM_STRIDE))
-    if num_rows["train"] < len(missing) * held_out + 1:
-        raise ValueError(f"{origins['train']} has too few rows to hold some out: {num_rows['train']}.")
-    for position, name in enumerate(missing):
-        train = splits["train"]
-        if isinstance(train, Dataset):
-            parts = train.train_test_split(test_size=held_out, seed=_SPLIT_SEED)
-            splits["train"], splits[name] = parts["train"], parts["test"]
-            how = f"chosen with seed {_SPLIT_SEED}"
-        else:
-            stride = _STREAM_STRIDE - position
-            splits[name] = train.filter(lambda _, row, n=stride: row % n == 0, with_indices=True)
-            splits["train"] = train.filter(lambda _, row, n=stride: row % n != 0, with_indices=True)
-            held_out = math.ceil(num_rows["train"] / stride)
-            how = f"every {stride}th"
-        num_rows["train"] -= held_out
-        num_rows[name] = held_out
-        logger.warning(f"No {name} data given: {held_out} rows of {origins['train']} are held out for it, {how}.")
-    order = [name for name in SPLIT_NAMES if name in splits]
-    return {name: splits[name] for name in order}, {name: num_rows[name] for name in order}
 
 
 __all__ = ["Corpus", "DataArguments", "Task", "load_corpus"]

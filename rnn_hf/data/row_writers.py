@@ -33,10 +33,9 @@ class RowWriter:
     >>> from rnn_hf.data.row_writers import RowWriter
     >>> from rnn_hf.data.rows import Rows
     >>> rows = Rows("csv", "a.csv", iter(()), ["id", "text"])
-    >>> with RowWriter(sys.stdout, "tsv", rows, {"prediction": str, "score": float}) as writer:
+    >>> with RowWriter(sys.stdout, "jsonl", rows, {"prediction": str, "score": float}) as writer:
     ...     writer.write({"id": "7", "text": "one"}, {"prediction": "a", "score": 0.5})
-    id	text	prediction	score
-    7	one	a	0.5
+    {"id": "7", "text": "one", "prediction": "a", "score": 0.5}
 
     ```
     """
