@@ -148,6 +148,27 @@ class TestCommands:
         assert "pos on test" in capsys.readouterr().out
         assert json.loads(Path("scores/test_results.json").read_text(encoding="utf-8"))["test_samples"] == 1
 
+    def test_a_failed_evaluation_leaves_no_folder(self, model, capsys):
+        Path("test.jsonl").write_text("{}\n", encoding="utf-8")
+        code, _, _ = ends(capsys, "evaluate", "pos", "--test_file", "test.jsonl", "--output_dir", "a/scores")
+        assert code == 1
+        assert not Path("a").exists()
+
+    def test_earlier_scores_are_not_replaced_in_silence(self, model, capsys):
+        row = json.dumps({"tokens": ["to", "be"], "tags": ["X", "Y"]})
+        Path("test.jsonl").write_text(row, encoding="utf-8")
+        for end in ("test_results.json.\n", "test_results.json, in place of earlier ones.\n"):
+            main(["evaluate", "pos", "--test_file", "test.jsonl"])
+            assert capsys.readouterr().out.endswith(end)
+
+    def test_a_push_without_a_token_lists_nothing(self, model, capsys, monkeypatch):
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        main(["card", "pos"])
+        capsys.readouterr()
+        code, out, said = ends(capsys, "push", "pos", "alice/pos")
+        assert (code, out) == (1, "")
+        assert said.startswith("error: ")
+
     def test_benchmark(self, model, capsys):
         words = ["crf", "--batch_size", "2", "--length", "3", "--repeat", "1", "--json", "crf.json"]
         main(["benchmark", *words])

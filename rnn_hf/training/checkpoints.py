@@ -91,7 +91,8 @@ _BLOCK = 1 << 20
 def locked(output_dir: Path) -> Iterator[None]:
     """Keep other runs out of a folder, which is made where it is missing.
 
-    The operating system releases the lock when the process ends, however it ends.
+    The operating system releases the lock when the process ends, however it ends. A folder that was made and is still
+    empty is removed in the end.
 
     Args:
         output_dir (`Path`): The folder.
@@ -113,6 +114,7 @@ def locked(output_dir: Path) -> Iterator[None]:
     ```
     """
     lock = FileLock(output_dir / _LOCK, blocking=False)
+    made = [path for path in (output_dir, *output_dir.parents) if not path.exists()]
     try:
         if output_dir.exists() and not output_dir.is_dir():
             raise ValueError(f"--output_dir {output_dir} is a file: name a folder.")
@@ -134,6 +136,9 @@ def locked(output_dir: Path) -> Iterator[None]:
         with suppress(OSError):  # Windows keeps files that are open
             (output_dir / _LOCK).unlink()
         lock.release()
+        with suppress(OSError):  # a run that failed early leaves no empty folders
+            for path in made:
+                path.rmdir()
 
 
 def find_checkpoint(output_dir: Path, resume: str | None, *, set_aside: bool = True) -> Path | None:

@@ -61,9 +61,8 @@ def test_each_label_stays_in_training(tmp_path):
 
 def test_other_rows_are_those_that_the_seed_draws():
     train = Dataset.from_dict({"label": list("ab" * 50), "row": list(range(100))})
-    splits, _ = hold_out(
-        {"train": train, "test": train}, {"train": 100, "test": 100}, "a.csv", "label", {"a": 50, "b": 50}
-    )
+    num_rows, counts = {"train": 100, "test": 100}, {"a": 50, "b": 50}
+    splits, _ = hold_out({"train": train, "test": train}, num_rows, "a.csv", "label", counts)
     parts = train.train_test_split(test_size=10, seed=42)
     assert splits["validation"]["row"][:] == parts["test"]["row"][:]
     assert splits["train"]["row"][:] == parts["train"]["row"][:]

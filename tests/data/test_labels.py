@@ -1,5 +1,7 @@
 """Labels in the forms that people write them in: real-looking files, and what must come of them."""
 
+import csv
+import io
 import json
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 from transformers.utils import logging
 
 from rnn_hf import train_tokenizer
+from rnn_hf.cli import main
 from rnn_hf.data.corpus import DataArguments, load_corpus
 from rnn_hf.data.label_texts import joined_labels, parse_list, read_label_names
 
@@ -390,3 +393,62 @@ class TestNumbers:
 )
 def test_texts_that_are_lists_or_not(text, parts):
     assert parse_list(text) == parts
+
+
+class TestTraining:
+    """Forms of labels from the command line to the predictions."""
+
+    WORDS = ("ball goal team", "bank stock money", "ball stock team")
+
+    def train(self, folder, *words):
+        folder.mkdir(exist_ok=True)
+        options = ["--output_dir", str(folder / "model"), "--num_train_epochs", "30", "--learning_rate", "0.02"]
+        options += ["--hidden_size", "8", "--embedding_size", "8", "--char_num_filters", "4", "--disable_tqdm", "true"]
+        main(["train-classifier", *words, *options])
+        return folder / "model"
+
+    def predicted(self, model, file, capsys, *options):
+        capsys.readouterr()
+        main(["predict", str(model), file, *options])
+        return list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+
+    @pytest.mark.parametrize(
+        ("form", "options"),
+        [
+            (("sports", "money", "sports#money"), ["--label_separator", "#"]),
+            (("['sports']", "['money']", "\"['money', 'sports']\""), []),
+            (('"[0, 1]"', '"[1, 0]"', '"[1, 1]"'), ["--label_names", "money", "sports"]),
+            (("0,1", "1,0", "1,1"), ["--label_columns", "money", "sports"]),
+        ],
+        ids=["separated", "lists", "one-hot", "columns"],
+    )
+    def test_of_several_labels(self, tmp_path, capsys, form, options):
+        header = "id,review,money,sports" if "--label_columns" in options else "id,review,labels"
+        rows = [f"0{index},{text},{label}" for index, (text, label) in enumerate(zip(self.WORDS, form, strict=True))]
+        file = tmp_path / "a.csv"
+        file.write_text("\n".join([header, *rows * 10]) + "\n", "utf-8")
+        data = ["--train_file", str(file), "--validation_file", str(file), *options]
+        model = self.train(tmp_path / "run", *data)
+        found = self.predicted(model, str(file), capsys, "--label_separator", "#")
+        assert [row["prediction"] for row in found[:3]] == ["sports", "money", "money#sports"]
+        assert [row["id"] for row in found[:3]] == ["00", "01", "02"]
+        assert {name for row in found for name in json.loads(row["score"])} == {"money", "sports"}
+        main(["evaluate", str(model), "--test_file", str(file), "--output_dir", str(tmp_path / "out"), *options])
+        scores = json.loads((tmp_path / "out" / "test_results.json").read_text("utf-8"))
+        assert scores["test_f1"] == 1.0
+
+    def test_of_codes(self, tmp_path, capsys):
+        rows = [f"{text},{label}" for text, label in zip(self.WORDS, ("0110", "110", "1.10"), strict=True)]
+        file = tmp_path / "a.csv"
+        file.write_text("\n".join(["text,label", *rows * 10]) + "\n", "utf-8")
+        model = self.train(tmp_path / "run", "--train_file", str(file), "--validation_file", str(file))
+        found = self.predicted(model, str(file), capsys)
+        assert [row["prediction"] for row in found[:3]] == ["0110", "110", "1.10"]
+        main(["evaluate", str(model), "--test_file", str(file), "--output_dir", str(tmp_path / "out")])
+        assert json.loads((tmp_path / "out" / "test_results.json").read_text("utf-8"))["test_accuracy"] == 1.0
+
+    def test_that_fails_leaves_no_folder(self, tmp_path, capsys):
+        (tmp_path / "a.csv").write_text("text,label\n", "utf-8")
+        with pytest.raises(SystemExit):
+            self.train(tmp_path / "run", "--train_file", str(tmp_path / "a.csv"))
+        assert not (tmp_path / "run" / "model").exists()
