@@ -403,7 +403,18 @@ class TestTraining:
     def train(self, folder, *words):
         folder.mkdir(exist_ok=True)
         options = ["--output_dir", str(folder / "model"), "--num_train_epochs", "30", "--learning_rate", "0.02"]
-        options += ["--hidden_size", "8", "--embedding_size", "8", "--char_num_filters", "4", "--disable_tqdm", "true"]
+        options += [
+            "--per_device_train_batch_size",
+            "4",
+            "--hidden_size",
+            "8",
+            "--embedding_size",
+            "8",
+            "--char_num_filters",
+            "4",
+            "--disable_tqdm",
+            "true",
+        ]
         main(["train-classifier", *words, *options])
         return folder / "model"
 
