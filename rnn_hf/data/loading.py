@@ -29,7 +29,7 @@ from ..utils.messages import listed, shown
 from ..utils.secrets import find_secrets, mask, mask_options
 from .arguments import DataArguments, builder_options, source_name
 from .fasttext import is_fasttext, split_line
-from .tables import WORKBOOKS, check_table, open_text, workbook_fault
+from .tables import WORKBOOKS, TableError, check_tables, open_text, workbook_fault
 
 logger = transformers_logging.get_logger(__name__)
 
@@ -108,12 +108,16 @@ def _load_named(
 ) -> tuple[dict[str, Split], dict[str, str]]:
     try:
         with quiet():
+            if os.path.isdir(name):
+                options = _options_of_folder(name, arguments, options)
             loaded = datasets.load_dataset(
                 name, arguments.dataset_config_name, streaming=arguments.streaming, **options
             )
             if arguments.streaming:
                 for split in loaded.values():
                     next(iter(split), None)
+    except TableError:
+        raise
     except Exception as error:
         if isinstance(error, PermissionError):
             raise ValueError(
@@ -135,6 +139,22 @@ def _load_named(
     return splits, origins
 
 
+def _options_of_folder(name: str, arguments: DataArguments, options: dict[str, Any]) -> dict[str, Any]:
+    """Check the CSV files of a folder, and let them be read as they are written, unless it says how."""
+    builder = datasets.load_dataset_builder(name, arguments.dataset_config_name, **options)
+    if not isinstance(builder.config, CsvConfig) or builder.info.features is not None:
+        return options
+    defaults = {"keep_default_na": False, "sep": builder.config.sep}
+    patterns = [f"{glob.escape(name)}/**/*.{ending}" for ending in ("csv", "tsv")]
+    files = [path for pattern in patterns for path in sorted(glob.glob(pattern, recursive=True))]
+    check_tables(files, source_name(name), defaults | options, arguments)
+    if any(one in options for one in _TYPED):
+        return defaults | options
+    loaded = datasets.load_dataset(name, arguments.dataset_config_name, streaming=True, **(defaults | options))
+    names = {column: datasets.Value("string") for split in loaded.values() for column in column_names(split)}
+    return defaults | {"features": datasets.Features(names)} | options
+
+
 def _load_file(split_name: str, file: str, arguments: DataArguments, options: dict[str, Any]) -> Split:
     shown_file = source_name(file)
     paths = _local_paths(file)
@@ -149,17 +169,7 @@ def _load_file(split_name: str, file: str, arguments: DataArguments, options: di
     builder, defaults = _FORMATS[name]
     _check_builder_options(options, builder, name)
     if builder == "csv":
-        wanted = [arguments.text_column, arguments.label_column, *(arguments.label_columns or ())]
-        first: list[str] = []
-        for path in (path for path in paths if not _is_blank(path)):
-            shown_path = shown_file if len(paths) == 1 else source_name(path)
-            names = check_table(path, shown_path, defaults | options, wanted)
-            if set(names) != set(first or names):
-                raise ValueError(
-                    f"{shown_file}: its rows differ in their columns; {shown_path} has {listed(names)}, the first file "
-                    f"{listed(first)}. Give all the same columns."
-                )
-            first = names
+        check_tables(paths, shown_file, defaults | options, arguments)
     load: Callable[..., Any] = partial(
         datasets.load_dataset,
         builder,

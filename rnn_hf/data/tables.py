@@ -8,10 +8,11 @@ import re
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 from ..utils.messages import listed, shown
+from .arguments import DataArguments, source_name
 from .columns import USUAL_NAMES
 
 # Options under which a file is not plain CSV: it is read without a check.
@@ -24,6 +25,10 @@ _MOST_CLASSES = 1000
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
 _CP1252 = '--dataset_kwargs \'{"encoding": "cp1252"}\''
 _QUOTING = "--dataset_kwargs '{\"quoting\": 3}'"
+
+
+class TableError(ValueError):
+    """A fault of a table, in a message that names the file."""
 
 
 def open_text(path: str, encoding: str | None = None) -> IO[str]:
@@ -70,6 +75,34 @@ def csv_options(options: dict[str, Any]) -> dict[str, Any] | None:
     return None if any(options.get(name) not in (None, 0, False) for name in _UNCHECKED) else usual
 
 
+def check_tables(paths: Sequence[str], shown_name: str, options: dict[str, Any], arguments: DataArguments) -> None:
+    """Check several files, which must have the same columns.
+
+    Args:
+        paths (`Sequence[str]`): Local files.
+        shown_name (`str`): What they are called together, or the one file.
+        options (`dict[str, Any]`): Options of the datasets builder.
+        arguments ([`DataArguments`]): Name the columns that are read.
+
+    Raises:
+        TableError: See [`check_table`]; or the columns differ.
+    """
+    wanted = [arguments.text_column, arguments.label_column, *(arguments.label_columns or ())]
+    first: list[str] = []
+    for path in paths:
+        with open(path, "rb") as lines:
+            if not any(line.strip() for line in lines):
+                continue
+        shown_file = shown_name if len(paths) == 1 else source_name(path)
+        names = check_table(path, shown_file, options, wanted)
+        if set(names) != set(first or names):
+            raise TableError(
+                f"{shown_name}: its rows differ in their columns; {shown_file} has {listed(names)}, the first file "
+                f"{listed(first)}. Give all the same columns."
+            )
+        first = names
+
+
 def check_table(path: str, shown_file: str, options: dict[str, Any], wanted: Iterable[str] = ()) -> list[str]:
     r"""Refuse a CSV or TSV file in which rows would be lost or shifted.
 
@@ -93,10 +126,10 @@ def check_table(path: str, shown_file: str, options: dict[str, Any], wanted: Ite
     >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
     ...     _ = file.write("text,label\nGreat, really,pos\n")
     ...     file.flush()
-    ...     check_table(file.name, "a.csv", {})
+    ...     check_table(file.name, "a.csv", {})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    ValueError: a.csv, line 2: 3 fields, but 2 columns ('text', 'label'). Quote a text that holds the separator ','.
+    rnn_hf.data.tables.TableError: a.csv, line 2: 3 fields, but 2 columns...
 
     ```
     """
@@ -112,7 +145,7 @@ def check_table(path: str, shown_file: str, options: dict[str, Any], wanted: Ite
         with open_text(path, options.get("encoding")) as file:
             rows.look_at_all(file, skip_header=bool(names) and header == 0)
     except UnicodeDecodeError as error:
-        raise ValueError(encoding_fault(path, shown_file, options.get("encoding"), error)) from None
+        raise TableError(encoding_fault(path, shown_file, options.get("encoding"), error)) from None
     except (EOFError, LookupError, OSError, lzma.LZMAError, zlib.error):
         return []  # which reading it names
     rows.end({*wanted, *USUAL_NAMES["text_column"], *USUAL_NAMES["label_column"]})
@@ -147,7 +180,7 @@ class _Rows:
             except csv.Error as error:
                 if "NUL" in str(error):  # of Python 3.10
                     return
-                raise ValueError(_quote_fault(self.file, first, taken, str(error))) from None
+                raise TableError(_quote_fault(self.file, first, taken, str(error))) from None
             number += len(taken)
             if row is None:
                 return
@@ -164,7 +197,7 @@ class _Rows:
             self.classes, self.is_number = [set() for _ in row], [True for _ in row]
             return
         if len(row) > len(self.names):
-            raise ValueError(
+            raise TableError(
                 f"{self.file}, line {line}: {len(row)} fields, but {len(self.names)} columns "
                 f"({listed(self.names, most=5)}). Quote a text that holds the separator "
                 f"{shown(self.usual['delimiter'])}."
@@ -190,16 +223,16 @@ class _Rows:
         if (needed := max((index for index, is_wanted in enumerate(usual, start=1) if is_wanted), default=0)) and (
             lacking := [line for width, line in self.short.items() if width < needed]
         ):
-            raise ValueError(
+            raise TableError(
                 f"{self.file}, line {min(lacking)}: the row ends before the column {shown(self.names[needed - 1])}. "  # type: ignore[index]
                 f"Complete it, or remove it; is {shown(self.usual['delimiter'])} the separator?"
             )
         twice = [name for name, count in Counter(self.names or ()).items() if count > 1]
         if twice := [name for name in twice if name in wanted or name.strip().lower() in wanted]:
-            raise ValueError(f"{self.file} has several columns with the name {shown(twice[0])}: rename all but one.")
+            raise TableError(f"{self.file} has several columns with the name {shown(twice[0])}: rename all but one.")
         for line, inner in self.swallowed:
             if self.usual["delimiter"] == "\t" or self._are_rows(inner):
-                raise ValueError(
+                raise TableError(
                     f"{self.file}, line {line}: a quote opens here, and closes in line {line + len(inner) - 1} only: "
                     f"{len(inner)} lines would be read as one row. If quotes are part of the text, say "
                     f"{_QUOTING}; else close the quote, or double it within the text."
@@ -236,9 +269,9 @@ def _check_encoding(path: str, shown_file: str, encoding: str | None) -> None:
     if beginning.startswith(b"PK\x03\x04") or beginning == b"\xd0\xcf\x11\xe0":
         if path.lower().endswith(".zip"):
             return
-        raise ValueError(workbook_fault(shown_file))
+        raise TableError(workbook_fault(shown_file))
     if beginning.startswith(_UTF_16) and encoding is None:
-        raise ValueError(
+        raise TableError(
             f'{shown_file} is written in UTF-16. Say --dataset_kwargs \'{{"encoding": "utf-16"}}\', or save it as '
             "UTF-8."
         )
@@ -278,4 +311,13 @@ def encoding_fault(path: str, shown_file: str, encoding: str | None, error: Unic
     )
 
 
-__all__ = ["WORKBOOKS", "check_table", "csv_options", "encoding_fault", "open_text", "workbook_fault"]
+__all__ = [
+    "WORKBOOKS",
+    "TableError",
+    "check_table",
+    "check_tables",
+    "csv_options",
+    "encoding_fault",
+    "open_text",
+    "workbook_fault",
+]

@@ -152,7 +152,7 @@ class SplitCheck:
             return self.from_feature + [name for name in self.additional_labels if name not in self.from_feature]
         found = {*self.first_rows, *self.additional_labels}
         numeric = all(name.removeprefix("-").isdecimal() for name in found)
-        return sorted(found, key=int) if numeric else sorted(found)
+        return sorted(found, key=lambda name: (int(name), name)) if numeric else sorted(found)
 
     def _refuse(self, row: int, message: str) -> None:
         raise ValueError(f"{self.origin}, row {row}: {message}")

@@ -183,6 +183,26 @@ class TestEncodings:
         assert refusal(file).startswith(f"{file} is a workbook of a spreadsheet program, which is not read: save the")
 
 
+class TestFolders:
+    """A folder with a file for each split is read as the files are."""
+
+    @pytest.mark.parametrize(("ending", "separator"), [("csv", ","), ("tsv", "\t")])
+    def test_as_they_are_written(self, tmp_path, ending, separator, streaming):
+        rows = [("007", "0110"), ("NA", "110"), ("1.50", "0110")]
+        for name in ("train", "validation"):
+            write(tmp_path / f"{name}.{ending}", lines(rows, separator))
+        corpus = load_corpus(DataArguments(dataset_name=str(tmp_path), streaming=streaming), CLASSIFY)
+        assert pairs(corpus) == rows
+        assert corpus.label_names == ["0110", "110"]
+
+    def test_faults_are_named(self, tmp_path, streaming):
+        write(tmp_path / "validation.csv", lines([("a", "x")], ","))
+        write(tmp_path / "train.csv", lines([("a", "b", "x")], ","))
+        with pytest.raises(ValueError) as error:  # noqa: PT011
+            load_corpus(DataArguments(dataset_name=str(tmp_path), streaming=streaming), CLASSIFY)
+        assert str(error.value).startswith(f"{tmp_path}/train.csv, line 2: 3 fields, but 2 columns")
+
+
 class TestFastText:
     def test_one_label(self, tmp_path, streaming):
         file = write(tmp_path / "train.txt", "__label__pos Great film !\n\n__label__neg So so\n")
