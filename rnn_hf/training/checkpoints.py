@@ -114,8 +114,8 @@ def locked(output_dir: Path) -> Iterator[None]:
     ```
     """
     lock = FileLock(output_dir / _LOCK, blocking=False)
-    made = [path for path in (output_dir, *output_dir.parents) if not path.exists()]
     try:
+        made = [path for path in (output_dir, *output_dir.parents) if not path.exists()]
         if output_dir.exists() and not output_dir.is_dir():
             raise ValueError(f"--output_dir {output_dir} is a file: name a folder.")
         output_dir.mkdir(parents=True, exist_ok=True)

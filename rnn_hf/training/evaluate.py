@@ -70,8 +70,8 @@ def evaluate_checkpoint(
         raise ValueError("--rejection_threshold has no effect without --out_of_scope_file: leave it out.")
     quieten()
     folder = Path(output_dir)
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         for path in made:
             path.rmdir()  # until there are scores
