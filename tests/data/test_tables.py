@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnn_hf.data.corpus import DataArguments, load_corpus
+from rnn_hf.data.rows import read_rows
 from rnn_hf.data.tables import check_table
 
 CLASSIFY = "text-classification"
@@ -291,6 +292,12 @@ class TestMutations:
             assert str(error).startswith((file, "The train data has no column"))  # noqa: PT017
             return
         assert pairs(corpus) == rows
+        # Evaluation and prediction read the same.
+        arguments = DataArguments(test_file=file, dataset_kwargs=json.dumps(options), streaming=streaming)
+        tested = load_corpus(arguments, CLASSIFY, "single_label_classification", corpus.label_names, ("test",))
+        assert list(tested.inputs("test")) == [text for text, _ in rows]
+        to_predict = read_rows(file, "csv", arguments)
+        assert [row["text"] for _, row in to_predict.rows] == [text for text, _ in rows]
 
     @settings(max_examples=50, deadline=None)
     @given(
