@@ -23,9 +23,9 @@ from rnn_hf.training.checkpoints import (
     find_checkpoint,
     find_damage,
     list_checkpoints,
-    locked,
     write_checksums,
 )
+from rnn_hf.training.locks import locked
 from rnn_hf.training.options import parse_arguments
 from rnn_hf.training.train import train
 
