@@ -191,12 +191,12 @@ def _predict_rows(model: Any, tokenizer: Any, options: Any, input_format: str, o
         numbered = ((f"line {number}", {column: text}) for number, text in enumerate(texts, start=1))
         rows = Rows("lines", options.input, numbered, [column])
     else:
-        rows = read_rows(options.input, input_format, arguments)
         unfit, wanted = ("conll", "conllu"), "texts: give CSV, TSV, JSON lines or Parquet"
         if task == "token-classification":
             unfit, wanted = ("csv", "tsv"), "lists of words: give CoNLL, JSON lines or Parquet"
         if input_format in unfit:
-            raise ValueError(f"{rows.name} is {input_format}, but the model reads {wanted}.")
+            raise ValueError(f"{options.input} is {input_format}, but the model reads {wanted}.")
+        rows = read_rows(options.input, input_format, arguments)
     column = input_column(rows, task, arguments)
     if options.output_format is None and rows.options.get("is_array") and output_format == "jsonl":
         output_format = "json"
