@@ -14,8 +14,6 @@ from ..utils.messages import shown
 
 TokenizerKind = Literal["word", "wordpiece", "bpe", "unigram"]
 
-# Characters of a word that WordPiece reads at once.
-_LONGEST_WORD = 200
 # What a tokenizer says that cuts nothing; transformers writes it so too.
 NO_LIMIT = int(1e30)
 _LARGEST_LIMIT = 10**9
@@ -340,10 +338,9 @@ def _word(vocab_size: int, min_frequency: int, is_split_into_words: bool, show_p
 
 
 def _wordpiece(vocab_size: int, min_frequency: int, is_split_into_words: bool, show_progress: bool) -> _Built:
-    # Languages without spaces make "words" of whole texts: they are cut rather than unknown, as the time for a word
-    # grows with the cube of its length.
+    # Texts without spaces are cut, and not unknown: the time for a word grows with the cube of its length.
     tokenizer = Tokenizer(models.WordPiece(unk_token=_UNK, max_input_chars_per_word=1000))
-    cut = pre_tokenizers.Split(Regex(rf"\S{{{_LONGEST_WORD}}}"), "isolated")
+    cut = pre_tokenizers.Split(Regex(r"\S{200}"), "isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([_splitter(is_split_into_words), cut])
     tokenizer.decoder = decoders.WordPiece(prefix="##")
     return tokenizer, trainers.WordPieceTrainer(
