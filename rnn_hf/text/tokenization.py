@@ -338,9 +338,8 @@ def _word(vocab_size: int, min_frequency: int, is_split_into_words: bool, show_p
 
 
 def _wordpiece(vocab_size: int, min_frequency: int, is_split_into_words: bool, show_progress: bool) -> _Built:
-    # Texts without spaces are cut, and not unknown: the time for a word grows with the cube of its length.
     tokenizer = Tokenizer(models.WordPiece(unk_token=_UNK, max_input_chars_per_word=1000))
-    cut = pre_tokenizers.Split(Regex(r"\S{200}"), "isolated")
+    cut = pre_tokenizers.Split(Regex(r"\S{200}"), "isolated")  # time grows with the cube of a word's length
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([_splitter(is_split_into_words), cut])
     tokenizer.decoder = decoders.WordPiece(prefix="##")
     return tokenizer, trainers.WordPieceTrainer(
