@@ -174,9 +174,7 @@ def check_ignored(arguments: dict[str, Any]) -> None:
     """
     for name, value in arguments.items():
         if name in _OF_ATTENTION and value is not None and value is not False:
-            raise ValueError(
-                f"{name}: a recurrent model has no attention heads. Ask for output_hidden_states instead."
-            )
+            raise ValueError(f"{name}: a recurrent model has no attention heads. Ask for output_hidden_states instead.")
         if name not in _IGNORED + _OF_ATTENTION:
             raise TypeError(f"The model got an unexpected keyword argument {name!r}.")
 
