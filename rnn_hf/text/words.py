@@ -1,0 +1,89 @@
+"""The words of raw text: what stands between white space, without punctuation, which is words of its own."""
+
+import json
+
+from tokenizers import Regex, Tokenizer, pre_tokenizers
+from transformers import PreTrainedTokenizerBase
+
+# White space, the zero-width space and the byte-order mark.
+_SPACE = r"[\s\x{200B}\x{FEFF}]+"
+# Punctuation and symbols, and characters of scripts that put no spaces between words; with their marks.
+_ALONE = r"[\p{P}\p{S}][\p{M}\p{Cf}]*|[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*"
+
+
+def word_splitter() -> pre_tokenizers.PreTokenizer:
+    """Return what splits raw text into words, as a part of a fast tokenizer; see [`split_words`]."""
+    return pre_tokenizers.Sequence(_steps())
+
+
+def _steps() -> list[pre_tokenizers.PreTokenizer]:
+    return [
+        pre_tokenizers.Split(Regex(_SPACE), behavior="removed"),
+        pre_tokenizers.Split(Regex(_ALONE), behavior="isolated"),
+    ]
+
+
+def split_words(text: str) -> list[tuple[int, int]]:
+    """Find the words of a text.
+
+    A word is a run of letters, digits and marks. Each mark of punctuation and each symbol is a word of its own, and so
+    is each character of Chinese, Japanese, Thai, Lao, Khmer and Burmese, which have no spaces between words.
+
+    Args:
+        text (`str`): Any text.
+
+    Returns:
+        `list[tuple[int, int]]`: where each word begins and ends, in characters.
+
+    Raises:
+        ValueError: The text holds a lone surrogate, which is no character.
+
+    Example:
+    ```python
+    >>> from rnn_hf.text.words import split_words
+    >>> text = "Anna's 本, 2 €"
+    >>> [text[start:end] for start, end in split_words(text)]
+    ['Anna', "'", 's', '本', ',', '2', '€']
+
+    ```
+    """
+    try:
+        return [offsets for _, offsets in _SPLITTER.pre_tokenize_str(text)]
+    except UnicodeEncodeError as error:
+        raise ValueError(f"The text holds the lone surrogate {text[error.start]!a}, which is no character.") from error
+
+
+def split_raw_text(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let a tokenizer of [`~tokenization.train_tokenizer`] split raw text as [`split_words`] does.
+
+    Words that [`split_words`] finds have the same tokens as before.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): A fast tokenizer that was trained on such words. It is changed.
+
+    Example:
+    ```python
+    >>> from rnn_hf import train_tokenizer
+    >>> from rnn_hf.text.words import split_raw_text
+    >>> tokenizer = train_tokenizer([["(", "Anna", ")"]], kind="word", min_frequency=1, is_split_into_words=True)
+    >>> split_raw_text(tokenizer)
+    >>> tokenizer.tokenize("(Anna)")
+    ['(', 'Anna', ')']
+
+    ```
+    """
+    backend: Tokenizer = tokenizer.backend_tokenizer
+    state = json.loads(backend.to_str())["pre_tokenizer"]
+    parts = state["pretokenizers"] if state["type"] == "Sequence" else [state]
+    steps = _steps()
+    for part in parts:
+        if part["type"] == "ByteLevel":
+            steps.append(pre_tokenizers.ByteLevel(add_prefix_space=part["add_prefix_space"]))
+        elif part["type"] == "Metaspace":
+            steps.append(pre_tokenizers.Metaspace(prepend_scheme=part["prepend_scheme"]))
+    backend.pre_tokenizer = pre_tokenizers.Sequence(steps)
+
+
+_SPLITTER = word_splitter()
+
+__all__ = ["split_raw_text", "split_words", "word_splitter"]
