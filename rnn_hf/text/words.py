@@ -1,6 +1,8 @@
 """The words of raw text: what stands between white space, without punctuation, which is words of its own."""
 
 import json
+from collections.abc import Iterable
+from itertools import islice
 
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 from transformers import PreTrainedTokenizerBase
@@ -9,6 +11,8 @@ from transformers import PreTrainedTokenizerBase
 _SPACE = r"[\s\x{200B}\x{FEFF}]+"
 # Punctuation and symbols, and characters of scripts that put no spaces between words; with their marks.
 _ALONE = r"[\p{P}\p{S}][\p{M}\p{Cf}]*|[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*"
+# Looked at to tell how words were split.
+_MOST_SENTENCES = 5000
 
 
 def word_splitter() -> pre_tokenizers.PreTokenizer:
@@ -84,6 +88,24 @@ def split_raw_text(tokenizer: PreTrainedTokenizerBase) -> None:
     backend.pre_tokenizer = pre_tokenizers.Sequence(steps)
 
 
+def are_split(sentences: Iterable[list[str]]) -> bool:
+    """Tell whether words are those that [`split_words`] finds: no punctuation within, as in texts with spans.
+
+    Args:
+        sentences (`Iterable[list[str]]`): Lists of words, of which some thousands are looked at.
+
+    Example:
+    ```python
+    >>> from rnn_hf.text.words import are_split
+    >>> are_split([["(", "Anna", ")"]]), are_split([["U.S.", "troops"]])
+    (True, False)
+
+    ```
+    """
+    words = {word for sentence in islice(sentences, _MOST_SENTENCES) for word in sentence}
+    return bool(words) and all(split_words(word) == [(0, len(word))] for word in words)
+
+
 _SPLITTER = word_splitter()
 
-__all__ = ["split_raw_text", "split_words", "word_splitter"]
+__all__ = ["are_split", "split_raw_text", "split_words", "word_splitter"]
