@@ -195,7 +195,7 @@ class TestLora:
         assert all("classifier.modules_to_save" in name for name in trained)
 
     def test_a_recurrent_module_as_a_target_is_refused_by_name(self):
-        with pytest.raises(ValueError, match="PackedLSTM.* is not supported"):
+        with pytest.raises(ValueError, match=r"PackedLSTM.* is not supported"):
             self.adapt("SEQ_CLS", self.make("SEQ_CLS"), target_modules=["rnn"])
 
     def test_a_field_is_trained_whole_beside_the_adapters(self):
