@@ -174,11 +174,13 @@ def find_span_file(file: str) -> SpanFile | None:
         return SpanFile(file, [str(path) for path in texts])
     if not paths or any(not os.path.isfile(path) or _ending(path) not in _JSON_ENDINGS for path in paths):
         return None
-    with suppress(ValueError, OSError, EOFError, RecursionError, lzma.LZMAError):
+    rows: list[Any] = []
+    is_list = None
+    with suppress(ValueError, OSError, EOFError, RecursionError, lzma.LZMAError):  # what is damaged is said in reading
         is_list = _is_list(paths[0])
-        row_format = None if is_list is None else recognise(islice(_rows(paths[0]), _MOST_ROWS))
-        return None if row_format is None else SpanFile(file, paths, row_format, bool(is_list))
-    return None
+        rows.extend(() if is_list is None else islice(_rows(paths[0]), _MOST_ROWS))
+    row_format = recognise(rows)
+    return None if row_format is None else SpanFile(file, paths, row_format, bool(is_list))
 
 
 def _local(file: str) -> list[str]:

@@ -13,7 +13,7 @@ from .predictor import predict
 def predict_spans(
     model: Any, tokenizer: PreTrainedTokenizerBase, file: SpanFile, *, batch_size: int = 128
 ) -> Iterator[str]:
-    """Predict the spans of annotated texts.
+    r"""Predict the spans of annotated texts.
 
     Args:
         model ([`RnnForTokenClassification`]): A tagger, of torch or of onnxruntime.
