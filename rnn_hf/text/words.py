@@ -88,6 +88,27 @@ def split_raw_text(tokenizer: PreTrainedTokenizerBase) -> None:
     backend.pre_tokenizer = pre_tokenizers.Sequence(steps)
 
 
+def splits_raw_text(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Tell whether a tokenizer splits raw text as [`split_words`] does.
+
+    Example:
+    ```python
+    >>> from rnn_hf import train_tokenizer
+    >>> from rnn_hf.text.words import split_raw_text, splits_raw_text
+    >>> tokenizer = train_tokenizer([["a"]], kind="word", min_frequency=1, is_split_into_words=True)
+    >>> before = splits_raw_text(tokenizer)
+    >>> split_raw_text(tokenizer)
+    >>> before, splits_raw_text(tokenizer)
+    (False, True)
+
+    ```
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    state = {} if backend is None else json.loads(backend.to_str())["pre_tokenizer"] or {}
+    patterns = [part.get("pattern") for part in state.get("pretokenizers", ())]
+    return {"Regex": _ALONE} in patterns
+
+
 def are_split(sentences: Iterable[list[str]]) -> bool:
     """Tell whether words are those that [`split_words`] finds: no punctuation within, as in texts with spans.
 
@@ -108,4 +129,4 @@ def are_split(sentences: Iterable[list[str]]) -> bool:
 
 _SPLITTER = word_splitter()
 
-__all__ = ["are_split", "split_raw_text", "split_words", "word_splitter"]
+__all__ = ["are_split", "split_raw_text", "split_words", "splits_raw_text", "word_splitter"]
