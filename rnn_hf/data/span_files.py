@@ -52,6 +52,11 @@ class SpanFile:
         """What tool writes such files."""
         return "brat" if self.row_format is None else self.row_format.title
 
+    @property
+    def folder(self) -> Path:
+        """The folder that all files are in."""
+        return Path(os.path.commonpath([os.path.dirname(path) for path in self.paths]) or ".")
+
     def documents(self) -> Iterator[Document]:
         """Yield the documents in their order.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import tee
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -9,11 +10,17 @@ from transformers import PreTrainedTokenizerBase
 from ..data.span_files import SpanFile
 from ..data.spans import tag_spans
 from ..text.words import split_words
+from ..utils.files import replace_file
 from .predictor import predict
 
 
 def predict_spans(
-    model: Any, tokenizer: PreTrainedTokenizerBase, file: SpanFile, *, batch_size: int = 128
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    file: SpanFile,
+    *,
+    output_dir: str | Path | None = None,
+    **options: Any,
 ) -> Iterator[str]:
     r"""Predict the spans of annotated texts.
 
@@ -22,13 +29,15 @@ def predict_spans(
         tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
         file ([`SpanFile`]): What [`~rnn_hf.data.span_files.find_span_file`] found. All texts are tagged, also those
             that no one has annotated.
-        batch_size (`int`): Most texts in a batch.
+        output_dir (`str` or `Path`, *optional*): Of brat's files, the folder to write texts and annotations to.
+        options: See [`~predictor.predict`].
 
     Yields:
-        `str`: parts of a file of the same format, as [`SpanFile.write`] does.
+        `str`: parts of a file of the same format, as [`SpanFile.write`] does; nothing where there is a folder.
 
     Raises:
-        ValueError: A row that is none of the format.
+        ValueError: A row that is none of the format; several texts of brat without a folder, or another format with
+            one, or the folder that they are in.
 
     Example:
     ```python
@@ -48,12 +57,34 @@ def predict_spans(
     """
     documents, others = tee(file.documents())
     words = (document.words for document in others)
-    tags = (one["tags"] for one in predict(model, tokenizer, words, batch_size=batch_size))
-    return file.write(zip(documents, tags, strict=True))
+    tags = (one["tags"] for one in predict(model, tokenizer, words, **options))
+    parts = file.write(zip(documents, tags, strict=True))
+    _check_output(file, output_dir)
+    if output_dir is None:
+        return parts
+    folder = Path(output_dir)
+    for path, part in zip(map(Path, file.paths), parts, strict=True):
+        target = folder / path.relative_to(file.folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(target, path.read_bytes())
+        replace_file(target.with_suffix(".ann"), part)
+    return iter(())
+
+
+def _check_output(file: SpanFile, output_dir: str | Path | None) -> None:
+    if output_dir is None:
+        if file.row_format is None and len(file.paths) > 1:
+            raise ValueError(f"{file.name} means {len(file.paths)} texts of brat: name a folder with --output_dir.")
+    elif file.row_format is not None:
+        raise ValueError("--output_dir is for texts that were annotated with brat. Leave it out.")
+    elif Path(output_dir).is_file():
+        raise ValueError(f"--output_dir {output_dir} is a file: name a folder.")
+    elif Path(output_dir).resolve() == file.folder.resolve():
+        raise ValueError(f"--output_dir {output_dir} holds the texts themselves: name another folder.")
 
 
 def tag_texts(
-    model: Any, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], *, batch_size: int = 128
+    model: Any, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], **options: Any
 ) -> Iterator[dict[str, Any]]:
     """Tag raw text, whose words are those of [`~rnn_hf.text.words.split_words`].
 
@@ -61,7 +92,7 @@ def tag_texts(
         model ([`RnnForTokenClassification`]): A tagger, of torch or of onnxruntime.
         tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
         texts (`Iterable[str]`): The texts.
-        batch_size (`int`): Most texts in a batch.
+        options: See [`~predictor.predict`].
 
     Yields:
         `{"text", "tokens", "tags", "spans"}` for each text; a span has `start` and `end`, in characters, and `label`.
@@ -82,9 +113,11 @@ def tag_texts(
     """
     located, others = tee((text, split_words(text)) for text in texts)
     words = ([text[start:end] for start, end in offsets] for text, offsets in others)
-    results = predict(model, tokenizer, words, batch_size=batch_size)
+    results = predict(model, tokenizer, words, **options)
     for (text, offsets), one in zip(located, results, strict=True):
-        spans = [{"start": span.start, "end": span.end, "label": span.label} for span in tag_spans(offsets, one["tags"])]
+        spans = [
+            {"start": span.start, "end": span.end, "label": span.label} for span in tag_spans(offsets, one["tags"])
+        ]
         yield {"text": text} | one | {"spans": spans}
 
 

@@ -8,11 +8,6 @@ import pytest
 from rnn_hf.data.arguments import DataArguments
 from rnn_hf.data.corpus import load_corpus
 from rnn_hf.data.span_files import SpanSummary, find_span_file
-from rnn_hf.inference.predictor import predict
-from rnn_hf.inference.spans import predict_spans
-from rnn_hf.models.modeling_rnn import RnnForTokenClassification
-from rnn_hf.training.options import parse_arguments
-from rnn_hf.training.train import train
 
 ANNA = {"id": 1, "text": "Anna lives in Oslo.", "label": [[0, 4, "PER"], [14, 18, "LOC"]], "note": "é"}
 BOB = {"id": 2, "text": "Bob left.", "label": [[0, 3, "PER"]], "note": None}
@@ -204,60 +199,13 @@ class TestCorpus:
             load_corpus(DataArguments(train_file=write_lines(tmp_path / "a.jsonl", ROWS)), "text-classification")
 
 
-class TestPredicting:
-    def tagger(self, label="PER"):
-        from rnn_hf import RnnConfig, train_tokenizer
-
-        tokenizer = train_tokenizer([["Anna"]], kind="word", min_frequency=1, is_split_into_words=True)
-        config = RnnConfig(vocab_size=len(tokenizer), hidden_size=4, embedding_size=4, id2label={0: f"B-{label}"})
-        return RnnForTokenClassification(config).eval(), tokenizer
-
-    @pytest.mark.parametrize("write", [write_lines, write_list])
-    def test_the_file_comes_out_in_its_own_form(self, tmp_path, write):
-        file = find_span_file(write(tmp_path / "a.json", ROWS))
-        text = "".join(predict_spans(*self.tagger("X"), file))
-        rows = json.loads(text) if write is write_list else [json.loads(line) for line in text.splitlines()]
-        assert [{**row, "label": 0} for row in rows] == [{**row, "label": 0} for row in ROWS]
-        assert rows[1]["label"] == [[0, 3, "X"], [4, 8, "X"], [8, 9, "X"]]
-        assert "é" in text, "characters are not escaped"
-
+class TestWriting:
     def test_with_true_tags_nothing_changes(self, tmp_path):
         path = tmp_path / "a.jsonl"
         file = find_span_file(write_lines(path, ROWS))
         written = "".join(file.write((document, document.tags()) for document in file.documents()))
         assert written == path.read_text(encoding="utf-8")
 
-    def test_texts_that_were_rejected_are_predicted_too(self, tmp_path):
-        row = {"text": "Bob", "spans": [{"start": 0, "end": 3, "label": "PER"}], "answer": "reject"}
-        file = find_span_file(write_lines(tmp_path / "a.jsonl", [row, row | {"spans": []}]))
-        rows = [json.loads(line) for line in "".join(predict_spans(*self.tagger("X"), file)).splitlines()]
-        assert [row["spans"][0]["label"] for row in rows] == ["X", "X"]
-
     def test_an_empty_list_stays_one(self, tmp_path):
         file = find_span_file(write_list(tmp_path / "a.json", ROWS))
         assert "".join(file.write([])) == "[]\n"
-
-    def test_a_tagger_that_was_trained_on_spans_finds_them(self, tmp_path):
-        """From an export to a model, to its pipeline on raw text, to predictions in the export's form."""
-        from transformers import pipeline
-
-        names, places = ["Anna", "Bob", "Eva Lind", "O'Neill"], ["Oslo", "東京", "New York"]
-        rows = []
-        for name in names:
-            for place in places:
-                text = f"({name}) lives in {place}, now."
-                start = text.index(place)
-                rows.append({"text": text, "label": [[1, 1 + len(name), "PER"], [start, start + len(place), "LOC"]]})
-        file = write_lines(tmp_path / "a.jsonl", rows)
-        options = "--num_train_epochs 25 --hidden_size 24 --embedding_size 24 --min_frequency 1 --disable_tqdm true"
-        options += " --early_stopping_patience 0 --learning_rate 0.01 --char_cnn false --per_device_train_batch_size 4"
-        arguments = ["--train_file", file, "--validation_file", file, "--output_dir", str(tmp_path / "out")]
-        train("token-classification", *parse_arguments("token-classification", "", arguments + options.split()))
-        pipe = pipeline("token-classification", str(tmp_path / "out"), aggregation_strategy="simple")
-        for row in rows:
-            found = [[one["start"], one["end"], one["entity_group"]] for one in pipe(row["text"])]
-            assert found == row["label"]
-        written = "".join(predict_spans(pipe.model, pipe.tokenizer, find_span_file(file)))
-        assert [json.loads(line) for line in written.splitlines()] == rows
-        words = [document.words for document in find_span_file(file).documents()]
-        assert [one["tokens"] for one in predict(pipe.model, pipe.tokenizer, words)] == words
