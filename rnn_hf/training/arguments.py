@@ -252,7 +252,7 @@ class RnnTrainingArguments(TrainingArguments):
     examples: bool = field(
         default=True,
         metadata={
-            "help": "Show a few short texts of the data in the model card and in run.json; --no_examples keeps private "
+            "help": "Show a few short texts of the data in the model card and in run.json; --examples false keeps private "
             "data out of them."
         },
     )
