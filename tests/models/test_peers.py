@@ -19,6 +19,8 @@ from rnn_hf import (
     RnnForSequenceClassification,
     RnnForTokenClassification,
     RnnModel,
+    RnnTrainer,
+    RnnTrainingArguments,
     train_tokenizer,
 )
 from rnn_hf.text.characters import set_vocabulary
@@ -197,6 +199,18 @@ class TestLora:
     def test_a_recurrent_module_as_a_target_is_refused_by_name(self):
         with pytest.raises(ValueError, match=r"PackedLSTM.* is not supported"):
             self.adapt("SEQ_CLS", self.make("SEQ_CLS"), target_modules=["rnn"])
+
+    def test_the_trainer_adds_its_objectives_to_the_model_within(self, tmp_path):
+        model = self.adapt("SEQ_CLS", self.make("SEQ_CLS"), target_modules=["word_embeddings"])
+        rows = [{"input_ids": [3, 4, 5], "labels": 0}, {"input_ids": [6, 7], "labels": 1}] * 8
+        args = RnnTrainingArguments(
+            tmp_path, rdrop_loss_weight=1.0, num_train_epochs=1, eval_strategy="no", disable_tqdm=True, use_cpu=True
+        )
+        trainer = RnnTrainer(model, args, train_dataset=rows, data_collator=DataCollatorWithPacking(bert_tokenizer()))
+        trainer.train()
+        assert model.get_base_model().objectives.num_passes == 2
+        trainer.save_model(tmp_path / "adapter")
+        assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
 
     def test_a_field_is_trained_whole_beside_the_adapters(self):
         model = self.make("TOKEN_CLS", id2label={0: "B-X", 1: "I-X"}, use_crf=True)
