@@ -14,11 +14,12 @@ from .spans import Document, Span, Units, find_units, holds, to_characters
 _TEXT_COLUMNS = ("text", "data", "sentence", "content")
 # Columns of spans that are recognised where they hold none in any row that was looked at, and how spans are written.
 _SPAN_COLUMNS = {"spans": "spans", "entities": "offsets"}
-_TITLES = {
-    "triples": "doccano",
-    "offsets": "doccano",
-    "spans": "Prodigy",
-    "regions": "Label Studio (JSON-MIN)",
+# What tool writes spans in each form, in columns of which names.
+_TITLES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "triples": ("doccano", ("label", "labels", "entities")),
+    "offsets": ("doccano", ("entities",)),
+    "spans": ("Prodigy", ("spans",)),
+    "regions": ("Label Studio (JSON-MIN)", ("label",)),
 }
 _NOT_ACCEPTED = ("reject", "ignore")
 MODEL_VERSION = "rnn_hf"
@@ -42,7 +43,8 @@ class SpanRows:
     @property
     def title(self) -> str:
         """What tool writes this."""
-        return _TITLES[self.form]
+        title, columns = _TITLES[self.form]
+        return title if self.column in columns else f"a tool such as {title}"
 
     def read(self, row: dict[str, Any]) -> Document:
         """Turn a row into a document.

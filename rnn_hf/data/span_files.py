@@ -27,6 +27,7 @@ _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open
 _JSON_ENDINGS = (".json", ".jsonl", ".ndjson", ".txt", "")
 # Rows that are looked at to recognise a format.
 _MOST_ROWS = 1000
+_MOST_BYTES = 2**22
 # One of these stands near the beginning of a list of annotated texts; other lists are not read to their end.
 _KEYS = (b'"start', b'"label', b'"entities"', b'"spans"', b'"annotations"', b'"completions"', b'"tokenized_text"')
 
@@ -211,7 +212,7 @@ def _open(path: str) -> IO[bytes]:
 def _is_list(path: str) -> bool | None:
     """Tell a list of rows from rows that are lines; `None` of what is no JSON."""
     with _open(path) as file:
-        beginning = file.read(65536).removeprefix(b"\xef\xbb\xbf").lstrip()
+        beginning = file.read(_MOST_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
     if beginning.startswith(b"["):
         return True if any(key in beginning for key in _KEYS) or beginning[1:].strip() == b"]" else None
     return False if beginning.startswith(b"{") else None

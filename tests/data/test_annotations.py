@@ -141,6 +141,11 @@ class TestReading:
         titles = {name: recognise([row]).title for name, row in EXPORTS.items()}
         assert all(name.startswith(title.partition(" (")[0]) for name, title in titles.items())
 
+    def test_columns_may_have_other_names(self):
+        row = {"sentence": TEXT, "ents": PRODIGY["spans"]}
+        assert recognise([row]).title == "a tool such as Prodigy"
+        assert recognise([row]).read(row).tags() == GOLD
+
     @every_export
     def test_the_first_rows_may_have_no_spans(self, row):
         bare = {key: [] if key in ("label", "labels", "entities", "spans", "ner") else one for key, one in row.items()}

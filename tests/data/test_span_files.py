@@ -81,7 +81,7 @@ class TestFinding:
 
     def test_a_long_list_of_something_else_is_not_read_to_its_end(self, tmp_path):
         path = tmp_path / "a.json"
-        path.write_text("[" + json.dumps({"tokens": ["a"] * 30_000, "tags": ["O"] * 30_000}) + ", {broken")
+        path.write_text("[" + json.dumps({"tokens": ["a"] * 500_000, "tags": ["O"] * 500_000}) + ", {broken")
         assert find_span_file(str(path)) is None
 
 
