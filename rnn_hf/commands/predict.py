@@ -22,7 +22,7 @@ from transformers.utils import logging
 from ..data.span_files import find_span_file
 from ..inference.loading import is_tagger, load
 from ..inference.predictor import predict
-from ..inference.spans import predict_spans, tag_texts
+from ..inference.span_prediction import predict_spans, tag_texts
 from ..text.words import splits_raw_text
 from ..utils.command_line import CommandParser, command
 from ..utils.display import json_line, printable

@@ -252,8 +252,8 @@ class RnnTrainingArguments(TrainingArguments):
     examples: bool = field(
         default=True,
         metadata={
-            "help": "Show a few short texts of the data in the model card and in run.json; false keeps private data out of "
-            "them."
+            "help": "Show a few short texts of the data in the model card and in run.json; false keeps private data "
+            "out of them."
         },
     )
     dataloader_pin_memory: bool = field(

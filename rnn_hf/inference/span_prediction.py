@@ -44,7 +44,7 @@ def predict_spans(
     >>> import tempfile
     >>> from rnn_hf import RnnConfig, RnnForTokenClassification, train_tokenizer
     >>> from rnn_hf.data.span_files import find_span_file
-    >>> from rnn_hf.inference.spans import predict_spans
+    >>> from rnn_hf.inference.span_prediction import predict_spans
     >>> tokenizer = train_tokenizer([["Anna"]], kind="word", min_frequency=1, is_split_into_words=True)
     >>> model = RnnForTokenClassification(RnnConfig(vocab_size=len(tokenizer), id2label={0: "B-PER"}))
     >>> with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
@@ -103,7 +103,7 @@ def tag_texts(
     Example:
     ```python
     >>> from rnn_hf import RnnConfig, RnnForTokenClassification, train_tokenizer
-    >>> from rnn_hf.inference.spans import tag_texts
+    >>> from rnn_hf.inference.span_prediction import tag_texts
     >>> tokenizer = train_tokenizer([["Anna"]], kind="word", min_frequency=1, is_split_into_words=True)
     >>> model = RnnForTokenClassification(RnnConfig(vocab_size=len(tokenizer), id2label={0: "B-PER"}))
     >>> list(tag_texts(model, tokenizer, ["(Anna"]))[0]["spans"]
