@@ -23,7 +23,7 @@ from ..data.span_files import find_span_file
 from ..inference.loading import is_tagger, load
 from ..inference.predictor import predict
 from ..inference.span_prediction import predict_spans, tag_texts
-from ..text.words import splits_raw_text
+from ..text.words import has_word_splitter
 from ..utils.command_line import CommandParser, command
 from ..utils.display import json_line, printable
 
@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     if spans is not None:
         inputs = (document.words for document in spans.documents())
     layout = json_line if options.output_format == "jsonl" else as_table
-    reads_raw_text = is_tagger(model) and spans is None and splits_raw_text(tokenizer)
+    reads_raw_text = is_tagger(model) and spans is None and has_word_splitter(tokenizer)
     results = (
         tag_texts(model, tokenizer, lines, **bounds) if reads_raw_text else predict(model, tokenizer, inputs, **bounds)
     )

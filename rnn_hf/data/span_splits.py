@@ -12,6 +12,8 @@ from .spans import tag_names
 
 logger = logging.get_logger(__name__)
 
+_DESCRIPTION = "Words and tags of texts with annotated spans."
+
 
 def load_span_split(file: str, arguments: DataArguments) -> Dataset | IterableDataset | None:
     """Load a file of annotated texts as words and tags, and say what it holds.
@@ -59,9 +61,18 @@ def load_span_split(file: str, arguments: DataArguments) -> Dataset | IterableDa
         raise ValueError(f"{found.name} holds no annotated text.")
     names = tag_names(summary.labels)
     features = Features({"tokens": List(Value("string")), "tags": List(ClassLabel(names=names))})
+    split: Dataset | IterableDataset
     if arguments.streaming:
-        return IterableDataset.from_generator(_generate, features=features, gen_kwargs={"file": found})
-    return Dataset.from_dict(rows, features=features)
+        split = IterableDataset.from_generator(_generate, features=features, gen_kwargs={"file": found})
+    else:
+        split = Dataset.from_dict(rows, features=features)
+    split.info.description = _DESCRIPTION
+    return split
+
+
+def is_of_spans(split: Dataset | IterableDataset) -> bool:
+    """Tell whether a split, or a part of it, was read from annotated texts."""
+    return split.info.description == _DESCRIPTION
 
 
 def _generate(file: SpanFile) -> Iterator[dict[str, Any]]:
@@ -70,4 +81,4 @@ def _generate(file: SpanFile) -> Iterator[dict[str, Any]]:
             yield {"tokens": document.words, "tags": document.tags()}
 
 
-__all__ = ["load_span_split"]
+__all__ = ["is_of_spans", "load_span_split"]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from itertools import islice
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 from transformers import PreTrainedTokenizerBase
@@ -57,7 +58,7 @@ def split_words(text: str) -> list[tuple[int, int]]:
         raise ValueError(f"The text holds the lone surrogate {text[error.start]!a}, which is no character.") from error
 
 
-def split_raw_text(tokenizer: PreTrainedTokenizerBase) -> None:
+def set_word_splitter(tokenizer: PreTrainedTokenizerBase) -> None:
     """Let a tokenizer of [`~tokenization.train_tokenizer`] split raw text as [`split_words`] does.
 
     Words that [`split_words`] finds have the same tokens as before.
@@ -68,19 +69,17 @@ def split_raw_text(tokenizer: PreTrainedTokenizerBase) -> None:
     Example:
     ```python
     >>> from rnn_hf import train_tokenizer
-    >>> from rnn_hf.text.words import split_raw_text
+    >>> from rnn_hf.text.words import set_word_splitter
     >>> tokenizer = train_tokenizer([["(", "Anna", ")"]], kind="word", min_frequency=1, is_split_into_words=True)
-    >>> split_raw_text(tokenizer)
+    >>> set_word_splitter(tokenizer)
     >>> tokenizer.tokenize("(Anna)")
     ['(', 'Anna', ')']
 
     ```
     """
     backend: Tokenizer = tokenizer.backend_tokenizer
-    state = json.loads(backend.to_str())["pre_tokenizer"]
-    parts = state["pretokenizers"] if state["type"] == "Sequence" else [state]
     steps = _steps()
-    for part in parts:
+    for part in _parts(json.loads(backend.to_str())["pre_tokenizer"]):
         if part["type"] == "ByteLevel":
             steps.append(pre_tokenizers.ByteLevel(add_prefix_space=part["add_prefix_space"]))
         elif part["type"] == "Metaspace":
@@ -88,25 +87,31 @@ def split_raw_text(tokenizer: PreTrainedTokenizerBase) -> None:
     backend.pre_tokenizer = pre_tokenizers.Sequence(steps)
 
 
-def splits_raw_text(tokenizer: PreTrainedTokenizerBase) -> bool:
+def _parts(state: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """List what splits text in a tokenizer, one after the other."""
+    if state is None or state["type"] != "Sequence":
+        return [] if state is None else [state]
+    return [part for one in state["pretokenizers"] for part in _parts(one)]
+
+
+def has_word_splitter(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Tell whether a tokenizer splits raw text as [`split_words`] does.
 
     Example:
     ```python
     >>> from rnn_hf import train_tokenizer
-    >>> from rnn_hf.text.words import split_raw_text, splits_raw_text
+    >>> from rnn_hf.text.words import has_word_splitter, set_word_splitter
     >>> tokenizer = train_tokenizer([["a"]], kind="word", min_frequency=1, is_split_into_words=True)
-    >>> before = splits_raw_text(tokenizer)
-    >>> split_raw_text(tokenizer)
-    >>> before, splits_raw_text(tokenizer)
+    >>> before = has_word_splitter(tokenizer)
+    >>> set_word_splitter(tokenizer)
+    >>> before, has_word_splitter(tokenizer)
     (False, True)
 
     ```
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    state = {} if backend is None else json.loads(backend.to_str())["pre_tokenizer"] or {}
-    patterns = [part.get("pattern") for part in state.get("pretokenizers", ())]
-    return {"Regex": _ALONE} in patterns
+    parts = [] if backend is None else _parts(json.loads(backend.to_str())["pre_tokenizer"])
+    return {"Regex": _ALONE} in [part.get("pattern") for part in parts]
 
 
 def are_split(sentences: Iterable[list[str]]) -> bool:
@@ -129,4 +134,4 @@ def are_split(sentences: Iterable[list[str]]) -> bool:
 
 _SPLITTER = word_splitter()
 
-__all__ = ["are_split", "split_raw_text", "split_words", "splits_raw_text", "word_splitter"]
+__all__ = ["are_split", "has_word_splitter", "set_word_splitter", "split_words", "word_splitter"]

@@ -4,10 +4,12 @@ import gzip
 import json
 
 import pytest
+from datasets import Dataset
 
 from rnn_hf.data.arguments import DataArguments
 from rnn_hf.data.corpus import load_corpus
 from rnn_hf.data.span_files import SpanSummary, find_span_file
+from rnn_hf.data.span_splits import is_of_spans
 
 ANNA = {"id": 1, "text": "Anna lives in Oslo.", "label": [[0, 4, "PER"], [14, 18, "LOC"]], "note": "é"}
 BOB = {"id": 2, "text": "Bob left.", "label": [[0, 3, "PER"]], "note": None}
@@ -161,6 +163,15 @@ class TestCorpus:
             {"tokens": ["Bob", "left", "."], "tags": [3, 0, 0]},
         ]
         assert len(rows) == 9
+        assert is_of_spans(corpus.splits["train"])
+
+    @pytest.mark.parametrize("streaming", [False, True])
+    def test_its_parts_are_known_to_be_of_spans(self, tmp_path, streaming):
+        file = write_lines(tmp_path / "a.jsonl", ROWS * 10)
+        arguments = DataArguments(train_file=file, streaming=streaming, max_train_samples=25)
+        corpus = load_corpus(arguments, "token-classification")
+        assert all(map(is_of_spans, corpus.splits.values()))
+        assert not is_of_spans(Dataset.from_dict({"tokens": [["a"]]}))
 
     def test_texts_that_no_one_annotated_are_left_out(self, tmp_path):
         (tmp_path / "a.txt").write_text("Anna lives.")

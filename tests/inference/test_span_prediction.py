@@ -148,10 +148,10 @@ class TestCommand:
         assert capsys.readouterr().out.startswith("Anna\tB-X\nlives\tB-X\n")
 
     def test_lines_of_raw_text_are_split_as_the_training_data(self, tmp_path, capsys):
-        from rnn_hf.text.words import split_raw_text
+        from rnn_hf.text.words import set_word_splitter
 
         model, tokenizer = tagger("X")
-        split_raw_text(tokenizer)
+        set_word_splitter(tokenizer)
         model.save_pretrained(tmp_path)
         tokenizer.save_pretrained(tmp_path)
         (tmp_path / "a.txt").write_text("(Anna) left.\n")

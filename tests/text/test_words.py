@@ -9,7 +9,7 @@ from hypothesis import given
 from strategies import few, texts_of_all_scripts
 
 from rnn_hf import train_tokenizer
-from rnn_hf.text.words import are_split, split_raw_text, split_words
+from rnn_hf.text.words import are_split, set_word_splitter, split_words
 
 KINDS = ("word", "wordpiece", "bpe", "unigram")
 
@@ -70,14 +70,14 @@ class TestTokenizers:
         sentences = [words_of(text) for text in self.TEXTS]
         tokenizer = train_tokenizer(sentences * 3, kind=kind, is_split_into_words=True, vocab_size=300, min_frequency=1)
         before = tokenizer(sentences, is_split_into_words=True)["input_ids"]
-        split_raw_text(tokenizer)
+        set_word_splitter(tokenizer)
         assert tokenizer(sentences, is_split_into_words=True)["input_ids"] == before
         assert tokenizer(list(self.TEXTS))["input_ids"] == before
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_it_is_saved_with_the_tokenizer(self, kind, tmp_path):
         tokenizer = train_tokenizer([["(", "Anna", ")"]] * 3, kind=kind, is_split_into_words=True, vocab_size=300)
-        split_raw_text(tokenizer)
+        set_word_splitter(tokenizer)
         tokenizer.save_pretrained(tmp_path)
         loaded = type(tokenizer).from_pretrained(tmp_path)
         assert loaded("(Anna)")["input_ids"] == tokenizer(["(", "Anna", ")"], is_split_into_words=True)["input_ids"]
