@@ -202,6 +202,9 @@ def recognise(rows: Iterable[Any]) -> RowFormat | None:
     Returns:
         The format, or `None` where they hold no spans.
 
+    Raises:
+        ValueError: Tasks of Label Studio with regions that are not of a text.
+
     Example:
     ```python
     >>> from rnn_hf.data.annotations import recognise
@@ -273,7 +276,10 @@ def _bounds(value: dict[str, Any]) -> tuple[int, int]:
     bounds = value.get("globalOffsets") or value
     start, end = bounds.get("start"), bounds.get("end")
     if not isinstance(start, int) or not isinstance(end, int):
-        raise ValueError(f"a region must have the numbers 'start' and 'end', got {shown(start)} and {shown(end)}.")
+        raise ValueError(
+            "a region of a text must have whole numbers as 'start' and 'end', in hypertext in 'globalOffsets'; got "
+            f"{shown(start)} and {shown(end)}."
+        )
     return start, end
 
 

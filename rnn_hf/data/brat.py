@@ -108,7 +108,7 @@ def read_brat(path: Path) -> Document:
 
 
 def brat_lines(document: Document, spans: Sequence[Span]) -> str:
-    """Write the annotations of a text: spans, and what else was there of those that stay.
+    r"""Write the annotations of a text: spans, and what else was there of those that stay.
 
     Args:
         document ([`Document`]): What [`read_brat`] returned.
@@ -116,6 +116,16 @@ def brat_lines(document: Document, spans: Sequence[Span]) -> str:
 
     Returns:
         `str`: the content of the `.ann` file.
+
+    Example:
+    ```python
+    >>> from rnn_hf.data.brat import BratSource, brat_lines
+    >>> from rnn_hf.data.spans import Document, Span
+    >>> document = Document("Anna lives.", [], BratSource("a.txt", {}, []))
+    >>> brat_lines(document, [Span(0, 4, "PER")]).split("\t")
+    ['T1', 'PER 0 4', 'Anna\n']
+
+    ```
     """
     source: Any = document.source
     positions = document.units.positions(document.text)

@@ -162,6 +162,9 @@ def find_span_file(file: str) -> SpanFile | None:
     Returns:
         [`SpanFile`], *optional*: `None` where it is none, or cannot be read.
 
+    Raises:
+        ValueError: Annotations by Label Studio of something else than texts.
+
     Example:
     ```python
     >>> import tempfile
@@ -185,7 +188,10 @@ def find_span_file(file: str) -> SpanFile | None:
     with suppress(ValueError, OSError, EOFError, RecursionError, lzma.LZMAError):  # what is damaged is said in reading
         is_list = _is_list(paths[0])
         rows.extend(() if is_list is None else islice(_rows(paths[0]), _MOST_ROWS))
-    row_format = recognise(rows)
+    try:
+        row_format = recognise(rows)
+    except ValueError as error:
+        raise ValueError(f"{printable(file)}: {error}") from error
     return None if row_format is None else SpanFile(file, paths, row_format, bool(is_list))
 
 

@@ -216,7 +216,23 @@ def find_units(text: str, located: Iterable[tuple[int, int, str | None]], defaul
 
 
 def holds(text: str, positions: Sequence[int], start: int, end: int, held: str) -> bool:
-    """Tell whether a part of a text, by its offsets, is what a span holds, but for white space."""
+    """Tell whether a part of a text is what a span holds, but for white space.
+
+    Args:
+        text (`str`): The text.
+        positions (`Sequence[int]`): The offset of each character, and of the end: see [`Units.positions`].
+        start (`int`): Where the span begins, as an offset.
+        end (`int`): Where it ends.
+        held (`str`): What it holds.
+
+    Example:
+    ```python
+    >>> from rnn_hf.data.spans import holds
+    >>> holds("Anna lives.", range(12), 0, 4, "Anna"), holds("Anna lives.", range(12), 1, 5, "Anna")
+    (True, False)
+
+    ```
+    """
     return text[bisect_left(positions, start) : bisect_left(positions, end)].split() == held.split()
 
 

@@ -235,6 +235,18 @@ class TestWhatIsNoExport:
         assert recognise([]) is None
 
     @pytest.mark.parametrize(
+        "value",
+        [
+            {"start": 0.5, "end": 2.5, "labels": ["speech"]},
+            {"start": "/p[1]", "end": "/p[1]", "hypertextlabels": ["X"]},
+        ],
+    )
+    def test_regions_that_are_of_no_text_are_named(self, value):
+        row = {"id": 1, "data": {"text": "a"}, "annotations": [{"result": [{"type": "labels", "value": value}]}]}
+        with pytest.raises(ValueError, match="a region of a text must have whole numbers as 'start' and 'end'"):
+            recognise([row])
+
+    @pytest.mark.parametrize(
         ("row", "reason"),
         [
             (DOCCANO | {"text": None}, "'text' must hold a text, got None"),
