@@ -199,11 +199,10 @@ class TestCorpus:
             load_corpus(DataArguments(train_file=write_lines(tmp_path / "a.jsonl", rows)), "token-classification")
 
     def test_named_columns_say_that_it_is_something_else(self, tmp_path):
-        rows = [
-            {"words": ["Anna"], "tags": ["B-PER"], "spans": [{"start": 0, "end": 4, "label": "PER"}], "text": "Anna"}
-        ]
-        arguments = DataArguments(train_file=write_lines(tmp_path / "a.jsonl", rows * 20), tokens_column="words")
-        assert load_corpus(arguments, "token-classification").label_names == ["B-PER"]
+        row = {"words": ["Anna", "left"], "tags": ["B-PER", "O"], "text": "Anna left"}
+        row |= {"spans": [{"start": 0, "end": 4, "label": "X"}]}
+        arguments = DataArguments(train_file=write_lines(tmp_path / "a.jsonl", [row] * 20), tokens_column="words")
+        assert load_corpus(arguments, "token-classification").label_names == ["B-PER", "O"]
 
     def test_a_classifier_reads_texts_and_labels(self, tmp_path):
         with pytest.raises(ValueError, match="must be a text or a number"):
