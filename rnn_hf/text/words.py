@@ -78,20 +78,27 @@ def set_word_splitter(tokenizer: PreTrainedTokenizerBase) -> None:
     ```
     """
     backend: Tokenizer = tokenizer.backend_tokenizer
+    state = json.loads(backend.to_str())
     steps = _steps()
-    for part in _parts(json.loads(backend.to_str())["pre_tokenizer"]):
+    for part in _parts(state["pre_tokenizer"]):
         if part["type"] == "ByteLevel":
             steps.append(pre_tokenizers.ByteLevel(add_prefix_space=part["add_prefix_space"]))
         elif part["type"] == "Metaspace":
             steps.append(pre_tokenizers.Metaspace(prepend_scheme=part["prepend_scheme"]))
     backend.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    # No word begins with a space of the text any more, which would be cut off its offsets.
+    for part in _parts(state["post_processor"]):
+        if part["type"] == "ByteLevel":
+            part["trim_offsets"] = False
+    backend.post_processor = Tokenizer.from_str(json.dumps(state)).post_processor
 
 
 def _parts(state: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """List what splits text in a tokenizer, one after the other."""
+    """List the steps of what splits text, or of what ends an encoding, in the state of a tokenizer."""
     if state is None or state["type"] != "Sequence":
         return [] if state is None else [state]
-    return [part for one in state["pretokenizers"] for part in _parts(one)]
+    steps = state["pretokenizers"] if "pretokenizers" in state else state["processors"]
+    return [part for one in steps for part in _parts(one)]
 
 
 def has_word_splitter(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -3,6 +3,7 @@
 # ruff: noqa: RUF001
 
 from itertools import pairwise
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given
@@ -73,6 +74,20 @@ class TestTokenizers:
         set_word_splitter(tokenizer)
         assert tokenizer(sentences, is_split_into_words=True)["input_ids"] == before
         assert tokenizer(list(self.TEXTS))["input_ids"] == before
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_tokens_know_their_places_in_raw_text(self, kind):
+        sentences = [words_of(text) for text in self.TEXTS]
+        tokenizer = train_tokenizer(sentences * 3, kind=kind, is_split_into_words=True, vocab_size=300, min_frequency=1)
+        set_word_splitter(tokenizer)
+        for text in self.TEXTS:
+            text = normalize("NFC", text)  # a mark that is composed at a word's end has no place
+            encoding = tokenizer(text, return_offsets_mapping=True)
+            places = {}
+            for word, (start, end) in zip(encoding.word_ids(0), encoding["offset_mapping"], strict=True):
+                if word is not None:
+                    places[word] = (min(start, places.get(word, (start,))[0]), end)
+            assert list(places.values()) == split_words(text)
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_it_is_saved_with_the_tokenizer(self, kind, tmp_path):
