@@ -2,12 +2,15 @@
 
     rnn-hf predict outputs/reviews reviews.txt
     echo "From the AP comes this story :" | rnn-hf predict outputs/pos
+    rnn-hf predict outputs/names doccano.jsonl > predicted.jsonl
     rnn-hf predict outputs/pos sentences.txt --output_format jsonl > tagged.jsonl
     rnn-hf predict outputs/exported reviews.txt --backend onnx --file_name onnx/model_int8.onnx
     rnn-hf predict outputs/intents requests.txt --rejection_threshold 0.4
 
 A classifier takes each line as a text; a tagger takes each line as a sentence, its words separated by white space.
-The output is UTF-8. In tables, tabs and whatever a terminal would obey are written as escapes.
+Of a file of annotated texts, as of doccano, Label Studio, Prodigy or brat, a tagger takes the texts, and writes the
+file with the spans that it finds. The output is UTF-8. In tables, tabs and whatever a terminal would obey are written
+as escapes.
 """
 
 import sys
@@ -16,8 +19,11 @@ from typing import Any
 
 from transformers.utils import logging
 
+from ..data.span_files import find_span_file
 from ..inference.loading import is_tagger, load
 from ..inference.predictor import predict
+from ..inference.span_prediction import predict_spans, tag_texts
+from ..text.words import has_word_splitter
 from ..utils.command_line import CommandParser, command
 from ..utils.display import json_line, printable
 
@@ -57,7 +63,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("model", help="folder or hub id of a trained model")
     parser.add_argument("input", nargs="?", default="-", help="text file, UTF-8; - for standard input")
     parser.add_argument("--revision", help="branch, tag or commit of a model on the hub")
-    parser.add_argument("--output_format", choices=["table", "jsonl"], default="table", help="how to print")
+    parser.add_argument(
+        "--output_format",
+        choices=["table", "jsonl"],
+        help="how to print (default: table; the format of annotated texts)",
+    )
+    parser.add_argument("--output_dir", help="of texts that were annotated with brat, the folder to write to")
     parser.add_argument("--batch_size", type=int, default=128, help="most lines in a batch")
     parser.add_argument(
         "--device", default="cpu", help="where to run: cpu, cuda, cuda:1, mps; results of others differ in last digits"
@@ -84,9 +95,22 @@ def main(argv: list[str] | None = None) -> None:
         model, tokenizer = onnx_model.load(options.model, file_name=options.file_name, revision=options.revision)
     else:
         model, tokenizer = load(options.model, options.revision, device=options.device)
+    bounds = {"batch_size": options.batch_size, "rejection_threshold": options.rejection_threshold}
+    spans = find_span_file(options.input) if is_tagger(model) else None
+    if spans is not None and options.output_format is None:
+        for part in predict_spans(model, tokenizer, spans, output_dir=options.output_dir, **bounds):
+            print(part, end="")
+        return
+    if options.output_dir is not None:
+        raise ValueError("--output_dir is for texts that were annotated with brat. Leave it out.")
     lines = read_lines(options.input)
     inputs: Any = (line.split() for line in lines) if is_tagger(model) else lines
+    if spans is not None:
+        inputs = (document.words for document in spans.documents())
     layout = json_line if options.output_format == "jsonl" else as_table
-    threshold = options.rejection_threshold
-    for prediction in predict(model, tokenizer, inputs, batch_size=options.batch_size, rejection_threshold=threshold):
+    reads_raw_text = is_tagger(model) and spans is None and has_word_splitter(tokenizer)
+    results = (
+        tag_texts(model, tokenizer, lines, **bounds) if reads_raw_text else predict(model, tokenizer, inputs, **bounds)
+    )
+    for prediction in results:
         print(layout(prediction))

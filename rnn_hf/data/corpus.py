@@ -158,7 +158,7 @@ def load_corpus(
     _check_problem_type(arguments, problem_type)
     if additional_labels and label_names is not None:
         raise ValueError("--additional_labels is for training: a trained model knows its labels. Leave it out.")
-    splits, origins = load_splits(arguments)
+    splits, origins = load_splits(arguments, task)
     input_column, label_column = _columns(arguments, task, splits)
     splits = _without_unlabelled_test(splits, label_column, origins)
     for_training = label_names is None

@@ -26,7 +26,8 @@ from transformers.utils import logging as transformers_logging
 from ..utils.display import json_line, one_line, shorten
 from ..utils.messages import listed, shown
 from ..utils.secrets import find_secrets, mask, mask_options
-from .arguments import DataArguments, builder_options, source_name
+from .arguments import DataArguments, Task, builder_options, source_name
+from .span_splits import load_span_split
 
 logger = transformers_logging.get_logger(__name__)
 
@@ -62,11 +63,12 @@ _BUILDER_CONFIGS: dict[str, Any] = {
 SPLIT_NAMES = {"train": ["train"], "validation": ["validation", "valid", "dev", "val"], "test": ["test"]}
 
 
-def load_splits(arguments: DataArguments) -> tuple[dict[str, Split], dict[str, str]]:
+def load_splits(arguments: DataArguments, task: Task | None = None) -> tuple[dict[str, Split], dict[str, str]]:
     r"""Load what is there.
 
     Args:
         arguments ([`DataArguments`]): Checked options.
+        task (`str`, *optional*): Taggers read files of annotated spans too.
 
     Returns:
         The splits among `train`, `validation` and `test`, and a description of each one's origin, for messages.
@@ -92,7 +94,10 @@ def load_splits(arguments: DataArguments) -> tuple[dict[str, Split], dict[str, s
         return _load_named(arguments, arguments.dataset_name, options)
     files = {name: getattr(arguments, f"{name}_file") for name in SPLIT_NAMES}
     files = {name: file for name, file in files.items() if file is not None}
-    splits = {name: _load_file(name, file, arguments, options) for name, file in files.items()}
+    splits: dict[str, Split] = {}
+    for name, file in files.items():
+        spans = load_span_split(file, arguments) if task == "token-classification" else None
+        splits[name] = _load_file(name, file, arguments, options) if spans is None else spans
     return splits, {name: source_name(file) for name, file in files.items()}
 
 

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..data.corpus import Corpus
+from ..data.span_splits import is_of_spans
 from ..inference.download import find_folder
 from ..inference.loading import (
     MISSING_TOKENIZER,
@@ -28,6 +29,7 @@ from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClass
 from ..text.characters import collect_characters, count_lexical_features, set_vocabulary, vocabulary_entries
 from ..text.tokenization import NO_LIMIT, max_length_of, train_tokenizer
 from ..text.word_vectors import StaticVectors, load_vectors, pretrain_character_cnn, set_vectors, vocabulary_words
+from ..text.words import are_split, set_word_splitter
 from ..utils.display import one_line, printable, shorten
 from .arguments import TokenizerArguments
 
@@ -141,6 +143,8 @@ def build(
             is_split_into_words=corpus.task == "token-classification",
             additional_words=words,
         )
+        if is_of_spans(corpus.splits["train"]) and are_split(corpus.inputs("train")):
+            set_word_splitter(tokenizer)
     _set_max_length(tokenizer, corpus, max_seq_length)
     if arguments.tokenizer_name is None and not trained_already:
         tokenizer.save_pretrained(output_dir)
