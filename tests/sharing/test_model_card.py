@@ -155,7 +155,7 @@ class TestText:
     def test_says_how_it_was_trained(self, classifier):
         text = section(classifier, "Training")
         rows = {"Data": "train: `corpus.jsonl`", "Examples": "32 train, 4 validation, 4 test", "Seed": "42",
-                "Learning rate": "0.002", "Batch size": "32"}  # fmt: skip
+                "Learning rate": "0.002", "Batch size": "16"}  # fmt: skip
         for name, value in rows.items():
             assert f"| {name} | {value} |" in text
         assert "```text\npython " in text
