@@ -24,8 +24,8 @@ from ..data.span_files import find_span_file
 from ..inference.loading import is_tagger, load
 from ..inference.predictor import predict
 from ..inference.span_prediction import predict_spans, tag_texts
-from ..text.words import has_word_splitter
 from ..text.raw_text import split_raw_text
+from ..text.words import has_word_splitter
 from ..utils.command_line import CommandParser, command
 from ..utils.display import json_line, printable
 

@@ -62,8 +62,7 @@ def load_splits(arguments: DataArguments, task: Task | None = None) -> tuple[dic
 
     Args:
         arguments ([`DataArguments`]): Checked options.
-        task (`str`, *optional*): Taggers read files of annotated spans too, and in a CSV or TSV file for them a row is a
-            word.
+        task (`str`, *optional*): Taggers read files of annotated spans too, and a word from each row of CSV and TSV.
 
     Returns:
         The splits among `train`, `validation` and `test`, and a description of each one's origin, for messages.

@@ -116,7 +116,7 @@ def train_tokenizer(
             f"No word of the corpus occurs {min_frequency} times, so that all would be unknown: lower --min_frequency, "
             "or take another --tokenizer_kind."
         )
-    if pattern := learn_splitting(marked, tokenizer.normalizer.normalize_str):
+    if (pattern := learn_splitting(marked, tokenizer.normalizer.normalize_str)) is not None:
         set_splitting(tokenizer, pattern)
     end = processors.TemplateProcessing(
         single=f"$A {_EOS}",
@@ -124,7 +124,7 @@ def train_tokenizer(
         special_tokens=[(_EOS, tokenizer.token_to_id(_EOS))],
     )
     tokenizer.post_processor = (
-        processors.Sequence([processors.ByteLevel(trim_offsets=True), end]) if kind == "bpe" else end
+        processors.Sequence([processors.ByteLevel(trim_offsets=pattern is None), end]) if kind == "bpe" else end
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

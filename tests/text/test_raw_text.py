@@ -80,12 +80,15 @@ class TestSplitting:
         assert len(firsts[0]) == 3
         assert split_raw_text(plain, "Oslo.") == ["Oslo."]
 
-    def test_offsets(self):
-        text = "Anna lives in (Oslo)."
-        encoding = trained()(text, return_offsets_mapping=True)
-        found = {text[start:end] for start, end in encoding["offset_mapping"]}
-        assert {"Anna", "in", "(", "Oslo", ")", "."} <= found
-        assert encoding.word_ids()[-4:] == [4, 5, 6, None]
+    def test_offsets(self, tokenizer):
+        text = "Anna leave in (Oslo)."
+        encoding = tokenizer(text, return_offsets_mapping=True)
+        places: dict[int, list[tuple[int, int]]] = {}
+        for word, place in zip(encoding.word_ids(), encoding["offset_mapping"], strict=True):
+            if word is not None and place[1] > place[0]:
+                places.setdefault(word, []).append(place)
+        words = [text[min(one)[0] : max(one)[1]] for one in places.values()]
+        assert words == ["Anna", "leave", "in", "(", "Oslo", ")", "."]
 
     def test_marks_within_words(self):
         tokenizer = trained(sentences=EWT)
