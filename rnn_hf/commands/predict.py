@@ -7,7 +7,8 @@
     rnn-hf predict outputs/exported reviews.txt --backend onnx --file_name onnx/model_int8.onnx
     rnn-hf predict outputs/intents requests.txt --rejection_threshold 0.4
 
-A classifier takes each line as a text; a tagger takes each line as a sentence, its words separated by white space.
+A classifier takes each line as a text; a tagger takes each line as a sentence, its words separated by white space, and
+by punctuation where that stood apart in the training data.
 Of a file of annotated texts, as of doccano, Label Studio, Prodigy or brat, a tagger takes the texts, and writes the
 file with the spans that it finds. The output is UTF-8. In tables, tabs and whatever a terminal would obey are written
 as escapes.
@@ -23,6 +24,7 @@ from ..data.span_files import find_span_file
 from ..inference.loading import is_tagger, load
 from ..inference.predictor import predict
 from ..inference.span_prediction import predict_spans, tag_texts
+from ..text.raw_text import split_raw_text
 from ..text.words import has_word_splitter
 from ..utils.command_line import CommandParser, command
 from ..utils.display import json_line, printable
@@ -104,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.output_dir is not None:
         raise ValueError("--output_dir is for texts that were annotated with brat. Leave it out.")
     lines = read_lines(options.input)
-    inputs: Any = (line.split() for line in lines) if is_tagger(model) else lines
+    inputs: Any = (split_raw_text(tokenizer, line) for line in lines) if is_tagger(model) else lines
     if spans is not None:
         inputs = (document.words for document in spans.documents())
     layout = json_line if options.output_format == "jsonl" else as_table

@@ -15,6 +15,8 @@ from ..text.tokenization import encode_texts, encode_words, max_length_of
 from ..utils.messages import listed, shown
 from .arguments import DataArguments, Task, check_data_arguments, columns
 from .loading import CONLLU_COLUMNS, SPLIT_NAMES, Split, column_names, load_splits
+from .tag_conversion import to_iob2
+from .tag_names import name_tags, usual_columns
 from .validation import SplitCheck, class_label, label_name
 
 logger = logging.get_logger(__name__)
@@ -44,6 +46,7 @@ class Corpus:
         for_training (`bool`): Whether a model is trained on it, rather than a trained one evaluated.
         label_counts (`dict[str, int]`):
             Texts of each label in the training data, where each has one, before any were held out.
+        tag_scheme (`str`, *optional*): How the tags marked spans that are in IOB2 now, such as `"iob1"`.
     """
 
     task: Task
@@ -59,6 +62,7 @@ class Corpus:
     fingerprints: dict[str, str] = field(default_factory=dict)
     for_training: bool = True
     label_counts: dict[str, int] = field(default_factory=dict)
+    tag_scheme: str | None = None
 
     def inputs(self, split: str) -> Iterator[Any]:
         """Yield the texts, or the lists of words, of a split."""
@@ -98,11 +102,15 @@ class Corpus:
                     auxiliary_feature=(split.features or {}).get(self.auxiliary_column),
                     auxiliary_ids={name: index for index, name in enumerate(self.auxiliary_names)},
                 )
+            # A column of the corpus that has the name of one of the batch must not be taken for it.
+            columns = list(dict.fromkeys(columns))
+            split = split.select_columns(columns).rename_columns({one: f"corpus_{one}" for one in columns})
+            columns = [f"corpus_{one}" for one in columns]
             encoded[name] = split.map(
                 encode,
                 batched=True,
                 input_columns=columns,
-                remove_columns=column_names(split),
+                remove_columns=columns,
                 fn_kwargs={"tokenizer": tokenizer, "feature": feature, "label_ids": label_ids},
                 **options,
             )
@@ -159,13 +167,20 @@ def load_corpus(
     if additional_labels and label_names is not None:
         raise ValueError("--additional_labels is for training: a trained model knows its labels. Leave it out.")
     splits, origins = load_splits(arguments, task)
-    input_column, label_column = _columns(arguments, task, splits)
+    input_column, label_column = _columns(arguments, task, splits, origins)
     splits = _without_unlabelled_test(splits, label_column, origins)
     for_training = label_names is None
     if not for_training and splits.keys() >= set(needed):
         splits = {name: splits[name] for name in needed}
     if arguments.max_train_samples is not None and "train" in splits:
         splits["train"] = splits["train"].take(arguments.max_train_samples)
+
+    tag_scheme = None
+    if task == "token-classification":
+        splits = name_tags(splits, origins, label_column, arguments.label_names)
+        splits, tag_scheme = to_iob2(splits, origins, label_column, arguments.tag_scheme, label_names)
+        if tag_scheme is not None:
+            additional_labels = list(dict.fromkeys(map(tag_scheme.label_to_iob2, additional_labels)))
 
     known = label_names
     num_rows, fingerprints = {}, {}
@@ -219,6 +234,7 @@ def load_corpus(
         fingerprints,
         for_training,
         label_counts,
+        None if tag_scheme is None else str(tag_scheme),
     )
 
 
@@ -309,8 +325,14 @@ def _label_id(label: Any, feature: Any, problem_type: str, label_ids: dict[str, 
     return label_ids[label_name(label, feature)]
 
 
-def _columns(arguments: DataArguments, task: Task, splits: dict[str, Split]) -> tuple[str, str]:
-    wanted = columns(arguments, task, column_names(next(iter(splits.values()))) == CONLLU_COLUMNS)
+def _columns(
+    arguments: DataArguments, task: Task, splits: dict[str, Split], origins: dict[str, str]
+) -> tuple[str, str]:
+    first = next(iter(splits))
+    names = column_names(splits[first])
+    wanted = columns(arguments, task, names == CONLLU_COLUMNS)
+    if task == "token-classification":
+        wanted = usual_columns(arguments, wanted, names, origins[first])
     for name, split in splits.items():
         for option, column in wanted.items():
             if column not in column_names(split):

@@ -81,6 +81,7 @@ def record_run(
         **_command(sys.argv, secrets),
         "data": mask_options(_data(data_arguments), secrets),
         "num_rows": corpus.num_rows,
+        **({} if corpus.tag_scheme is None else {"tag_scheme": corpus.tag_scheme}),
         "base_model": mask_options(base_model, secrets),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
         "num_processes": num_processes,

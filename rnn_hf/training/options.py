@@ -91,6 +91,8 @@ class DataclassParser(CommandParser, HfArgumentParser):
         hints = typing.get_type_hints(dtype)
         for one in dataclasses.fields(dtype):
             task: Any = one.metadata.get("task") or self._task
+            if one.name == "label_names" and dtype is RnnTrainingArguments:
+                continue  # names of inputs, which has the name of an option of the data
             # `TrainingArguments.debug`, for mixed precision and TPUs, has the name of the option of all commands.
             if task != self._task and self._task is not None:
                 self._of_other_task[one.name] = task
@@ -119,6 +121,10 @@ class DataclassParser(CommandParser, HfArgumentParser):
                 fail(f"--{name} is an option of {MODELS_OF[self._of_other_task[name]]}: leave it out.", code=2)
         super().refuse_unknown(words)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Read a command line; see `argparse.ArgumentParser`."""
+        return super().parse_known_args(args, _Namespace() if namespace is None else namespace)
+
     def parse_args_into_dataclasses(self, args: Any = None, *rest: Any, **options: Any) -> tuple[Any, ...]:
         """Read a command line; see `HfArgumentParser`. Unknown options are named in one line."""
         self.parse_args(args)
@@ -129,6 +135,13 @@ class DataclassParser(CommandParser, HfArgumentParser):
         for action, text in self._left_out.items():
             action.help = text
         self.print_help()
+
+
+class _Namespace(Namespace):
+    """Options, of which two dataclasses may have one of the same name: the first takes it."""
+
+    def __delattr__(self, name: str) -> None:
+        self.__dict__.pop(name, None)
 
 
 class _HelpAll(Action):

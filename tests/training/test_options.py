@@ -247,7 +247,7 @@ OF_TASK = {
     },
     "token-classification": {
         "use_crf": "false", "tokens_column": "words", "tags_column": "ner", "auxiliary_tags_column": "pos",
-        "lm_loss_weight": "0.5", "auxiliary_loss_weight": "0.25",
+        "tag_scheme": "bilou", "lm_loss_weight": "0.5", "auxiliary_loss_weight": "0.25",
         "num_lexical_features": "64", "lexical_dropout": "0.1", "lexical_learning_rate": "0.5",
     },
 }  # fmt: skip
@@ -312,6 +312,7 @@ class TestHelp:
 
     def test_of_the_trainer_only_what_people_use_is_shown(self, help_text):
         trainer = {one.name for one in fields(TrainingArguments)} - RnnTrainingArguments.__annotations__.keys()
+        trainer -= {"label_names"}  # of the data
         assert options_in(help_text()) & trainer == {
             "output_dir", "max_steps", "gradient_accumulation_steps", "seed", "bf16", "save_steps", "eval_steps",
             "logging_steps", "resume_from_checkpoint", "push_to_hub", "hub_model_id", "hub_private_repo",
