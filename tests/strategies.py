@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rnn_hf import RnnConfig
+from rnn_hf.data.spans import Span
 from rnn_hf.models.ngrams import NgramFeatures, bucket_choices, character_ngrams, entry_keys, word_ngrams
 from rnn_hf.training.objectives import TrainingObjectives
 
@@ -107,3 +108,25 @@ def with_objectives(model, **options):
     """Let a model have additional objectives in training: see `TrainingObjectives`."""
     model.objectives = TrainingObjectives(model.config, **options)
     return model
+
+
+def texts_of_all_scripts(max_size=40):
+    """Texts of letters with and without marks, of all directions, beyond U+FFFF, with white space of all kinds."""
+    letters = "abcXYZ019äßéİıﬁ\u0301\u0308\u0338Яابشم\u064bשלוםहिन्दीกรุงำ서울"  # noqa: RUF001
+    others = "東京ひらカナー😀👍🏽🇳🇴𝔸𐍈\u200d\ufe0f.,;:!?-—_'’\"«»()[]{}<>/\\@#$%&*+=|~^`€\u200b\ufeff"  # noqa: RUF001
+    spaces = "   \t\n\u00a0\u2028\u3000"
+    pieces = st.sampled_from([*letters, *others, *spaces, "\r\n", "\r\n"])
+    return st.lists(pieces, max_size=max_size).map("".join)
+
+
+def draw_spans(data, words, labels=("PER", "LOC", "ORG-x")):
+    """Draw spans that do not overlap, from the first to the last."""
+    spans, position = [], 0
+    while position < len(words):
+        length = data.draw(st.integers(1, 4))
+        label = data.draw(st.sampled_from([None, *labels]))
+        end = min(position + length, len(words))
+        if label is not None:
+            spans.append(Span(words[position][0], words[end - 1][1], label))
+        position = end
+    return spans

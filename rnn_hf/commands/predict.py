@@ -4,12 +4,15 @@
     rnn-hf predict outputs/pos sentences.conllu > tagged.conllu
     rnn-hf predict outputs/reviews reviews.txt
     echo "From the AP comes this story :" | rnn-hf predict outputs/pos
+    rnn-hf predict outputs/names doccano.jsonl > predicted.jsonl
     rnn-hf predict outputs/exported reviews.txt --backend onnx --file_name onnx/model_int8.onnx
     rnn-hf predict outputs/intents requests.txt --rejection_threshold 0.4
 
-Of CSV, TSV, JSON lines, Parquet and CoNLL files, all columns are kept, and the prediction is added. Of other files, a
-classifier takes each line as a text; a tagger takes each line as a sentence, its words separated by white space.
-The output is UTF-8. In tables for reading, tabs and whatever a terminal would obey are written as escapes.
+Of CSV, TSV, JSON lines, Parquet and CoNLL files, all columns are kept, and the prediction is added. Of a file of
+annotated texts, as of doccano, Label Studio, Prodigy or brat, a tagger takes the texts, and writes the file with the
+spans that it finds. Of other files, a classifier takes each line as a text; a tagger takes each line as a sentence, its
+words separated by white space, and by punctuation where that stood apart in the training data. The output is UTF-8. In
+tables to be read by people, tabs and whatever a terminal would obey are written as escapes.
 """
 
 import contextlib
@@ -22,8 +25,12 @@ from typing import IO, Any
 from transformers.utils import logging
 
 from ..data.arguments import DataArguments, Task, check_data_arguments
+from ..data.span_files import find_span_file
 from ..inference.loading import is_tagger, load
 from ..inference.predictor import predict
+from ..inference.span_prediction import predict_spans, tag_texts
+from ..text.raw_text import split_raw_text
+from ..text.words import has_word_splitter
 from ..utils.command_line import CommandParser, command
 from ..utils.display import json_line, printable
 from ..utils.files import replacing
@@ -87,6 +94,7 @@ def main(argv: list[str] | None = None) -> None:
         "of lines a table)",
     )
     parser.add_argument("--output_file", help="where to write, whole or not at all (default: standard output)")
+    parser.add_argument("--output_dir", help="of texts that were annotated with brat, the folder to write to")
     parser.add_argument("--text_column", default="text", help="of a classifier, the column of the texts")
     parser.add_argument("--tokens_column", help="of a tagger, the column of the words (default: tokens)")
     parser.add_argument("--label_separator", help="what to write between several labels in CSV (default: a JSON list)")
@@ -118,17 +126,30 @@ def main(argv: list[str] | None = None) -> None:
         model, tokenizer = onnx_model.load(options.model, file_name=options.file_name, revision=options.revision)
     else:
         model, tokenizer = load(options.model, options.revision, device=options.device)
-    if input_format == "lines" and output_format in ("table", "jsonl"):
-        lines = read_lines(options.input)
-        inputs: Any = (line.split() for line in lines) if is_tagger(model) else lines
-        layout = json_line if output_format == "jsonl" else as_table
-        threshold = options.rejection_threshold
-        results = predict(model, tokenizer, inputs, batch_size=options.batch_size, rejection_threshold=threshold)
+    bounds = {"batch_size": options.batch_size, "rejection_threshold": options.rejection_threshold}
+    spans = find_span_file(options.input) if is_tagger(model) and options.input_format is None else None
+    if spans is not None and options.output_format is None:
+        parts = predict_spans(model, tokenizer, spans, output_dir=options.output_dir, **bounds)
         with _output(options.output_file) as file:
-            for prediction in results:
-                file.write(f"{layout(prediction)}\n")
-    else:
+            file.writelines(parts)
+        return
+    if options.output_dir is not None:
+        raise ValueError("--output_dir is for texts that were annotated with brat. Leave it out.")
+    if output_format not in ("table", "jsonl") or (input_format != "lines" and spans is None):
         _predict_rows(model, tokenizer, options, input_format, output_format)
+        return
+    if spans is not None:
+        results = predict(model, tokenizer, (document.words for document in spans.documents()), **bounds)
+    elif is_tagger(model) and has_word_splitter(tokenizer):
+        results = tag_texts(model, tokenizer, read_lines(options.input), **bounds)
+    else:
+        lines = read_lines(options.input)
+        inputs: Any = (split_raw_text(tokenizer, line) for line in lines) if is_tagger(model) else lines
+        results = predict(model, tokenizer, inputs, **bounds)
+    layout = json_line if output_format == "jsonl" else as_table
+    with _output(options.output_file) as file:
+        for prediction in results:
+            file.write(f"{layout(prediction)}\n")
 
 
 def _formats(options: Any) -> tuple[str, str]:
@@ -187,7 +208,7 @@ def _predict_rows(model: Any, tokenizer: Any, options: Any, input_format: str, o
     if input_format == "lines":
         column = "text" if task == "text-classification" else "tokens"
         texts: Any = read_lines(options.input)
-        texts = texts if column == "text" else (text.split() for text in texts)
+        texts = texts if column == "text" else (split_raw_text(tokenizer, text) for text in texts)
         numbered = ((f"line {number}", {column: text}) for number, text in enumerate(texts, start=1))
         rows = Rows("lines", options.input, numbered, [column])
     else:

@@ -55,7 +55,7 @@ class DataArguments:
         default=None,
         metadata={
             "help": "Format of the files, where their names do not tell. conll: a line a word, its columns split at "
-            "white space, an empty line after each sentence."
+            "tabs or spaces, an empty line after each sentence."
         },
     )
     dataset_kwargs: str = field(
@@ -108,6 +108,14 @@ class DataArguments:
     label_names: list[str] | None = field(
         default=None,
         metadata={"help": "Names of the integer labels 0, 1, 2, ... in the data; or a file with one name a line."},
+    )
+    tag_scheme: Literal["auto", "none", "iob1", "iob2", "ioe1", "ioe2", "iobes", "bilou", "bmes"] = field(
+        default="auto",
+        metadata={
+            "help": "How tags mark spans. auto: found out from the training data. Tags of any scheme are brought to "
+            "IOB2, which the model predicts; none leaves them as they are.",
+            "task": "token-classification",
+        },
     )
     additional_labels: list[str] | None = field(
         default=None,
@@ -304,6 +312,7 @@ def _check_task(arguments: DataArguments, task: Task) -> None:
             "tokens_column": "for taggers; name the column of a classifier's texts with --text_column",
             "tags_column": "for taggers; name the column of a classifier's labels with --label_column",
             "auxiliary_tags_column": "for taggers: texts have no tags",
+            "tag_scheme": "for taggers: texts have no tags",
         },
         "token-classification": {
             "text_column": "for classifiers; name the column of a tagger's words with --tokens_column",

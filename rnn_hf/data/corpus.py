@@ -18,6 +18,8 @@ from .columns import choose_column
 from .hold_out import hold_out
 from .labels import LabelReader
 from .loading import CONLLU_COLUMNS, SPLIT_NAMES, Split, column_names, format_of, load_splits
+from .tag_conversion import to_iob2
+from .tag_names import name_tags, usual_columns
 from .validation import SplitCheck, class_label, label_name
 
 logger = logging.get_logger(__name__)
@@ -47,6 +49,7 @@ class Corpus:
         for_training (`bool`): Whether a model is trained on it, rather than a trained one evaluated.
         label_counts (`dict[str, int]`):
             Texts of each label in the training data, where each has one, before any were held out.
+        tag_scheme (`str`, *optional*): How the tags marked spans that are in IOB2 now, such as `"iob1"`.
     """
 
     task: Task
@@ -62,6 +65,7 @@ class Corpus:
     fingerprints: dict[str, str] = field(default_factory=dict)
     for_training: bool = True
     label_counts: dict[str, int] = field(default_factory=dict)
+    tag_scheme: str | None = None
 
     def inputs(self, split: str) -> Iterator[Any]:
         """Yield the texts, or the lists of words, of a split."""
@@ -165,7 +169,7 @@ def load_corpus(
     _check_problem_type(arguments, problem_type)
     if additional_labels and label_names is not None:
         raise ValueError("--additional_labels is for training: a trained model knows its labels. Leave it out.")
-    splits, origins = load_splits(arguments)
+    splits, origins = load_splits(arguments, task)
     input_column, label_column = _columns(arguments, task, splits, origins)
     splits = _without_unlabelled_test(splits, label_column, origins)
     for_training = label_names is None
@@ -173,6 +177,13 @@ def load_corpus(
         splits = {name: splits[name] for name in needed}
     if arguments.max_train_samples is not None and "train" in splits:
         splits["train"] = splits["train"].take(arguments.max_train_samples)
+
+    tag_scheme = None
+    if task == "token-classification":
+        splits = name_tags(splits, origins, label_column, arguments.label_names)
+        splits, tag_scheme = to_iob2(splits, origins, label_column, arguments.tag_scheme, label_names)
+        if tag_scheme is not None:
+            additional_labels = list(dict.fromkeys(map(tag_scheme.label_to_iob2, additional_labels)))
 
     known = label_names
     reader = None
@@ -238,6 +249,7 @@ def load_corpus(
         fingerprints,
         for_training,
         label_counts,
+        None if tag_scheme is None else str(tag_scheme),
     )
 
 
@@ -334,6 +346,8 @@ def _columns(
     first = next(iter(splits))
     names = column_names(splits[first])
     wanted = columns(arguments, task, names == CONLLU_COLUMNS)
+    if task == "token-classification":
+        wanted = usual_columns(arguments, wanted, names, origins[first])
     if task == "text-classification":
         wanted = {
             option: given

@@ -1,6 +1,9 @@
 """Lines of fastText: `__label__sports __label__long The text`."""
 
 import re
+from typing import Any
+
+import datasets
 
 PREFIX = "__label__"
 _LABEL = re.compile(rf"(?<!\S){PREFIX}(\S+)\s*")
@@ -31,4 +34,18 @@ def is_fasttext(line: str) -> bool:
     return re.match(rf"\s*{PREFIX}\S", line) is not None
 
 
-__all__ = ["PREFIX", "is_fasttext", "split_line"]
+def part_rows(split: Any) -> Any:
+    """Part the column `text` of a split, a line in each row, into `text` and `label`; blank lines are left out."""
+    features = datasets.Features({name: datasets.Value("string") for name in ("text", "label")})
+    return split.filter(_is_no_blank_line).map(_part, features=features)
+
+
+def _is_no_blank_line(row: dict[str, str]) -> bool:
+    return bool(row["text"].strip())
+
+
+def _part(row: dict[str, str]) -> dict[str, str]:
+    return dict(zip(("text", "label"), split_line(row["text"]), strict=True))
+
+
+__all__ = ["PREFIX", "is_fasttext", "part_rows", "split_line"]

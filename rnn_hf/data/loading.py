@@ -17,7 +17,6 @@ from typing import IO, Any, TypeAlias
 import datasets
 from datasets import Dataset, IterableDataset
 from datasets.packaged_modules.arrow.arrow import ArrowConfig
-from datasets.packaged_modules.conll.conll import ConllConfig
 from datasets.packaged_modules.csv.csv import CsvConfig
 from datasets.packaged_modules.json.json import JsonConfig
 from datasets.packaged_modules.parquet.parquet import ParquetConfig
@@ -27,15 +26,15 @@ from transformers.utils import logging as transformers_logging
 from ..utils.display import json_line, one_line, shorten
 from ..utils.messages import listed, shown
 from ..utils.secrets import find_secrets, mask, mask_options
-from .arguments import DataArguments, builder_options, source_name
-from .fasttext import is_fasttext, split_line
+from .arguments import DataArguments, Task, builder_options, source_name
+from .conll import CONLLU_COLUMNS, CSV_OPTIONS, OPTIONS, PLACES, Layout, LayoutError, load_conll
+from .fasttext import is_fasttext, part_rows
+from .span_splits import load_span_split
 from .tables import WORKBOOKS, TableError, check_tables, open_text, workbook_fault
 
 logger = transformers_logging.get_logger(__name__)
 
 Split: TypeAlias = Dataset | IterableDataset
-
-CONLLU_COLUMNS = ["id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc"]
 
 # Builder of the datasets library and its options, for each format and for each file name's ending.
 _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -46,12 +45,9 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     "parquet": ("parquet", {}),
     "arrow": ("arrow", {}),
     "fasttext": ("text", {"encoding": "utf-8-sig"}),
-    # utf-8-sig drops the mark that some editors put before the first word.
-    "conll": ("conll", {"column_names": ["tokens", "tags"], "encoding": "utf-8-sig"}),
-    "conllu": (
-        "conll",
-        {"column_names": CONLLU_COLUMNS, "delimiter": "\t", "comment_prefix": "#", "encoding": "utf-8-sig"},
-    ),
+    # These have readers of their own.
+    "conll": ("conll", {}),
+    "conllu": ("conll", {}),
 }
 _ENDINGS = {f".{name}": name for name in _FORMATS} | {".jsonl": "json", ".ndjson": "json", ".iob2": "conll"}
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".lz4")
@@ -60,7 +56,6 @@ _BUILDER_CONFIGS: dict[str, Any] = {
     "json": JsonConfig,
     "parquet": ParquetConfig,
     "arrow": ArrowConfig,
-    "conll": ConllConfig,
     "text": TextConfig,
 }
 # Options of the csv builder that say how values other than texts are written, and how columns come about.
@@ -69,11 +64,12 @@ _TYPED = ("features", "decimal", "thousands", "true_values", "false_values", "co
 SPLIT_NAMES = {"train": ["train"], "validation": ["validation", "valid", "dev", "val"], "test": ["test"]}
 
 
-def load_splits(arguments: DataArguments) -> tuple[dict[str, Split], dict[str, str]]:
+def load_splits(arguments: DataArguments, task: Task | None = None) -> tuple[dict[str, Split], dict[str, str]]:
     r"""Load what is there.
 
     Args:
         arguments ([`DataArguments`]): Checked options.
+        task (`str`, *optional*): Taggers read files of annotated spans too, and a word from each row of CSV and TSV.
 
     Returns:
         The splits among `train`, `validation` and `test`, and a description of each one's origin, for messages.
@@ -99,7 +95,18 @@ def load_splits(arguments: DataArguments) -> tuple[dict[str, Split], dict[str, s
         return _load_named(arguments, arguments.dataset_name, options)
     files = {name: getattr(arguments, f"{name}_file") for name in SPLIT_NAMES}
     files = {name: file for name, file in files.items() if file is not None}
-    splits = {name: _load_file(name, file, arguments, options) for name, file in files.items()}
+    splits: dict[str, Split] = {}
+    layout: Layout | None = None
+    for name, file in files.items():
+        spans = load_span_split(file, arguments) if task == "token-classification" else None
+        if spans is not None:
+            splits[name] = spans
+            continue
+        file_format = _format_of(file, arguments)
+        if file_format in ("conll", "conllu") or (task == "token-classification" and file_format in ("csv", "tsv")):
+            splits[name], layout = _load_words(file, file_format, arguments, options, layout)
+        else:
+            splits[name] = _load_file(name, file, file_format, arguments, options)
     return splits, {name: source_name(file) for name, file in files.items()}
 
 
@@ -155,9 +162,9 @@ def _options_of_folder(name: str, arguments: DataArguments, options: dict[str, A
     return defaults | {"features": datasets.Features(names)} | options
 
 
-def _load_file(split_name: str, file: str, arguments: DataArguments, options: dict[str, Any]) -> Split:
+def _format_of(file: str, arguments: DataArguments) -> str:
     shown_file = source_name(file)
-    paths = _local_paths(file)
+    _local_paths(file)
     name = arguments.dataset_format or format_of(file)
     if name is None and _ending(file) in WORKBOOKS:
         raise ValueError(workbook_fault(shown_file))
@@ -166,6 +173,53 @@ def _load_file(split_name: str, file: str, arguments: DataArguments, options: di
             f"The name of {shown_file} does not tell its format. Say it with --dataset_format: "
             f"{listed(list(_FORMATS))}."
         )
+    return name
+
+
+def _load_words(
+    file: str,
+    name: str,
+    arguments: DataArguments,
+    options: dict[str, Any],
+    layout: Layout | None,
+) -> tuple[Split, Layout]:
+    """Load a file with a line or a row a word."""
+    shown_file = source_name(file)
+    known = OPTIONS + (CSV_OPTIONS if name in ("csv", "tsv") else [])
+    if unknown := [option for option in options if option not in (*known, *PLACES)]:
+        raise ValueError(
+            f"--dataset_kwargs: reading {name} has no option {listed(unknown)}. It has {listed(known, most=50)}."
+        )
+    own: dict[str, Any] = {"sep": ","} if name == "csv" else {}
+    if name in ("csv", "tsv") and ({*CSV_OPTIONS, "delimiter"} & options.keys()):
+        own["sep"] = options.get("sep") or options.get("delimiter") or ("," if name == "csv" else "\t")
+        options = {name: value for name, value in options.items() if name != "delimiter"}
+    named = {"tokens_column": arguments.tokens_column, "tags_column": arguments.tags_column}
+    try:
+        with quiet():
+            return load_conll(
+                glob.escape(file) if os.path.isfile(file) else file,
+                shown_file,
+                options | own | named,
+                arguments.streaming,
+                is_conllu=name == "conllu",
+                like=layout,
+            )
+    except LayoutError:
+        raise
+    except Exception as error:
+        if isinstance(error.__cause__, LayoutError):
+            raise error.__cause__ from error
+        with_options = f" with --dataset_kwargs {_masked(options)}" if options else ""
+        raise ValueError(
+            f"{shown_file} could not be read as {name}{with_options}: {first_line(error, options)} If it is something "
+            "else, say so with --dataset_format; how it is written can be said with --dataset_kwargs."
+        ) from error
+
+
+def _load_file(split_name: str, file: str, name: str, arguments: DataArguments, options: dict[str, Any]) -> Split:
+    shown_file = source_name(file)
+    paths = _local_paths(file)
     builder, defaults = _FORMATS[name]
     _check_builder_options(options, builder, name)
     if builder == "csv":
@@ -199,15 +253,8 @@ def _load_file(split_name: str, file: str, arguments: DataArguments, options: di
             f"{shown_file} could not be read as {name}{with_options}: {fault} If it is something else, "
             "say so with --dataset_format; how it is written can be said with --dataset_kwargs."
         ) from error
-    if name == "conll":
-        _warn_of_columns_left_out(paths, shown_file, options)
     if name == "fasttext":
-        split = split.filter(_is_no_blank_line).map(
-            _part_fasttext, features=datasets.Features({name: datasets.Value("string") for name in ("text", "label")})
-        )
-    if name == "conllu":
-        progress = {} if arguments.streaming else {"desc": f"Reading {split_name} words"}
-        split = split.map(_drop_extra_conllu_rows, features=split.features, **progress)
+        split = part_rows(split)
     return split
 
 
@@ -234,15 +281,6 @@ def format_of(file: str) -> str | None:
             if is_fasttext(next((line for line in lines if line.strip()), "")):
                 return "fasttext"
     return name
-
-
-def _is_no_blank_line(row: dict[str, str]) -> bool:
-    return bool(row["text"].strip())
-
-
-def _part_fasttext(row: dict[str, str]) -> dict[str, str]:
-    text, label = split_line(row["text"])
-    return {"text": text, "label": label}
 
 
 def _masked(options: dict[str, Any]) -> str:
@@ -335,26 +373,6 @@ def _json_fault(paths: list[str]) -> str | None:
 
 def _opened(path: str) -> IO[bytes]:
     return gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
-
-
-def _warn_of_columns_left_out(paths: list[str], shown_file: str, options: dict[str, Any]) -> None:
-    named = options.get("column_names", _FORMATS["conll"][1]["column_names"])
-    delimiter = options.get("delimiter")
-    with contextlib.suppress(OSError, UnicodeDecodeError, IndexError), open(paths[0], encoding="utf-8-sig") as lines:
-        found = len(next(line for line in lines if line.strip() and not line.startswith("-DOC")).split(delimiter))
-        if found > len(named):
-            logger.warning(
-                f"{shown_file} has {found} columns; the first {len(named)} are read, as {listed(named)}. Name all with "
-                "--dataset_kwargs '{\"column_names\": [...]}'."
-            )
-
-
-def _drop_extra_conllu_rows(sentence: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Leave out CoNLL-U's multiword tokens (`1-2`) and empty nodes (`2.1`), which are no words of the tree."""
-    keep = [re.fullmatch(r"\d+[-.]\d+", index) is None for index in sentence["id"]]
-    return {
-        column: [value for value, kept in zip(values, keep, strict=True) if kept] for column, values in sentence.items()
-    }
 
 
 def column_names(split: Split) -> list[str]:

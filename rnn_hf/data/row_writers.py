@@ -7,7 +7,7 @@ from typing import IO, Any
 
 from ..utils.display import json_line
 from ..utils.messages import listed, shown
-from .rows import Rows
+from .rows import Rows, split_columns
 
 # What a format is called, and how it is written.
 OUTPUT_FORMATS = ("csv", "tsv", "jsonl", "json", "parquet", "conll")
@@ -128,6 +128,8 @@ class RowWriter:
                 content = f"{content.rstrip(' ')}{_between(content)}{tag_of[index]}"
             elif content.startswith("-DOCSTART-"):
                 content += f"{_between(content)}O"
+            elif row.get("header") and [cell.lower() for cell in split_columns(content)] == list(row["header"]):
+                content += f"{_between(content)}{next(iter(self.added))}"
             elif content.strip() and not content.startswith("#"):
                 content += f"{_between(content)}_"
             self.file.write(content + end)

@@ -1,18 +1,21 @@
 """Read the rows of a file one by one, with all their columns as they are written, to predict on them."""
 
 import csv
+import glob
 import io
 import json
 import os
-import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
 from ..utils.messages import listed, shown
 from .arguments import DataArguments, Task, builder_options, source_name
 from .columns import choose_column
+from .conll import OPTIONS, conllu_layout, is_range, load_conll
+from .conll_layout import Layout, iterate_rows
+from .loading import quiet
 from .tables import check_table, csv_options, encoding_fault, open_text
 
 ROW_FORMATS = ("csv", "tsv", "json", "parquet", "conll", "conllu")
@@ -28,8 +31,6 @@ _ENDINGS = {
     ".conllu": "conllu",
 }
 _COMPRESSIONS = (".gz", ".bz2", ".xz")
-# Ids of CoNLL-U's multiword tokens and empty nodes, which are no words.
-_NO_WORD = re.compile(r"\d+[-.]\d+", re.ASCII)
 _BATCH_SIZE = 1000
 
 
@@ -108,17 +109,13 @@ def read_rows(path: str, format: str, arguments: DataArguments) -> Rows:
         return _parquet(path, name)
     if format in ("csv", "tsv"):
         return _table(path, name, ({"sep": "\t"} if format == "tsv" else {}) | options, format, arguments)
-    encoding = options.pop("encoding", None)
-    column_names = options.pop("column_names", None)
-    if options:
+    known = ("encoding",) if format == "json" else tuple(OPTIONS)
+    if other := [option for option in options if option not in known]:
         raise ValueError(
-            f"--dataset_kwargs {listed(list(options))}: prediction reads {format} files with encoding and column_names "
-            "only. Leave it out, or write the rows as JSON lines first."
+            f"--dataset_kwargs {listed(other)}: prediction reads {format} files with {listed(known)} only."
         )
-    lines = _lines(path, name, encoding)
-    if format == "json":
-        return _json(lines, name)
-    return _conll(lines, name, format, column_names, arguments.tokens_column)
+    lines = _lines(path, name, options.get("encoding"))
+    return _json(lines, name) if format == "json" else _conll(path, lines, name, format, options, arguments)
 
 
 def input_column(rows: Rows, task: Task, arguments: DataArguments) -> str:
@@ -263,30 +260,30 @@ def _parquet(path: str, name: str) -> Rows:
 
 
 def _conll(
-    lines: Iterable[str], name: str, format: str, column_names: list[str] | None, tokens_column: str | None
+    path: str, lines: Iterator[str], name: str, format: str, options: dict[str, Any], arguments: DataArguments
 ) -> Rows:
-    position = 1 if format == "conllu" else 0
-    if column_names is not None:
-        wanted = tokens_column or ("form" if format == "conllu" else "tokens")
-        if wanted not in column_names:
-            raise ValueError(
-                f"{name}: --tokens_column {shown(wanted)} is none of the column_names: {listed(column_names)}."
+    """Read sentences as training does, with their lines."""
+    named = {"tokens_column": arguments.tokens_column, "tags_column": arguments.tags_column}
+    column = arguments.tokens_column or ("form" if format == "conllu" else "tokens")
+    layout = None
+    if path == "-" and format == "conll":
+        names = tuple(options.get("column_names") or ())
+        layout = Layout("tabs", names) if names else None
+    elif format == "conllu" or any(
+        len(split_columns(line)) > 1 for line in _lines(path, name, options.get("encoding"))
+    ):
+        with quiet():
+            layout = (
+                conllu_layout(options)
+                if format == "conllu"
+                else load_conll(glob.escape(path), name, options | named, streaming=True)[1]
             )
-        position = column_names.index(wanted)
-
-    def rows() -> Iterator[tuple[str, dict[str, Any]]]:
-        number, first = 0, 1
-        sentence: list[str] = []
-        tags: set[str] = set()
-        for number, line in enumerate(lines, start=1):
-            sentence.append(line)
-            if not line.strip():
-                yield f"line {first}", _sentence(sentence, position, format, f"{name}, line {first}", tags)
-                sentence, first = [], number + 1
-        if sentence:
-            yield f"line {first}", _sentence(sentence, position, format, f"{name}, line {first}", tags)
-
-    return Rows(format, name, rows(), ["tokens"])
+    if layout is not None and column not in layout.column_names:
+        raise ValueError(
+            f"{name} has no column {shown(column)}, only: {listed(layout.column_names)}. Name the right one with "
+            "--tokens_column."
+        )
+    return Rows(format, name, _sentences(lines, layout, column, name), ["tokens"])
 
 
 def split_columns(line: str) -> list[str]:
@@ -295,30 +292,55 @@ def split_columns(line: str) -> list[str]:
     return line.split("\t") if "\t" in line else line.split()
 
 
-def _sentence(lines: list[str], position: int, format: str, where: str, tags: set[str]) -> dict[str, Any]:
-    """Find the words of a sentence; `tags` collects what the last column holds, which tells `# V X` from a comment."""
-    cells = [split_columns(line) for line in lines]
-    filled = [index for index, line in enumerate(lines) if line.strip()]
-    usual = len(cells[filled[-1]]) if filled else 0
-    if usual > 1:
-        tags.update(cells[index][-1] for index in filled if not lines[index].startswith("#"))
-    words: list[str] = []
-    places: list[int] = []
-    for index in filled:
-        line = lines[index]
-        if line.startswith("-DOCSTART-"):
-            continue
-        if line.startswith("#") and not words:
-            is_word = len(cells[index]) == usual and (usual == 1 or cells[index][-1] in tags)
-            if format == "conllu" or not is_word:
-                continue
-        if format == "conllu" and _NO_WORD.fullmatch(cells[index][0]):
-            continue
-        if len(cells[index]) <= position:
-            raise ValueError(f"{where}: the line {shown(line.strip(), 60)} has no column {position + 1} with a word.")
-        words.append(cells[index][position])
-        places.append(index)
-    return {"lines": lines, "places": places, "tokens": words}
+def _sentences(
+    lines: Iterator[str], layout: Layout | None, column: str, name: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield sentences with their lines: without a layout, of lines whose first column is a word."""
+    kept: dict[int, str] = {}
+    words: dict[int, str] = {}
+    position = 0 if layout is None else layout.column_names.index(column)
+
+    def numbered() -> Iterator[str]:
+        for number, line in enumerate(lines, start=1):
+            kept[number] = line
+            yield line
+
+    def sentence(last: int) -> tuple[str, dict[str, Any]]:
+        taken = [number for number in kept if number <= last]
+        row = {
+            "lines": [kept.pop(number) for number in taken],
+            "places": [taken.index(number) for number in words],
+            "tokens": list(words.values()),
+            "header": layout.header if layout is not None and taken[0] == 1 else None,
+        }
+        words.clear()
+        return f"line {taken[0]}", row
+
+    found = _first_columns(numbered()) if layout is None else iterate_rows(numbered(), layout, name)
+    for row in found:
+        if row is not None:
+            number, cells = row
+            if not (layout is not None and layout.drops_ranges and is_range(cells[0])):
+                words[number] = cells[position]
+            last_word = number
+        else:
+            end = max(kept)
+            yield sentence(end if not kept[end].strip() else last_word)
+    if kept:
+        yield sentence(max(kept))
+
+
+def _first_columns(lines: Iterator[str]) -> Iterator[tuple[int, list[str]] | None]:
+    at_start = True
+    for number, line in enumerate(lines, start=1):
+        if line.strip() and not line.startswith("-DOCSTART-"):
+            yield number, split_columns(line)
+            at_start = False
+        elif not at_start:
+            yield None
+            at_start = True
+    if not at_start:
+        yield None
 
 
 __all__ = ["ROW_FORMATS", "Rows", "input_column", "read_rows", "row_format", "split_columns"]

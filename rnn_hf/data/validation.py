@@ -20,6 +20,10 @@ logger = logging.get_logger(__name__)
 _BATCH_SIZE = 1000
 # Beyond it, the square of an error is no number of 32 bits any more.
 _LARGEST_NUMBER = 1e15
+# So many different words are counted; a column with nearly as many tags, and not few, is none of tags.
+_MOST_WORDS = 10_000
+_MOST_TAGS_A_WORD = 0.9
+_MANY_TAGS = 30
 # What spreadsheets and libraries write where a number is missing or has no value.
 _NO_NUMBERS = frozenset(
     {"nan", "+nan", "-nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nil", "inf", "+inf", "-inf", "infinity"}
@@ -88,6 +92,8 @@ class SplitCheck:
         self.from_feature = named  # names in their order, as a ClassLabel or an option says
         self.smallest, self.largest = math.inf, -math.inf  # numbers of a regression
         self.fewest = math.inf  # labels of a row
+        self.words: set[str] = set()  # the first different words, and how many tags these have
+        self.tags_of_words = 0
         self._digest = hashlib.blake2b(digest_size=6)
 
     @property
@@ -228,11 +234,15 @@ class SplitCheck:
                 f"{len(words)} words in column {self.input_column!r}, but {len(tags)} tags in column "
                 f"{self.label_column!r}: {shown(words)}, {shown(tags)}.",
             )
+        if self.known is None and len(self.words) < _MOST_WORDS:
+            self.words.update(words)
         for word, tag in zip(words, tags, strict=True):
             if _is_missing(tag):
                 value = "" if tag is None or tag == "" else f", but {shown(tag)}"
                 self._refuse(row, f"the word {shown(word)} has no tag in column {self.label_column!r}{value}.")
             self._check_name(row, tag, feature)
+        if len(self.words) < _MOST_WORDS:
+            self.tags_of_words = len(self.first_rows)
 
     def _refuse_missing(self, row: int, label: Any) -> None:
         self._refuse(row, missing_fault(self.label_column, label))
@@ -328,11 +338,8 @@ class SplitCheck:
                     f"{self.origin}: column {self.label_column!r} holds {len(self.first_rows):,} different labels in "
                     f"{num_rows:,} rows. Is it the right column? For a regression say --problem_type regression."
                 )
-        if self.task == "token-classification" and len(self.label_names()) == 1:
-            logger.warning(
-                f"{self.origin}: column {self.label_column!r} holds one tag only, {listed(self.label_names())}: "
-                "there is nothing to learn."
-            )
+        if self.task == "token-classification":
+            self._check_all_tags()
         if self.problem_type == "multi_label_classification" and self.fewest == len(self.first_rows) > 0:
             logger.warning(
                 f"{self.origin}: all rows have all labels in column {self.label_column!r}, "
@@ -357,6 +364,20 @@ class SplitCheck:
                     f"{shown(example)}: each combination would be a class. Part them with --label_separator "
                     f"{shown(separator)}."
                 )
+
+    def _check_all_tags(self) -> None:
+        """Refuse a column that can hold no tags."""
+        cure = "Name the right column with --tags_column; in a file with a line a word, this may be another one too."
+        if len(self.label_names()) == 1:
+            raise ValueError(
+                f"{self.origin}: column {self.label_column!r} holds one tag only, {listed(self.label_names())}: "
+                f"there is nothing to learn. {cure}"
+            )
+        if self.tags_of_words > _MOST_TAGS_A_WORD * len(self.words) and self.tags_of_words >= _MANY_TAGS:
+            raise ValueError(
+                f"{self.origin}: column {self.label_column!r} holds {self.tags_of_words:,} different tags for "
+                f"{len(self.words):,} different words, and is none of tags. {cure}"
+            )
 
     def _warn_of_twins(self) -> None:
         twins: dict[str, str] = {}

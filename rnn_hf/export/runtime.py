@@ -18,6 +18,7 @@ from ..inference.download import find_folder
 from ..inference.loading import load_config, load_tokenizer
 from ..inference.model_files import COPY_AGAIN, check_file
 from ..models.configuration_rnn import RnnConfig
+from ..models.inputs import check_ignored
 
 try:
     import onnxruntime
@@ -58,13 +59,14 @@ class ORTModel:
         """Load an exported model; the arguments are those of [`load_session`]."""
         return cls(load_session(model_id, revision, **options), load_config(str(model_id), revision))
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Any:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **ignored: Any) -> Any:
         """Run a padded batch.
 
         Args:
             input_ids (`torch.LongTensor` of shape `[batch_size, sequence_length]`): Token ids.
             attention_mask (`torch.Tensor`, the shape of `input_ids`, *optional*):
                 Nonzero for tokens, 0 for padding; without it every id is a token.
+            ignored: What tokenizers pass to other models: see [`~rnn_hf.models.inputs.check_ignored`].
 
         Returns:
             `SequenceClassifierOutput` or `TokenClassifierOutput` with the `logits`.
@@ -72,6 +74,7 @@ class ORTModel:
         Raises:
             ValueError: Ids outside the vocabulary.
         """
+        check_ignored(ignored)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
         tokens = input_ids[mask != 0]
         if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.config.vocab_size:

@@ -47,6 +47,7 @@ class RnnEmbeddings(nn.Module):
         self.num_entries = config.vocab_size
         self.word_dropout = config.word_dropout
         self.unk_token_id = config.unk_token_id or 0
+        self.num_word_embeddings = config.num_word_embeddings
         self.word_embeddings = nn.Embedding(config.num_word_embeddings or config.vocab_size, config.embedding_size)
         self.static_embeddings = StaticEmbeddings(config) if config.static_embedding_size > 0 else None
         self.character_cnn = CharacterCNN(config) if config.characters is not None else None
@@ -78,7 +79,7 @@ class RnnEmbeddings(nn.Module):
         if self.static_embeddings is not None:
             parts.append(self.static_embeddings(input_ids))
         if self.character_cnn is not None:
-            if self.training or torch.is_grad_enabled():
+            if self.training or torch.is_grad_enabled() or self.character_cnn.is_wrapped:
                 distinct, positions = input_ids.unique(return_inverse=True)
                 parts.append(nn.functional.embedding(positions, self.character_cnn(distinct)))
             else:
@@ -119,9 +120,9 @@ class RnnEmbeddings(nn.Module):
 
     def word_embedding_ids(self, input_ids: Tensor) -> Tensor:
         """Replace entries that have no word embedding by the unknown token; the shape stays."""
-        if self.word_embeddings.num_embeddings == self.num_entries:
+        if self.num_word_embeddings is None:
             return input_ids
-        return torch.where(input_ids < self.word_embeddings.num_embeddings, input_ids, self.unk_token_id)
+        return torch.where(input_ids < self.num_word_embeddings, input_ids, self.unk_token_id)
 
     def _own(self, input_ids: Tensor) -> Tensor:
         own = self.word_embeddings(self.word_embedding_ids(input_ids))
@@ -197,10 +198,10 @@ class CharacterCNN(nn.Module):
     def __init__(self, config: RnnConfig):
         super().__init__()
         self.size = len(config.char_kernel_sizes) * config.char_num_filters
-        num_codes = END + 1 + len(config.characters or "")
+        self.num_codes = END + 1 + len(config.characters or "")
         shape = (config.vocab_size, config.max_characters_per_token)
         self.register_buffer("character_ids", torch.zeros(shape, dtype=torch.int32))
-        self.char_embeddings = nn.Embedding(num_codes, config.char_embedding_size)
+        self.char_embeddings = nn.Embedding(self.num_codes, config.char_embedding_size)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(config.char_embedding_size, config.char_num_filters, size) for size in config.char_kernel_sizes
         )
@@ -215,10 +216,16 @@ class CharacterCNN(nn.Module):
             `torch.FloatTensor` of shape `[num_entries, len(char_kernel_sizes) * char_num_filters]`.
         """
         codes = self.character_ids[input_ids].long()  # [num_entries, max_characters_per_token]
-        present = torch.arange(self.char_embeddings.num_embeddings, device=codes.device) != PADDING
-        characters = self.char_embeddings.weight * present.unsqueeze(1)  # [num_codes, char_embedding_size]
+        all_codes = torch.arange(self.num_codes, device=codes.device)
+        table = self.char_embeddings(all_codes) if self.is_wrapped else self.char_embeddings.weight
+        characters = table * (all_codes != PADDING).unsqueeze(1)  # [num_codes, char_embedding_size]
         maxima = [_convolve(convolution, characters, codes).amax(dim=1) for convolution in self.convolutions]
         return torch.cat(maxima, dim=1).relu()
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether its layers are wrapped, as by the adapters of peft, which change what they compute at any time."""
+        return any(hasattr(layer, "base_layer") for layer in (self.char_embeddings, *self.convolutions))
 
 
 def resized(table: Tensor, num_rows: int, value: float) -> Tensor:
@@ -233,6 +240,10 @@ def _convolve(convolution: Any, characters: Tensor, codes: Tensor) -> Tensor:
     There are far fewer characters than positions in texts, so each character is multiplied with the kernel once, and a
     position is the sum of what its neighbours contribute.
     """
+    if hasattr(convolution, "base_layer"):  # an adapter of peft, which has no weight of its own
+        (size,) = convolution.base_layer.kernel_size
+        texts = nn.functional.embedding(codes, characters).transpose(1, 2)  # [num_texts, char_embedding_size, length]
+        return convolution(nn.functional.pad(texts, (size // 2, (size - 1) // 2))).transpose(1, 2)
     (size,) = convolution.kernel_size
     contributions = torch.einsum("cd,fdk->ckf", characters, convolution.weight).flatten(0, 1)
     windows = nn.functional.pad(codes, (size // 2, (size - 1) // 2), value=PADDING).unfold(1, size, 1)

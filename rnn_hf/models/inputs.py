@@ -9,6 +9,10 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .packing import INTEGERS, Packing
 
+# What tokenizers, pipelines and peft pass to attention models: of no effect here, and what only attention has.
+_IGNORED = ("token_type_ids", "use_cache")
+_OF_ATTENTION = ("head_mask", "output_attentions")
+
 
 def read_input(
     input_ids: Tensor | PackedSequence | None = None,
@@ -145,6 +149,36 @@ def repeat_batch(tokens: Sequence[Tensor | None], packing: Packing, times: int) 
     return [None if values is None else values.index_select(0, indices) for values in tokens], repeated
 
 
+def check_ignored(arguments: dict[str, Any]) -> None:
+    """Check arguments that have no effect on a recurrent model, but come from a tokenizer or a pipeline for others.
+
+    Args:
+        arguments (`dict`): What was given beside the arguments of the model: `token_type_ids` and `use_cache` of any
+            value; `output_attentions` and `head_mask` where they ask for nothing.
+
+    Raises:
+        TypeError: An argument of another name.
+        ValueError: Attention is asked for, which no recurrent layer has.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.models.inputs import check_ignored
+    >>> check_ignored({"token_type_ids": torch.zeros(2, 3), "output_attentions": False})
+    >>> check_ignored({"output_attentions": True})
+    Traceback (most recent call last):
+    ...
+    ValueError: output_attentions: a recurrent model has no attention heads. Ask for output_hidden_states instead.
+
+    ```
+    """
+    for name, value in arguments.items():
+        if name in _OF_ATTENTION and value is not None and value is not False:
+            raise ValueError(f"{name}: a recurrent model has no attention heads. Ask for output_hidden_states instead.")
+        if name not in _IGNORED + _OF_ATTENTION:
+            raise TypeError(f"The model got an unexpected keyword argument {name!r}.")
+
+
 def check_ids(input_ids: Tensor, num_entries: int) -> None:
     """Check that ids lie within the vocabulary; on a CPU only: elsewhere that would wait for the device.
 
@@ -173,4 +207,4 @@ def check_ids(input_ids: Tensor, num_entries: int) -> None:
         )
 
 
-__all__ = ["check_ids", "read_input", "repeat_batch"]
+__all__ = ["check_ids", "check_ignored", "read_input", "repeat_batch"]

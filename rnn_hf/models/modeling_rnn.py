@@ -25,7 +25,7 @@ from .base import (
 from .configuration_rnn import RnnConfig
 from .crf import ConditionalRandomField
 from .embeddings import RnnEmbeddings
-from .inputs import check_ids, read_input, repeat_batch
+from .inputs import check_ids, check_ignored, read_input, repeat_batch
 from .losses import LOSSES, average_loss, check_class_ids, check_labels, cross_entropy, infer_problem_type
 from .ngrams import NgramsMixin
 from .packing import Packing
@@ -111,6 +111,7 @@ class RnnModel(RnnPreTrainedModel):
         return_dict: bool | None = None,
         return_packed: bool = False,
         num_passes: int = 1,
+        **ignored: Any,
     ) -> RnnModelOutput | Encoded | tuple:
         """Encode a batch of sequences.
 
@@ -141,8 +142,8 @@ class RnnModel(RnnPreTrainedModel):
                 Whether to return a [`RnnModelOutput`] rather than a tuple.
             return_packed (`bool`):
                 Whether to leave the batch packed, as the heads want it.
-            num_passes (`int`):
-                Number of forward passes over the batch, each with dropout of its own, where it stays packed.
+            num_passes (`int`): Forward passes over a batch that stays packed, each with dropout of its own.
+            ignored: What tokenizers pass to other models, as `token_type_ids`: see [`~inputs.check_ignored`].
 
         Returns:
             [`RnnModelOutput`]; with `return_packed`, [`Encoded`] with `num_passes * batch_size` rows, all of the batch
@@ -151,6 +152,7 @@ class RnnModel(RnnPreTrainedModel):
         Raises:
             ValueError: Contradicting or missing inputs, ids outside the vocabulary, states of the wrong shape.
         """
+        check_ignored(ignored)
         wanted = wants_hidden_states(self.config, output_hidden_states)
         ids, embeds, packing = read_input(
             input_ids, attention_mask, inputs_embeds, batch_sizes, sorted_indices, unsorted_indices

@@ -149,7 +149,8 @@ def run_recurrence(
 
     layers: list[Tensor] = []
     finals: list[tuple[Tensor, ...]] = []
-    all_weights: list[Any] = rnn._flat_weights
+    # By their names, for what replaces them for a while, as peft does, replaces no list of them.
+    all_weights: list[Any] = [getattr(rnn, name) for name in rnn._flat_weights_names]
     if weight_dropout > 0 and rnn.training:
         all_weights = [
             nn.functional.dropout(weight, weight_dropout) if name.startswith("weight_hh") else weight

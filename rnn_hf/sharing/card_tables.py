@@ -138,7 +138,8 @@ def exported_scores(folder: Path, config: RnnConfig) -> dict[str, dict[str, floa
 def exported_row(name: str, graph: dict[str, Any], scores: dict[str, dict[str, float]]) -> list[str]:
     """Make the row of an exported graph: its name, its size, its speed, its scores."""
     values = [of_graphs.get(Path(name).stem) for of_graphs in scores.values()]
-    row = [markdown_code(name), f"{graph['bytes'] / 1e6:.1f} MB", f"{graph['words_per_second']:,}"]
+    speed = f"{graph['words_per_second']:,}" if "words_per_second" in graph else ""
+    row = [markdown_code(name), f"{graph['bytes'] / 1e6:.1f} MB", speed]
     return row + ["" if value is None else f"{value:.4f}" for value in values]
 
 

@@ -304,6 +304,7 @@ def _notes(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> str:
 def _widget_texts(run: dict[str, Any]) -> list[str]:
     """Make short inputs for trying the model out."""
     texts = [one["text"].split() if "text" in one else one["tokens"] for one in run.get("examples", [])]
+    texts = [text.split() for text in run.get("widget", [])] or texts
     short = (printable(" ".join(words[:_NUM_WIDGET_WORDS])) for words in texts if words)
     return [shorten(text, _MOST_EXAMPLE_CHARACTERS) for text in short] or ["An example."]
 

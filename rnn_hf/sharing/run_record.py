@@ -8,7 +8,7 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import date
 from itertools import islice
 from pathlib import Path
@@ -36,6 +36,9 @@ _NUM_TIMED_ALONE = 32
 _MIN_SECONDS = 0.2
 _NUM_EXAMPLES = 3
 _NUM_EXAMPLE_WORDS = 30
+# What the card offers for trying the model out.
+_NUM_SHORT_WORDS = 12
+_NUM_SHORT_CHARACTERS = 100
 # A confusion matrix of more labels fills megabytes, and no page.
 _MOST_MATRIX_LABELS = 200
 
@@ -49,6 +52,7 @@ def record_run(
     num_processes: int,
     predictions: dict[str, PredictionOutput],
     secrets: Collection[str] = (),
+    has_examples: bool = True,
 ) -> dict[str, Any]:
     """Write `run.json` into the folder of a trained model, which is loaded and timed.
 
@@ -61,11 +65,12 @@ def record_run(
         num_processes (`int`): By how many processes.
         predictions (`dict[str, PredictionOutput]`): What the Trainer predicted for `validation` and `test`.
         secrets (`Collection[str]`): Values that must not be written, as [`~secrets.find_secrets`] gives them.
+        has_examples (`bool`): Whether to write down texts of the data.
 
     Returns:
         `dict`: the content. `speed` is that of [`measure_speed`], `confusion_matrix`, of at most 200 labels, has a
         row for each true one and a column for each predicted one, `examples` are what [`predict`] gives for the first
-        inputs of a split.
+        inputs of a split, `widget` short texts of the training data.
     """
     split = "test" if "test" in corpus.splits else "validation" if "validation" in corpus.splits else "train"
     inputs = list(islice(corpus.inputs(split), _NUM_TIMED_INPUTS))
@@ -76,6 +81,7 @@ def record_run(
         **_command(sys.argv, secrets),
         "data": mask_options(_data(data_arguments), secrets),
         "num_rows": corpus.num_rows,
+        **({} if corpus.tag_scheme is None else {"tag_scheme": corpus.tag_scheme}),
         "base_model": mask_options(base_model, secrets),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
         "num_processes": num_processes,
@@ -83,8 +89,11 @@ def record_run(
         "versions": {"python": platform.python_version(), "torch": torch.__version__}
         | {"transformers": transformers.__version__, "rnn_hf": __version__},
         "speed": {"split": split} | measure_speed(model, tokenizer, inputs),
-        "examples": list(predict(model, tokenizer, [_shortened(one) for one in inputs[:_NUM_EXAMPLES]])),
+        "examples": [],
     }
+    if has_examples:
+        record["examples"] = list(predict(model, tokenizer, [_shortened(one) for one in inputs[:_NUM_EXAMPLES]]))
+        record["widget"] = _short_texts(corpus.inputs("train") if "train" in corpus.splits else inputs)
     has_classes = corpus.task == "text-classification" and corpus.problem_type == "single_label_classification"
     if has_classes and split in predictions and len(corpus.label_names) <= _MOST_MATRIX_LABELS:
         matrix = _confusion_matrix(predictions[split], len(corpus.label_names))
@@ -94,7 +103,7 @@ def record_run(
 
 
 def record_export(output_dir: Path) -> None:
-    """Add to `run.json` the sizes and the speed of exported graphs, on the examples that stand there.
+    """Add to `run.json` the sizes of exported graphs, and their speed on the examples that stand there, if any.
 
     Args:
         output_dir (`Path`): Folder of a trained model with the folder `onnx` beside it.
@@ -117,7 +126,8 @@ def record_export(output_dir: Path) -> None:
         if name.endswith(".onnx"):
             model: Any
             model, tokenizer = load_onnx(output_dir, file_name=name, session_options=options)
-            record["onnx"][name] = {"bytes": size} | measure_speed(model, tokenizer, inputs)
+            speed = measure_speed(model, tokenizer, inputs) if inputs else {}
+            record["onnx"][name] = {"bytes": size} | speed
     replace_file(path, json.dumps(record, indent=1, ensure_ascii=False))
 
 
@@ -222,6 +232,15 @@ def _shortened(one: Any) -> Any:
         words = one.split()
         return one if len(words) <= _NUM_EXAMPLE_WORDS else " ".join(words[:_NUM_EXAMPLE_WORDS])
     return one[:_NUM_EXAMPLE_WORDS]
+
+
+def _short_texts(inputs: Iterable[Any]) -> list[str]:
+    """Choose a few short texts: whole ones where there are enough, else beginnings."""
+    words = [one.split() if isinstance(one, str) else one for one in islice(inputs, _NUM_TIMED_INPUTS)]
+    whole = [" ".join(one) for one in words if 0 < len(one) <= _NUM_SHORT_WORDS]
+    texts = [text for text in whole if len(text) <= _NUM_SHORT_CHARACTERS]
+    texts += [" ".join(one[:_NUM_SHORT_WORDS])[:_NUM_SHORT_CHARACTERS] for one in words if one]
+    return list(dict.fromkeys(texts))[:_NUM_EXAMPLES]
 
 
 def _confusion_matrix(output: PredictionOutput, num_labels: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..utils.messages import shown
+from .raw_text import count_marked, learn_splitting, set_splitting, words_kept_whole
 
 TokenizerKind = Literal["word", "wordpiece", "bpe", "unigram"]
 
@@ -64,8 +65,8 @@ def train_tokenizer(
         lowercase (`bool`):
             Whether to lowercase all text.
         is_split_into_words (`bool`):
-            Whether the corpus holds lists of words. Words are then split at white space only; raw text is split
-            at punctuation too.
+            Whether the corpus holds lists of words. Words are then split at white space only. Raw text is split as
+            these words were: punctuation stands apart where it mostly does so there.
         additional_words (`Iterable[str]`):
             Words to append to the vocabulary of a `"word"` or `"wordpiece"` tokenizer, beyond `vocab_size`; where
             they begin is kept as `init_kwargs["num_corpus_entries"]`.
@@ -99,7 +100,8 @@ def train_tokenizer(
     steps = [normalizers.NFC()] + ([normalizers.Lowercase()] if lowercase else [])
     tokenizer.normalizer = normalizers.Sequence(steps)
     separator = _BETWEEN_UNIGRAM_TOKENS if kind == "unigram" else _BETWEEN_SPECIAL_TOKENS
-    checked = _checked(corpus, is_split_into_words, separator)
+    marked: Counter[str] = Counter()
+    checked = _checked(corpus, is_split_into_words, separator, marked)
     if kind == "wordpiece":
         tokenizer = _train_wordpiece(tokenizer, trainer, checked)
     else:
@@ -114,13 +116,15 @@ def train_tokenizer(
             f"No word of the corpus occurs {min_frequency} times, so that all would be unknown: lower --min_frequency, "
             "or take another --tokenizer_kind."
         )
+    if (pattern := learn_splitting(marked, tokenizer.normalizer.normalize_str)) is not None:
+        set_splitting(tokenizer, pattern)
     end = processors.TemplateProcessing(
         single=f"$A {_EOS}",
         pair=f"$A {_EOS} $B:1 {_EOS}:1",
         special_tokens=[(_EOS, tokenizer.token_to_id(_EOS))],
     )
     tokenizer.post_processor = (
-        processors.Sequence([processors.ByteLevel(trim_offsets=True), end]) if kind == "bpe" else end
+        processors.Sequence([processors.ByteLevel(trim_offsets=pattern is None), end]) if kind == "bpe" else end
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -223,6 +227,13 @@ def encode_words(
         raise ValueError(f"Aligning words with tokens needs a fast tokenizer, got {type(tokenizer).__name__}.")
     if not sentences:
         return [], []
+    with words_kept_whole(tokenizer):
+        return _encode_words(tokenizer, sentences)
+
+
+def _encode_words(
+    tokenizer: PreTrainedTokenizerBase, sentences: list[list[str]]
+) -> tuple[list[list[int]], list[list[int]]]:
     encoding = tokenizer(sentences, is_split_into_words=True, verbose=False)
     all_ids: list[list[int]] = []
     all_firsts: list[list[int]] = []
@@ -261,7 +272,10 @@ def _check_range(name: str, value: Any, least: int, reason: str) -> None:
 
 
 def _checked(
-    corpus: Iterable[str] | Iterable[list[str]], is_split_into_words: bool, separator: re.Pattern[str]
+    corpus: Iterable[str] | Iterable[list[str]],
+    is_split_into_words: bool,
+    separator: re.Pattern[str],
+    marked: Counter[str],
 ) -> Iterator[list[str]]:
     """Yield batches for the trainer, which takes each word of a split text for a text of its own.
 
@@ -277,6 +291,8 @@ def _checked(
             raise TypeError(f"Element {position} of the corpus must be {wanted}, got {shown(text)}.")
         _check_unicode(words, f"Element {position} of the corpus")
         empty = empty and not any(word.strip() for word in words)
+        if is_split_into_words:
+            count_marked(words, marked)
         yield [part for word in words for part in separator.split(word)]
     if empty:
         raise ValueError("The corpus holds no text to train a tokenizer on.")

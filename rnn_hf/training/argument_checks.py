@@ -15,6 +15,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import Trainer, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from ..data.arguments import MODELS_OF, DataArguments, Task
 from ..models.configuration_rnn import RnnConfig
@@ -23,6 +24,12 @@ from ..utils.secrets import mask_options
 from .arguments import RnnTrainingArguments, TokenizerArguments
 from .task_metrics import score_names
 
+# Packages of what `--report_to` names, where they have another name.
+_PACKAGES = {
+    "azure_ml": "azureml-mlflow",
+    "comet_ml": "comet-ml",
+    "flyte": "flytekit",
+}
 # The least value of each option, and whether it may be reached.
 _LEAST: dict[str, tuple[float, bool]] = {
     "num_train_epochs": (0, False),
@@ -280,10 +287,13 @@ def _check_reports(training: RnnTrainingArguments) -> None:
     reports = [training.report_to] if isinstance(training.report_to, str) else list(training.report_to or [])
     available = get_available_reporting_integrations()
     for name in reports:
-        if name not in ("none", "all", *available):
+        others = f"none{''.join(f', {one}' for one in available)}"
+        if name not in ("none", "all", *INTEGRATION_TO_CALLBACK):
+            raise ValueError(f"--report_to {name}: transformers cannot report to it. Name one of: {others}.")
+        if name in INTEGRATION_TO_CALLBACK and name not in available:
             raise ValueError(
-                f"--report_to {name}: no such package is installed. Install it, or name one of: none"
-                f"{''.join(f', {one}' for one in available)}."
+                f"--report_to {name}: its package is not installed. Install it with pip install "
+                f"{_PACKAGES.get(name, name)}, or name one of: {others}."
             )
 
 

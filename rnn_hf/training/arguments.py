@@ -253,6 +253,13 @@ class RnnTrainingArguments(TrainingArguments):
     dataset_pretty_name: str | None = field(
         default=None, metadata={"help": "For the model card: what the data is called."}
     )
+    examples: bool = field(
+        default=True,
+        metadata={
+            "help": "Show a few short texts of the data in the model card and in run.json; false keeps private data "
+            "out of them."
+        },
+    )
     dataloader_pin_memory: bool = field(
         default_factory=torch.cuda.is_available, metadata={"help": "Pin memory for faster copies to a GPU."}
     )

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..data.corpus import Corpus
+from ..data.span_splits import is_of_spans
 from ..inference.download import find_folder
 from ..inference.loading import (
     MISSING_TOKENIZER,
@@ -30,6 +31,7 @@ from ..text.characters import collect_characters, count_lexical_features, set_vo
 from ..text.coverage import lacks_spaces, unknown_share
 from ..text.tokenization import NO_LIMIT, TokenizerKind, max_length_of, train_tokenizer
 from ..text.word_vectors import StaticVectors, load_vectors, pretrain_character_cnn, set_vectors, vocabulary_words
+from ..text.words import are_split, set_word_splitter
 from ..utils.display import one_line, printable, shorten
 from .arguments import TokenizerArguments
 
@@ -147,6 +149,8 @@ def build(
             is_split_into_words=corpus.task == "token-classification",
             additional_words=words,
         )
+        if is_of_spans(corpus.splits["train"]) and are_split(corpus.inputs("train")):
+            set_word_splitter(tokenizer)
     if not trained_already:
         _warn_of_unknown(tokenizer, corpus)
     _set_max_length(tokenizer, corpus, max_seq_length)

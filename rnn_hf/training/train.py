@@ -134,9 +134,8 @@ def train(
             for line in (*_course(trainer), *calibration):
                 print(printable(line))
             base_model = tokenizer_arguments.model_name_or_path
-            record_run(
-                output_dir, corpus, data_arguments, base_model, args.device, args.world_size, predictions, secrets
-            )
+            where = (args.device, args.world_size)
+            record_run(output_dir, corpus, data_arguments, base_model, *where, predictions, secrets, args.examples)
             write_model_card(output_dir)
             _tidy(output_dir, args.keep_checkpoints)
             if push_to is not None:

@@ -156,6 +156,7 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
             self._objectives[name] for name in ("rdrop_loss_weight", "lm_loss_weight", "num_auxiliary_tags")
         ):
             return
+        model = model.get_base_model() if hasattr(model, "get_base_model") else model  # of the adapters of peft
         model.objectives = TrainingObjectives(model.config, **self._objectives).to(model.device, model.dtype)
 
     def call_model_init(self, trial: Any = None) -> nn.Module:

@@ -14,6 +14,7 @@ from transformers.utils import logging
 from rnn_hf import train_tokenizer
 from rnn_hf.data.corpus import DataArguments, load_corpus
 from rnn_hf.data.loading import CONLLU_COLUMNS
+from rnn_hf.text.raw_text import words_kept_whole
 from rnn_hf.text.tokenization import encode_texts
 
 CLASSIFY, TAG = "text-classification", "token-classification"
@@ -279,11 +280,14 @@ class TestFormats:
         assert corpus.label_names == ["PRON", "PROPN", "SYM", "VERB"]
 
     def test_conllu_column_can_be_chosen(self, tmp_path):
-        line = ["1", "dogs", "dog", "NOUN", "NNS", "_", "0", "root", "_", "_"]
-        file = write(tmp_path / "a.conllu", "\t".join(line) + "\n\n")
+        lines = [
+            ["1", "dogs", "dog", "NOUN", "NNS", "_", "0", "root", "_", "_"],
+            ["2", "run", "run", "VERB", "VBP", "_", "1", "x", "_", "_"],
+        ]
+        file = write(tmp_path / "a.conllu", "\n".join("\t".join(line) for line in lines) + "\n\n")
         for column in ("lemma", "upos", "xpos", "deprel"):
             corpus = load_with_validation(file, TAG, tags_column=column)
-            assert corpus.label_names == [line[CONLLU_COLUMNS.index(column)]]
+            assert corpus.label_names == [line[CONLLU_COLUMNS.index(column)] for line in lines]
 
     def test_folder_is_a_dataset(self, tmp_path, tokenizer, streaming):
         rows = numbered(12)
@@ -555,7 +559,7 @@ class TestEncoding:
         assert [len(row["input_ids"]) > 0 for row in encoded["train"]] == [True, True]
 
     def test_sentences_without_words_have_a_token(self, tmp_path, tokenizer, streaming):
-        rows = [{"tokens": ["a"], "tags": ["X"]}, {"tokens": [], "tags": []}]
+        rows = [{"tokens": ["a", "b"], "tags": ["X", "Y"]}, {"tokens": [], "tags": []}]
         file = save(rows, tmp_path / "a.jsonl")
         encoded = load_with_validation(file, TAG, allow_empty_text=True, streaming=streaming).encode(tokenizer)
         assert list(encoded["train"])[1] == {"input_ids": [tokenizer.eos_token_id], "labels": [-100]}
@@ -571,7 +575,8 @@ class TestEncoding:
             firsts = [position for position, label in enumerate(labels) if label != -100]
             assert [corpus.label_names[labels[position]] for position in firsts] == row["tags"]
             for word, start, end in zip(row["tokens"], firsts, [*firsts[1:], len(ids) - 1], strict=True):
-                assert japanese_tokenizer(word, add_special_tokens=False)["input_ids"] in ([], ids[start:end])
+                with words_kept_whole(japanese_tokenizer):
+                    assert japanese_tokenizer(word, add_special_tokens=False)["input_ids"] in ([], ids[start:end])
                 split_words += end - start > 1
         assert split_words > 20
 
@@ -691,11 +696,12 @@ class TestRefusedFiles:
         )
 
     def test_missing_column_of_words(self, tmp_path):
-        file = save([{"words": ["a"], "ner": ["O"]}], tmp_path / "a.jsonl")
+        file = save([{"syllables": ["a"], "tones": ["O"]}], tmp_path / "a.jsonl")
         assert refusal(TAG, train_file=file) == (
-            "The train data has no column 'tokens', only: 'words', 'ner'. Name the right one with --tokens_column."
+            "The train data has no column 'tokens', only: 'syllables', 'tones'. Name the right one with "
+            "--tokens_column."
         )
-        assert refusal(TAG, train_file=file, tokens_column="words").endswith("Name the right one with --tags_column.")
+        assert refusal(TAG, train_file=file, tokens_column="syllables").endswith("right one with --tags_column.")
 
     @pytest.mark.parametrize(("separator", "written"), [(";", ";"), ("\t", "\\t"), ("|", "|")])
     def test_columns_that_another_separator_parts(self, tmp_path, separator, written, streaming):
@@ -955,12 +961,12 @@ class TestRefusedRows:
     def test_conll_line_without_a_tag(self, tmp_path, streaming):
         file = write(tmp_path / "a.conll", "one A\ntwo B\n\nthree\nfour D\n")
         message = refusal(TAG, train_file=file, streaming=streaming)
-        assert message == f"{file}, row 2: the word 'three' has no tag in column 'tags'."
+        assert message == f"{file}, line 4: the word 'three' has no tag. Give it one."
 
     def test_conllu_without_tags(self, tmp_path, streaming):
         file = write(tmp_path / "a.conllu", "1\tdogs\tdog\n2\tbark\tbark\n\n")
         message = refusal(TAG, train_file=file, streaming=streaming)
-        assert message == f"{file}, row 1: the word 'dogs' has no tag in column 'upos'."
+        assert message.startswith(f"{file}, line 1: 3 columns in place of 10: '1', 'dogs', 'dog'.")
 
     def test_conllu_sentence_of_multiword_tokens_only(self, tmp_path, streaming):
         file = write(tmp_path / "a.conllu", conllu([[("1", "a", "X")], [("1-2", "ab", "_")]]))
@@ -1122,19 +1128,21 @@ class TestWarnings:
         assert message.startswith(f"{file}: ")
         assert said in message
 
-    def test_one_tag_only(self, tmp_path, messages):
-        load_with_validation(save([{"tokens": ["a"], "tags": ["O"]}], tmp_path / "a.jsonl"), TAG)
-        assert [message.partition(": ")[2] for message in messages()] == [
-            "column 'tags' holds one tag only, 'O': there is nothing to learn."
-        ]
+    def test_one_tag_only(self, tmp_path):
+        file = save([{"tokens": ["a", "b"], "tags": ["O", "O"]}], tmp_path / "a.jsonl")
+        message = refusal(TAG, train_file=file)
+        assert message.startswith(f"{file}: column 'tags' holds one tag only, 'O': there is nothing to learn. Name the")
+        corpus = load_with_validation(file, TAG, additional_labels=["B-X"])
+        assert corpus.label_names == ["B-X", "O"]
 
-    def test_columns_of_a_conll_file_that_are_not_read(self, tmp_path, messages, streaming):
-        file = write(tmp_path / "a.conll", "-DOCSTART- -X- O O\n\nEU NNP B-NP B-ORG\nsays VB B-VP O\n")
+    def test_as_many_tags_as_words(self, tmp_path, streaming):
+        rows = [{"tokens": [f"w{i}", "the"], "lemmas": [f"v{i}", "the"], "tags": ["X", "Y"]} for i in range(50)]
+        file = save(rows, tmp_path / "a.jsonl")
+        message = refusal(TAG, train_file=file, tags_column="lemmas", streaming=streaming)
+        assert message.startswith(
+            f"{file}: column 'lemmas' holds 51 different tags for 51 different words, and is none of tags. Name"
+        )
         load_with_validation(file, TAG, streaming=streaming)
-        assert messages()[0].startswith(f"{file} has 4 columns; the first 2 are read, as 'tokens', 'tags'. Name all")
-        options = {"column_names": ["tokens", "pos", "chunks", "tags"]}
-        load_with_validation(file, TAG, dataset_kwargs=json.dumps(options), streaming=streaming)
-        assert len(messages()) == 2
 
 
 class TestUnseenLabels:

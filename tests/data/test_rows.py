@@ -220,6 +220,24 @@ class TestConll:
         given = {"dataset_kwargs": '{"column_names": ["id", "tokens"]}'}
         assert read(file, **given)[1][0]["tokens"] == ["to", "be"]
 
+    def test_words_are_those_that_training_reads(self, tmp_path):
+        content = "1 Anna NNP B-PER\n2 lives VBZ O\n3 here RB O\n\n1 Oslo NNP B-LOC\n2 sleeps VBZ O\n"
+        file = write(tmp_path / "a.conll", content)
+        assert [row["tokens"] for row in read(file)[1]] == [["Anna", "lives", "here"], ["Oslo", "sleeps"]]
+        added = [{"prediction": ["T"] * len(row["tokens"])} for row in read(file)[1]]
+        assert rewritten(file, "conll", added, {"prediction": list}) == content.replace("\n", " T\n").replace(
+            "\n T\n", "\n\n"
+        )
+
+    def test_a_header_names_the_new_column(self, tmp_path):
+        file = write(tmp_path / "a.conll", "word tag\nAnna B-PER\nlives O\n\nOslo B-LOC\n")
+        rows = read(file)[1]
+        assert [row["tokens"] for row in rows] == [["Anna", "lives"], ["Oslo"]]
+        added = [{"prediction": ["T"] * len(row["tokens"])} for row in rows]
+        assert rewritten(file, "conll", added, {"prediction": list}) == (
+            "word tag prediction\nAnna B-PER T\nlives O T\n\nOslo B-LOC T\n"
+        )
+
     def test_words_alone(self, tmp_path):
         file = write(tmp_path / "a.conll", "to\nbe\n")
         assert rewritten(file, "conll", [{"prediction": ["A", "B"]}], {"prediction": list}) == "to A\nbe B\n"

@@ -92,9 +92,29 @@ class TestMetadata:
         assert found["f1"].metric_name == "span F1"
 
     def test_offers_inputs_to_try(self, tagger):
-        widget, examples = ModelCard.load(tagger / "README.md").data.widget, read(tagger, "run.json")["examples"]
-        for one, example in zip(widget, examples, strict=True):
-            assert example["tokens"][: len(one["text"].split())] == one["text"].split()
+        texts = [one["text"] for one in ModelCard.load(tagger / "README.md").data.widget]
+        assert texts == read(tagger, "run.json")["widget"]
+        sentences = [" ".join(json.loads(line)["tokens"]) for line in (tagger.parent / "corpus.jsonl").open()]
+        assert len(set(texts)) == 3
+        for text in texts:
+            assert text in sentences, "there are whole sentences that are short"
+            assert len(text.split()) <= 12
+            assert len(text) <= 100
+
+    def test_of_long_texts_offers_beginnings(self, classifier):
+        for one in ModelCard.load(classifier / "README.md").data.widget:
+            assert 1 <= len(one["text"].split()) <= 12
+
+    def test_shows_nothing_of_private_data(self, tmp_path):
+        rows = [{"text": f"secret{index} {'ab'[index % 2]}", "label": "ab"[index % 2]} for index in range(40)]
+        folder = train_on("text-classification", rows, tmp_path, "--no_examples")
+        export(str(folder), folder)
+        record_export(folder)
+        write_model_card(folder)
+        for name in ("README.md", "run.json", "training_args.json", "all_results.json"):
+            assert re.search(r"secret\d", (folder / name).read_text(encoding="utf-8")) is None
+        assert check_card(text_of(folder)) == []
+        assert re.search(r"\| `onnx/model.onnx` \| [\d.]+ MB \|  \|", section(folder, "ONNX"))
 
     def test_is_what_the_hub_accepts(self, classifier, tagger):
         for folder in (classifier, tagger):
@@ -135,7 +155,7 @@ class TestText:
     def test_says_how_it_was_trained(self, classifier):
         text = section(classifier, "Training")
         rows = {"Data": "train: `corpus.jsonl`", "Examples": "32 train, 4 validation, 4 test", "Seed": "42",
-                "Learning rate": "0.002", "Batch size": "32"}  # fmt: skip
+                "Learning rate": "0.002", "Batch size": "16"}  # fmt: skip
         for name, value in rows.items():
             assert f"| {name} | {value} |" in text
         assert "```text\npython " in text

@@ -393,13 +393,13 @@ class TestFineTuning:
             )
         if of != "tags" == to:
             said.append(f"The n-grams are left out: {name} has weights of a kind that this model does not use.")
-        assert caplog.messages == said
+        assert [message for message in caplog.messages if "the tags are in IOB2" not in message] == said
 
     def test_new_parts_of_a_head_are_said_in_one_line_each(self, make, trained, caplog):
         logging.enable_propagation()
         make(TAG, model_name_or_path=str(trained[CLASSIFY]), config={"use_crf": True})
         logging.disable_propagation()
-        assert caplog.messages == [
+        assert [message for message in caplog.messages if "the tags are in IOB2" not in message] == [
             f"The conditional random field is new: {trained[CLASSIFY]} has none for these labels and options.",
             f"The n-grams are left out: {trained[CLASSIFY]} has weights of a kind that this model does not use.",
         ]

@@ -1,0 +1,227 @@
+"""Split raw text as the words of a tagger's training data were split: punctuation apart where it stood apart there.
+
+What stands apart is learnt from the words: `.` and `,` behind a word, `(` before it, `-` within, `'s` and `n't`. Words
+that hold such marks, as `U.S.` and `...` do, stay whole.
+"""
+
+import contextlib
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, pre_tokenizers
+from transformers import PreTrainedTokenizerBase
+
+# Begins the pattern, so that it is known again in a saved tokenizer.
+_MARK = "(?#words)"
+# Endings that English treebanks split off.
+_CLITICS = tuple(one.replace("'", mark) for mark in "'\u2019" for one in ("n't", "'s", "'re", "'ve", "'ll", "'d", "'m"))
+# A mark stands apart if it did so at least so often, and as often as there are different words with it,
+_LEAST_APART = 2
+# and a mark within words if it did so at least so often, and never stood in one.
+_LEAST_APART_WITHIN = 5
+# but not those of numbers, times, names and addresses.
+_OFTEN_WITHIN = ".,:'\u2019@&_"
+# Most marks behind a word, so that long rows of them take no time.
+_MOST_ENDINGS = 30
+# Most words with marks that are listed one by one.
+_MOST_WORDS = 500
+_MOST_TRIED = 50_000
+
+
+def count_marked(words: Iterable[str], counts: Counter[str]) -> None:
+    """Count the words that hold punctuation or symbols.
+
+    Args:
+        words (`Iterable[str]`): Words of training data.
+        counts (`Counter`): What is added to.
+    """
+    counts.update(word for word in words if not word.isalnum() and not any(map(str.isspace, word)))
+
+
+def learn_splitting(counts: Mapping[str, int], normalize: Callable[[str], str] = str) -> str | None:
+    """Find a pattern of the words in a text without white space, from words that were split.
+
+    Args:
+        counts (`Mapping[str, int]`): How often the words occur that hold punctuation or symbols.
+        normalize (`Callable`): What a tokenizer does to text before it splits it.
+
+    Returns:
+        `str`, *optional*: a regular expression; `None` where no mark stands apart.
+
+    Example:
+    ```python
+    >>> from rnn_hf.text.raw_text import learn_splitting
+    >>> learn_splitting({"Mr.": 3}) is None, learn_splitting({"Mr.": 3, ".": 9, ",": 9}) is None
+    (True, False)
+
+    ```
+    """
+    words: Counter[str] = Counter()
+    for word, count in counts.items():
+        words[normalize(word)] += count
+    clitics = [one for one in _CLITICS if words[one] >= _LEAST_APART]
+    apart, behind, before, within = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    for word, count in words.items():
+        if len(word) == 1:
+            apart[word] += count
+        elif word not in clitics and not all(map(_is_mark, word)):
+            behind[word[-1]] += 1
+            before[word[0]] += 1
+            within.update(set(word[1:-1]))
+    marks = [mark for mark, count in apart.items() if _is_mark(mark) and count >= _LEAST_APART]
+    last = [mark for mark in marks if behind[mark] <= apart[mark] and not _opens(mark)]
+    first = [mark for mark in marks if before[mark] <= apart[mark] and not _closes(mark)]
+    inner = [
+        mark
+        for mark in marks
+        if mark not in _OFTEN_WITHIN
+        and apart[mark] >= _LEAST_APART_WITHIN
+        and not behind[mark] + before[mark] + within[mark]
+    ]
+    if not (last or first):
+        return None
+    pattern = _pattern(first, last, inner, clitics, [])
+    splitter = _splitter(pattern)
+    whole = [
+        word for word, _ in words.most_common(_MOST_TRIED) if len(word) > 1 and len(splitter.pre_tokenize_str(word)) > 1
+    ]
+    return _pattern(first, last, inner, clitics, whole)
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character)[0] in "PS"
+
+
+def _opens(mark: str) -> bool:
+    return unicodedata.category(mark) in ("Ps", "Sc") or mark in "#@"
+
+
+def _closes(mark: str) -> bool:
+    return unicodedata.category(mark) == "Pe" or unicodedata.normalize("NFKC", mark) in (*".,;:!?%", "...")
+
+
+def _pattern(first: list[str], last: list[str], inner: list[str], clitics: list[str], whole: list[str]) -> str:
+    """Write the pattern of a word; what is tried first stands first."""
+    endings = [f"(?i:{'|'.join(map(_escaped, clitics))})"] if clitics else []
+    tail = f"(?:{'|'.join([_any_of(last), *endings])}){{0,{_MOST_ENDINGS}}}\\z" if last or endings else "\\z"
+    listed = sorted(whole[:_MOST_WORDS], key=len, reverse=True)
+    kept = [_escaped(word) for word in listed]
+    if any(re.fullmatch(r"(?:[^\W\d_]\.){2,}", word) for word in whole):
+        kept.append(r"(?:\p{L}\.){2,}")  # initials
+    repeated = sorted({word[0] for word in whole if len(set(word)) == 1})
+    kept += [f"(?>{_escaped(mark)}{{2,}})" for mark in repeated]
+    parts = [f"(?:{'|'.join(kept)})(?={tail})"] if kept else []
+    parts += [f"{ending}(?={tail})" for ending in endings]
+    parts += [f"{_any_of(first)}(?=.)"] if first else []
+    if inner:
+        parts += [_any_of(inner), f"(?:(?!{_any_of(inner)}).)+?(?={_any_of(inner)}|{tail})"]
+    else:
+        parts.append(f".+?(?={tail})")
+    return f"{_MARK}(?m:{'|'.join(parts)})"
+
+
+def _escaped(text: str) -> str:
+    # Capitals too, lest the pattern holds the name of a part of a tokenizer.
+    return "".join(one if one.islower() or one.isdigit() else f"\\x{{{ord(one):X}}}" for one in text)
+
+
+def _any_of(marks: list[str]) -> str:
+    return f"[{''.join(map(_escaped, marks))}]" if marks else "(?!)"
+
+
+@lru_cache(maxsize=8)
+def _splitter(pattern: str) -> pre_tokenizers.PreTokenizer:
+    steps = [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(pattern), behavior="isolated")]
+    return pre_tokenizers.Sequence(steps)
+
+
+def set_splitting(tokenizer: Tokenizer, pattern: str) -> None:
+    """Let a tokenizer split raw text by a pattern, before it does what it did.
+
+    Args:
+        tokenizer (`tokenizers.Tokenizer`): It is changed.
+        pattern (`str`): That of [`learn_splitting`].
+    """
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
+            tokenizer.pre_tokenizer,
+        ]
+    )
+
+
+def split_raw_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
+    """Split a text into words: at white space, and as the tokenizer's training data was split.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): A tagger's tokenizer.
+        text (`str`): Any text.
+
+    Example:
+    ```python
+    >>> from rnn_hf import train_tokenizer
+    >>> from rnn_hf.text.raw_text import split_raw_text
+    >>> sentence = ["Mr.", "Lee", ",", "of", "the", "U.S.", ",", "left", "."]
+    >>> tokenizer = train_tokenizer([sentence] * 2, min_frequency=1, is_split_into_words=True)
+    >>> split_raw_text(tokenizer, "Anna left Oslo, in the U.S.")
+    ['Anna', 'left', 'Oslo', ',', 'in', 'the', 'U.S.']
+
+    ```
+    """
+    pattern = _pattern_of(tokenizer)
+    if pattern is None:
+        return text.split()
+    return [text[start:end] for _, (start, end) in _splitter(pattern).pre_tokenize_str(text)]
+
+
+@contextlib.contextmanager
+def words_kept_whole(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """Let a tokenizer take words as they are for a while, however raw text is split.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): A tagger's tokenizer.
+    """
+    if _pattern_of(tokenizer) is None:
+        yield
+        return
+    backend: Tokenizer = tokenizer.backend_tokenizer
+    before = backend.pre_tokenizer
+    steps = [_made(one) for one in _steps_of(tokenizer)[2:]]
+    backend.pre_tokenizer = steps[0] if len(steps) == 1 else pre_tokenizers.Sequence(steps)
+    try:
+        yield
+    finally:
+        backend.pre_tokenizer = before
+
+
+def _steps_of(tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or backend.pre_tokenizer is None:
+        return []
+    state = json.loads(backend.pre_tokenizer.__getstate__())
+    return [one for part in state.get("pretokenizers", ()) for one in part.get("pretokenizers", [part])]
+
+
+def _pattern_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    steps = _steps_of(tokenizer)
+    pattern = steps[1].get("pattern", {}).get("Regex", "") if len(steps) > 2 else ""
+    return pattern if pattern.startswith(_MARK) else None
+
+
+def _made(step: dict[str, Any]) -> pre_tokenizers.PreTokenizer:
+    if step["type"] == "ByteLevel":
+        return pre_tokenizers.ByteLevel(add_prefix_space=step["add_prefix_space"], use_regex=step["use_regex"])
+    if step["type"] == "Metaspace":
+        return pre_tokenizers.Metaspace(replacement=step["replacement"], prepend_scheme=step["prepend_scheme"])
+    if step["type"] == "Split":
+        return pre_tokenizers.Split(Regex(step["pattern"]["Regex"]), behavior=step["behavior"].lower())
+    return pre_tokenizers.WhitespaceSplit()
+
+
+__all__ = ["count_marked", "learn_splitting", "set_splitting", "split_raw_text", "words_kept_whole"]
