@@ -1,6 +1,7 @@
 """The command `rnn-hf`."""
 
 import configparser
+import csv
 import io
 import json
 import shlex
@@ -11,11 +12,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset, load_dataset
 from huggingface_hub import constants
+from transformers import AutoTokenizer
 
 import rnn_hf
-from rnn_hf import RnnConfig, RnnForTokenClassification, train_tokenizer
+from rnn_hf import RnnConfig, RnnForSequenceClassification, RnnForTokenClassification, train_tokenizer
 from rnn_hf.cli import COMMANDS, main
+from rnn_hf.data.corpus import DataArguments, load_corpus
+from rnn_hf.inference.loading import load
+from rnn_hf.inference.predictor import predict
 from rnn_hf.utils.command_line import EXTRAS
 
 ROOT = Path(__file__).parents[1]
@@ -142,6 +148,27 @@ class TestCommands:
         assert "pos on test" in capsys.readouterr().out
         assert json.loads(Path("scores/test_results.json").read_text(encoding="utf-8"))["test_samples"] == 1
 
+    def test_a_failed_evaluation_leaves_no_folder(self, model, capsys):
+        Path("test.jsonl").write_text("{}\n", encoding="utf-8")
+        code, _, _ = ends(capsys, "evaluate", "pos", "--test_file", "test.jsonl", "--output_dir", "a/scores")
+        assert code == 1
+        assert not Path("a").exists()
+
+    def test_earlier_scores_are_not_replaced_in_silence(self, model, capsys):
+        row = json.dumps({"tokens": ["to", "be"], "tags": ["X", "Y"]})
+        Path("test.jsonl").write_text(row, encoding="utf-8")
+        for end in ("test_results.json.\n", "test_results.json, in place of earlier ones.\n"):
+            main(["evaluate", "pos", "--test_file", "test.jsonl"])
+            assert capsys.readouterr().out.endswith(end)
+
+    def test_a_push_without_a_token_lists_nothing(self, model, capsys, monkeypatch):
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        main(["card", "pos"])
+        capsys.readouterr()
+        code, out, said = ends(capsys, "push", "pos", "alice/pos")
+        assert (code, out) == (1, "")
+        assert said.startswith("error: ")
+
     def test_benchmark(self, model, capsys):
         words = ["crf", "--batch_size", "2", "--length", "3", "--repeat", "1", "--json", "crf.json"]
         main(["benchmark", *words])
@@ -211,3 +238,166 @@ def test_the_extras_are_those_of_the_package(extra):
     names = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
     required = [line.partition(">")[0] for line in SETUP["options.extras_require"][extra].split()]
     assert {names.get(name, name) for name in required} == set(EXTRAS[extra])
+
+
+class TestPredictionOfFiles:
+    """Rows keep their columns, their order and their format."""
+
+    @pytest.fixture(autouse=True)
+    def folders(self, model):
+        """Folders of tiny classifiers, beside that of the tagger."""
+        problems = {
+            "topic": ("single_label_classification", ["ham", "spam"]),
+            "stars": ("regression", ["LABEL_0"]),
+            "moods": ("multi_label_classification", ["joy", "fear"]),
+        }
+        for name, (problem_type, labels) in problems.items():
+            torch.manual_seed(0)
+            config = RnnConfig(
+                vocab_size=5,
+                embedding_size=4,
+                hidden_size=4,
+                problem_type=problem_type,
+                id2label=dict(enumerate(labels)),
+                label_thresholds=[0.3, 0.3] if name == "moods" else None,
+            )
+            RnnForSequenceClassification(config).save_pretrained(name)
+            AutoTokenizer.from_pretrained("pos").save_pretrained(name)
+
+    ROWS = ("to be", "or\nnot", "to", "be, to", '"be"')
+
+    def table(self, name="a.csv", column="text", rows=ROWS) -> str:
+        with Path(name).open("w", encoding="utf-8-sig", newline="") as file:
+            writer = csv.writer(file, delimiter="\t" if name.endswith(".tsv") else ",")
+            writer.writerows([("id", column, "note"), *((f"0{row}", text, "") for row, text in enumerate(rows))])
+        return name
+
+    def expected(self, name, **options):
+        return list(predict(*load(name), list(self.ROWS), **options))
+
+    @pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+    @pytest.mark.parametrize("column", ["text", "Review"])
+    def test_one_label(self, name, column, capsys):
+        main(["predict", "topic", self.table(name, column)])
+        separator = "\t" if name == "a.tsv" else ","
+        rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out, newline=""), delimiter=separator))
+        assert list(rows[0]) == ["id", column, "note", "prediction", "score"]
+        for index, (row, found) in enumerate(zip(rows, self.expected("topic"), strict=True)):
+            assert (row["id"], row[column], row["note"]) == (f"0{index}", self.ROWS[index], "")
+            assert (row["prediction"], float(row["score"])) == (found["label"], pytest.approx(found["score"], abs=1e-5))
+
+    def test_rejected(self, capsys):
+        main(["predict", "topic", self.table(), "--rejection_threshold", "1"])
+        assert {row["prediction"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))} == {""}
+
+    def test_several_labels(self, capsys):
+        expected = self.expected("moods", all_scores=True)
+        main(["predict", "moods", self.table(), "--output_format", "jsonl"])
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [(row["prediction"], row["score"]) for row in rows] == [
+            (one["labels"], one["all_scores"]) for one in expected
+        ]
+        assert set(rows[0]["score"]) == {"joy", "fear"}
+        main(["predict", "moods", self.table(), "--label_separator", "|"])
+        rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out, newline="")))
+        assert [row["prediction"] for row in rows] == ["|".join(one["labels"]) for one in expected]
+
+    def test_what_is_written_can_be_trained_on(self, capsys):
+        main(["predict", "moods", self.table(), "--output_file", "b.csv"])
+        corpus = load_corpus(
+            DataArguments(test_file="b.csv", label_column="prediction"),
+            "text-classification",
+            "multi_label_classification",
+            ["joy", "fear"],
+            ("test",),
+        )
+        assert list(corpus.splits["test"]["prediction"]) == [one["labels"] for one in self.expected("moods")]
+
+    def test_a_number(self, capsys):
+        main(["predict", "stars", self.table()])
+        rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out, newline="")))
+        assert "score" not in rows[0]
+        found = [float(row["prediction"]) for row in rows]
+        assert found == pytest.approx([one["scores"][0] for one in self.expected("stars")], abs=1e-5)
+
+    def test_columns_of_the_same_names_are_kept(self, capsys):
+        main(["predict", "topic", self.table(), "--output_file", "b.csv"])
+        main(["predict", "topic", "b.csv", "--output_file", "c.csv"])
+        assert Path("c.csv").read_text("utf-8").splitlines()[0] == "id,text,note,prediction,score,prediction_2,score_2"
+
+    def test_parquet_and_json(self, capsys):
+        split = Dataset.from_dict({"text": list(self.ROWS), "id": list(range(5))})
+        split.to_parquet("a.parquet")
+        split.to_json("a.jsonl")
+        main(["predict", "topic", "a.parquet", "--output_file", "b.parquet"])
+        main(["predict", "topic", "a.jsonl", "--output_file", "b.jsonl"])
+        one, other = (
+            load_dataset(kind, data_files=name, split="train").to_list()
+            for kind, name in (("parquet", "b.parquet"), ("json", "b.jsonl"))
+        )
+        assert one == other
+        assert [row["id"] for row in one] == list(range(5))
+
+    def test_lines_as_a_table(self, capsys):
+        Path("a.txt").write_text("\ufeffto be\nor\n", "utf-8")
+        main(["predict", "topic", "a.txt", "--output_format", "csv"])
+        assert capsys.readouterr().out.startswith("text,prediction,score\nto be,")
+        main(["predict", "topic", "a.txt"])
+        assert "\ufeff" not in capsys.readouterr().out
+
+    def test_a_csv_file_as_lines(self, capsys):
+        main(["predict", "topic", self.table(rows=("a", "b")), "--input_format", "lines"])
+        assert len(capsys.readouterr().out.splitlines()) == 3
+
+    def test_rows_from_standard_input(self, capsys, monkeypatch):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbftext;n\nto be;1\n")))
+        main(["predict", "topic", "--input_format", "csv", "--dataset_kwargs", '{"sep": ";"}'])
+        assert capsys.readouterr().out.startswith("text;n;prediction;score\nto be;1;")
+
+    def test_conll(self, capsys):
+        Path("a.conll").write_text("# id 1\nto X\nbe Y\n\nto X\n", "utf-8")
+        main(["predict", "pos", "a.conll"])
+        tags = [one["tags"] for one in predict(*load("pos"), [["to", "be"], ["to"]])]
+        assert capsys.readouterr().out == (f"# id 1\nto X {tags[0][0]}\nbe Y {tags[0][1]}\n\nto X {tags[1][0]}\n")
+
+    def test_words_of_json(self, capsys):
+        Path("a.jsonl").write_text('{"id": 1, "words": ["to", "be"]}\n', "utf-8")
+        main(["predict", "pos", "a.jsonl", "--tokens_column", "words"])
+        row = json.loads(capsys.readouterr().out)
+        assert (row["id"], row["words"], len(row["prediction"])) == (1, ["to", "be"], 2)
+
+    def test_a_bad_row_is_named_and_nothing_is_written(self, capsys):
+        Path("a.jsonl").write_text('{"text": "a"}\n\n{"text": 3}\n', "utf-8")
+        Path("b.jsonl").write_text("before", "utf-8")
+        code, _, said = ends(capsys, "predict", "topic", "a.jsonl", "--output_file", "b.jsonl")
+        assert (code, said) == (1, "error: a.jsonl, line 3: column 'text' must hold a text, got 3.\n")
+        assert Path("b.jsonl").read_text("utf-8") == "before"
+        assert {path.name for path in Path().glob(".*")} == set()
+
+    @pytest.mark.parametrize(
+        ("words", "fault"),
+        [
+            (["topic", "a.csv", "--text_column", "x"], "a.csv has no column 'x', only: 'id', 'text', 'note'."),
+            (["topic", "none.csv"], "none.csv cannot be read: No such file."),
+            (["topic", "a.csv", "--output_file", "a.csv"], "--output_file a.csv is the input: name another file."),
+            (["topic", "a.csv", "--output_file", "."], "--output_file . is no regular file."),
+            (["topic", "a.csv", "--output_file", "no/b.csv"], "--output_file no/b.csv: there is no folder no."),
+            (["topic", "a.csv", "--output_format", "parquet"], "Parquet is not printed: name a file to write to"),
+            (["topic", "a.csv", "--output_format", "conll"], "What is read as csv cannot be written as conll"),
+            (["pos", "a.csv"], "a.csv is csv, but the model reads lists of words: give CoNLL"),
+            (["topic", "a.csv", "--input_format", "conll"], "a.csv is conll, but the model reads texts: give CSV"),
+            (["topic", "a.csv", "--tokens_column", "x"], "--tokens_column is for taggers"),
+        ],
+    )
+    def test_mistakes(self, words, fault, capsys):
+        self.table()
+        code, out, said = ends(capsys, "predict", *words)
+        assert (code, out, said.count("\n")) == (1, "", 1)
+        assert fault in said
+
+    def test_more_rows_than_are_read_at_once(self, capsys, monkeypatch):
+        monkeypatch.setattr("rnn_hf.inference.predictor._WINDOW", 4)
+        self.table(rows=[f"to {row}" for row in range(11)])
+        main(["predict", "topic", "a.csv"])
+        rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+        assert [row["text"] for row in rows] == [f"to {row}" for row in range(11)]

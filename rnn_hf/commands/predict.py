@@ -1,25 +1,30 @@
-"""Classify or tag the lines of a file, or of standard input.
+"""Classify or tag the rows of a file, or the lines of a text file or of standard input.
 
+    rnn-hf predict outputs/reviews reviews.csv --output_file predicted.csv
+    rnn-hf predict outputs/pos sentences.conllu > tagged.conllu
     rnn-hf predict outputs/reviews reviews.txt
     echo "From the AP comes this story :" | rnn-hf predict outputs/pos
     rnn-hf predict outputs/names doccano.jsonl > predicted.jsonl
-    rnn-hf predict outputs/pos sentences.txt --output_format jsonl > tagged.jsonl
     rnn-hf predict outputs/exported reviews.txt --backend onnx --file_name onnx/model_int8.onnx
     rnn-hf predict outputs/intents requests.txt --rejection_threshold 0.4
 
-A classifier takes each line as a text; a tagger takes each line as a sentence, its words separated by white space, and
-by punctuation where that stood apart in the training data.
-Of a file of annotated texts, as of doccano, Label Studio, Prodigy or brat, a tagger takes the texts, and writes the
-file with the spans that it finds. The output is UTF-8. In tables, tabs and whatever a terminal would obey are written
-as escapes.
+Of CSV, TSV, JSON lines, Parquet and CoNLL files, all columns are kept, and the prediction is added. Of a file of
+annotated texts, as of doccano, Label Studio, Prodigy or brat, a tagger takes the texts, and writes the file with the
+spans that it finds. Of other files, a classifier takes each line as a text; a tagger takes each line as a sentence, its
+words separated by white space, and by punctuation where that stood apart in the training data. The output is UTF-8. In
+tables to be read by people, tabs and whatever a terminal would obey are written as escapes.
 """
 
+import contextlib
 import sys
+from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 from transformers.utils import logging
 
+from ..data.arguments import DataArguments, Task, check_data_arguments
 from ..data.span_files import find_span_file
 from ..inference.loading import is_tagger, load
 from ..inference.predictor import predict
@@ -28,6 +33,18 @@ from ..text.raw_text import split_raw_text
 from ..text.words import has_word_splitter
 from ..utils.command_line import CommandParser, command
 from ..utils.display import json_line, printable
+from ..utils.files import replacing
+from ..utils.messages import shown
+
+logger = logging.get_logger(__name__)
+
+# Formats that rows are written in without being asked, by the format that they are read in.
+_ALIKE = {"csv": "csv", "tsv": "tsv", "parquet": "parquet", "conll": "conll", "conllu": "conll"}
+_BY_ENDING = {".csv": "csv", ".tsv": "tsv", ".json": "jsonl", ".jsonl": "jsonl", ".ndjson": "jsonl"} | {
+    ".parquet": "parquet",
+    ".conll": "conll",
+    ".conllu": "conll",
+}
 
 
 def read_lines(path: str) -> Iterator[str]:
@@ -60,17 +77,28 @@ def as_table(prediction: dict[str, Any]) -> str:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    """Read, predict, print."""
+    """Read, predict, write."""
     parser = CommandParser(prog="rnn-hf predict", description=__doc__)
     parser.add_argument("model", help="folder or hub id of a trained model")
-    parser.add_argument("input", nargs="?", default="-", help="text file, UTF-8; - for standard input")
+    parser.add_argument("input", nargs="?", default="-", help="file, UTF-8; - for standard input")
     parser.add_argument("--revision", help="branch, tag or commit of a model on the hub")
     parser.add_argument(
-        "--output_format",
-        choices=["table", "jsonl"],
-        help="how to print (default: table; the format of annotated texts)",
+        "--input_format",
+        choices=["lines", "csv", "tsv", "json", "parquet", "conll", "conllu"],
+        help="how to read (default: what the name of the file tells, else lines)",
     )
+    parser.add_argument(
+        "--output_format",
+        choices=["table", "csv", "tsv", "jsonl", "json", "parquet", "conll"],
+        help="how to write; table: for reading (default: what the name of --output_file tells, else that of the input; "
+        "of lines a table)",
+    )
+    parser.add_argument("--output_file", help="where to write, whole or not at all (default: standard output)")
     parser.add_argument("--output_dir", help="of texts that were annotated with brat, the folder to write to")
+    parser.add_argument("--text_column", default="text", help="of a classifier, the column of the texts")
+    parser.add_argument("--tokens_column", help="of a tagger, the column of the words (default: tokens)")
+    parser.add_argument("--label_separator", help="what to write between several labels in CSV (default: a JSON list)")
+    parser.add_argument("--dataset_kwargs", default="{}", help="how a file is written, as in training")
     parser.add_argument("--batch_size", type=int, default=128, help="most lines in a batch")
     parser.add_argument(
         "--device", default="cpu", help="where to run: cpu, cuda, cuda:1, mps; results of others differ in last digits"
@@ -88,6 +116,7 @@ def main(argv: list[str] | None = None) -> None:
     logging.disable_progress_bar()
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8")
+    input_format, output_format = _formats(options)
     model: Any
     if options.backend == "onnx":
         if options.device != "cpu":
@@ -98,21 +127,167 @@ def main(argv: list[str] | None = None) -> None:
     else:
         model, tokenizer = load(options.model, options.revision, device=options.device)
     bounds = {"batch_size": options.batch_size, "rejection_threshold": options.rejection_threshold}
-    spans = find_span_file(options.input) if is_tagger(model) else None
+    spans = find_span_file(options.input) if is_tagger(model) and options.input_format is None else None
     if spans is not None and options.output_format is None:
-        for part in predict_spans(model, tokenizer, spans, output_dir=options.output_dir, **bounds):
-            print(part, end="")
+        parts = predict_spans(model, tokenizer, spans, output_dir=options.output_dir, **bounds)
+        with _output(options.output_file) as file:
+            file.writelines(parts)
         return
     if options.output_dir is not None:
         raise ValueError("--output_dir is for texts that were annotated with brat. Leave it out.")
-    lines = read_lines(options.input)
-    inputs: Any = (split_raw_text(tokenizer, line) for line in lines) if is_tagger(model) else lines
+    if output_format not in ("table", "jsonl") or (input_format != "lines" and spans is None):
+        _predict_rows(model, tokenizer, options, input_format, output_format)
+        return
     if spans is not None:
-        inputs = (document.words for document in spans.documents())
-    layout = json_line if options.output_format == "jsonl" else as_table
-    reads_raw_text = is_tagger(model) and spans is None and has_word_splitter(tokenizer)
-    results = (
-        tag_texts(model, tokenizer, lines, **bounds) if reads_raw_text else predict(model, tokenizer, inputs, **bounds)
+        results = predict(model, tokenizer, (document.words for document in spans.documents()), **bounds)
+    elif is_tagger(model) and has_word_splitter(tokenizer):
+        results = tag_texts(model, tokenizer, read_lines(options.input), **bounds)
+    else:
+        lines = read_lines(options.input)
+        inputs: Any = (split_raw_text(tokenizer, line) for line in lines) if is_tagger(model) else lines
+        results = predict(model, tokenizer, inputs, **bounds)
+    layout = json_line if output_format == "jsonl" else as_table
+    with _output(options.output_file) as file:
+        for prediction in results:
+            file.write(f"{layout(prediction)}\n")
+
+
+def _formats(options: Any) -> tuple[str, str]:
+    """Find out how to read and how to write, and refuse what makes no sense before a model is loaded."""
+    ending = Path(options.input).suffix.lower()
+    input_format = options.input_format
+    if input_format is None:
+        input_format = "lines"
+        if options.input != "-" and ending not in ("", ".txt"):
+            from ..data.rows import row_format  # which takes a second of import
+
+            input_format = row_format(options.input) or "lines"
+    output_format = options.output_format
+    if output_format is None and options.output_file is not None:
+        output_format = _BY_ENDING.get(Path(options.output_file).suffix.lower())
+    output_format = output_format or _ALIKE.get(input_format) or ("table" if input_format == "lines" else "jsonl")
+    if options.output_file is None:
+        if output_format == "parquet":
+            raise ValueError("Parquet is not printed: name a file to write to with --output_file.")
+    else:
+        path = Path(options.output_file)
+        if path.exists() and not path.is_file():
+            raise ValueError(f"--output_file {path} is no regular file.")
+        if not path.absolute().parent.is_dir():
+            raise ValueError(f"--output_file {path}: there is no folder {path.parent}.")
+        if options.input != "-" and path.exists() and Path(options.input).exists() and path.samefile(options.input):
+            raise ValueError(f"--output_file {path} is the input: name another file.")
+    return input_format, output_format
+
+
+@contextlib.contextmanager
+def _output(path: str | None, mode: Any = "w") -> Iterator[IO[Any]]:
+    """Open the file to write to, or standard output."""
+    if path is None:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(newline="")  # Windows would write \r\n
+        yield sys.stdout
+    else:
+        with replacing(Path(path), mode) as file:
+            yield file
+
+
+def _predict_rows(model: Any, tokenizer: Any, options: Any, input_format: str, output_format: str) -> None:
+    """Predict on the rows of a file, and write them with all their columns."""
+    from ..data.row_writers import RowWriter, free_name
+    from ..data.rows import Rows, input_column, read_rows
+
+    task: Task = "token-classification" if is_tagger(model) else "text-classification"
+    arguments = DataArguments(
+        test_file=options.input,
+        dataset_kwargs=options.dataset_kwargs,
+        text_column=options.text_column,
+        tokens_column=options.tokens_column,
     )
-    for prediction in results:
-        print(layout(prediction))
+    check_data_arguments(arguments, task)
+    if input_format == "lines":
+        column = "text" if task == "text-classification" else "tokens"
+        texts: Any = read_lines(options.input)
+        texts = texts if column == "text" else (split_raw_text(tokenizer, text) for text in texts)
+        numbered = ((f"line {number}", {column: text}) for number, text in enumerate(texts, start=1))
+        rows = Rows("lines", options.input, numbered, [column])
+    else:
+        unfit, wanted = ("conll", "conllu"), "texts: give CSV, TSV, JSON lines or Parquet"
+        if task == "token-classification":
+            unfit, wanted = ("csv", "tsv"), "lists of words: give CoNLL, JSON lines or Parquet"
+        if input_format in unfit:
+            raise ValueError(f"{options.input} is {input_format}, but the model reads {wanted}.")
+        rows = read_rows(options.input, input_format, arguments)
+    column = input_column(rows, task, arguments)
+    if options.output_format is None and rows.options.get("is_array") and output_format == "jsonl":
+        output_format = "json"
+    added = _added_columns(model)
+    names = {name: free_name(name, rows.columns) for name in added}
+    if renamed := [f"{shown(name)} is {shown(free)}" for name, free in names.items() if name != free]:
+        logger.warning(f"{rows.name} has columns of these names: the new column {', '.join(renamed)}.")
+    pending: deque[dict[str, Any]] = deque()
+    results = predict(
+        model,
+        tokenizer,
+        _inputs(rows, column, task, set(names.values()), pending),
+        batch_size=options.batch_size,
+        rejection_threshold=options.rejection_threshold,
+        all_scores=True,
+    )
+    new = {names[name]: kind for name, kind in added.items()}
+    with _output(options.output_file, "wb" if output_format == "parquet" else "w") as file:
+        if output_format == "table":
+            for prediction in results:
+                file.write(f"{as_table(prediction)}\n")
+            return
+        with RowWriter(file, output_format, rows, new, options.label_separator) as writer:
+            for prediction in results:
+                writer.write(pending.popleft(), dict(zip(new, _values(prediction), strict=True)))
+
+
+def _inputs(rows: Any, column: str, task: Task, new: set[str], pending: deque[dict[str, Any]]) -> Iterator[Any]:
+    """Yield what a model reads of each row, and keep the row for writing."""
+    for where, row in rows.rows:
+        value = row.get(column)
+        is_right = isinstance(value, str)
+        if task == "token-classification":
+            is_right = isinstance(value, list) and all(isinstance(word, str) for word in value)
+        if not is_right:
+            wanted = "a text" if task == "text-classification" else "a list of words"
+            raise ValueError(f"{rows.name}, {where}: column {column!r} must hold {wanted}, got {shown(value)}.")
+        try:
+            (value if isinstance(value, str) else "".join(value)).encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"{rows.name}, {where}: column {column!r} holds a lone surrogate, which is no character: "
+                f"{shown(value)}."
+            ) from None
+        if taken := new.intersection(row):
+            raise ValueError(
+                f"{rows.name}, {where}: the column {shown(min(taken))}, which the first row lacks, is one that is "
+                "added: rename it."
+            )
+        pending.append(row)
+        yield value
+
+
+def _added_columns(model: Any) -> dict[str, type]:
+    """Name the columns that predictions add, with the types of their values."""
+    if is_tagger(model):
+        return {"prediction": list}
+    if model.config.problem_type == "regression":
+        return {"prediction": float}
+    if model.config.problem_type == "multi_label_classification":
+        return {"prediction": list, "score": dict}
+    return {"prediction": str, "score": float}
+
+
+def _values(prediction: dict[str, Any]) -> list[Any]:
+    """Return the values of the added columns."""
+    if "tags" in prediction:
+        return [prediction["tags"]]
+    if "label" in prediction:
+        return [prediction["label"], prediction["score"]]
+    if "labels" in prediction:
+        return [prediction["labels"], prediction["all_scores"]]
+    return prediction["scores"][:1]

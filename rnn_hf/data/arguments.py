@@ -51,7 +51,7 @@ class DataArguments:
         default=None,
         metadata={"help": "Test data. Where validation data is missing too, another tenth is held out for it."},
     )
-    dataset_format: Literal["csv", "tsv", "json", "parquet", "arrow", "conll", "conllu"] | None = field(
+    dataset_format: Literal["csv", "tsv", "json", "parquet", "arrow", "fasttext", "conll", "conllu"] | None = field(
         default=None,
         metadata={
             "help": "Format of the files, where their names do not tell. conll: a line a word, its columns split at "
@@ -89,6 +89,20 @@ class DataArguments:
             "help": "Column with auxiliary labels, which the model also learns in training and does not need "
             "afterwards: parts of speech for chunks, or xpos for upos.",
             "task": "token-classification",
+        },
+    )
+    label_columns: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Columns that hold 0 or 1, whether a text has the label that the column is named after.",
+            "task": "text-classification",
+        },
+    )
+    label_separator: str | None = field(
+        default=None,
+        metadata={
+            "help": "What stands between several labels in one text, such as '#' or ';'.",
+            "task": "text-classification",
         },
     )
     label_names: list[str] | None = field(
@@ -167,6 +181,7 @@ def check_data_arguments(arguments: DataArguments, task: Task) -> None:
         if value is not None and not 1 <= value < _MOST_TOKENS:
             raise ValueError(f"--{name} must be from 1 to {_MOST_TOKENS - 1:,}, got {value}: leave it out to read all.")
     _check_additional_labels(arguments.additional_labels or [])
+    _check_label_options(arguments)
 
 
 def builder_options(arguments: DataArguments) -> dict[str, Any]:
@@ -302,6 +317,8 @@ def _check_task(arguments: DataArguments, task: Task) -> None:
         "token-classification": {
             "text_column": "for classifiers; name the column of a tagger's words with --tokens_column",
             "label_column": "for classifiers; name the column of a tagger's tags with --tags_column",
+            "label_columns": "for classifiers: a tagger has one tag a word",
+            "label_separator": "for classifiers: a tagger has one tag a word",
             "max_seq_length": "for classifiers: a tagger reads all words",
         },
     }
@@ -313,6 +330,18 @@ def _check_task(arguments: DataArguments, task: Task) -> None:
     for option, column in [*others, ("auxiliary_tags_column", arguments.auxiliary_tags_column)]:
         if column == input_column:
             raise ValueError(f"--{input_option} and --{option} both name the column {shown(column)}: they must differ.")
+
+
+def _check_label_options(arguments: DataArguments) -> None:
+    columns = arguments.label_columns
+    if columns is None:
+        return
+    for name in ("label_separator", "label_names"):
+        if getattr(arguments, name) is not None:
+            raise ValueError(f"--label_columns names the labels, and --{name} has no effect beside it: leave it out.")
+    for column in columns:
+        if columns.count(column) > 1 or column == arguments.text_column:
+            raise ValueError(f"--label_columns: {shown(column)} is named twice, or is the column of the texts.")
 
 
 def _check_additional_labels(names: list[str]) -> None:

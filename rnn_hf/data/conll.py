@@ -120,7 +120,7 @@ def load_conll(
     ```
     """
     files = Files(file, shown_name, options, streaming)
-    layout = _conllu_layout(options) if is_conllu else _find_layout(files, shown_name, options, like)
+    layout = conllu_layout(options) if is_conllu else _find_layout(files, shown_name, options, like)
     if is_conllu or layout.finds_comments:
         # All lines are checked before training begins.
         if not any(row is not None for name, lines in files for row in iterate_rows(lines, layout, name)):
@@ -131,7 +131,8 @@ def load_conll(
     return _as_dataset(files, layout, options, streaming), layout
 
 
-def _conllu_layout(options: dict[str, Any]) -> Layout:
+def conllu_layout(options: dict[str, Any]) -> Layout:
+    """Return the layout of CoNLL-U files."""
     names = tuple(options.get("column_names", CONLLU_COLUMNS))
     return Layout(
         f":{options.get('delimiter') or chr(9)}",
@@ -317,6 +318,7 @@ __all__ = [
     "Files",
     "Layout",
     "LayoutError",
+    "conllu_layout",
     "load_conll",
     "read_lines",
 ]

@@ -1,10 +1,10 @@
 """Load a labelled corpus, check it, and encode it for a classifier or a tagger."""
 
 import json
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from datasets import Dataset
@@ -14,15 +14,18 @@ from transformers.utils import logging
 from ..text.tokenization import encode_texts, encode_words, max_length_of
 from ..utils.messages import listed, shown
 from .arguments import DataArguments, Task, check_data_arguments, columns
-from .loading import CONLLU_COLUMNS, SPLIT_NAMES, Split, column_names, load_splits
+from .columns import choose_column
+from .hold_out import hold_out
+from .labels import LabelReader
+from .loading import CONLLU_COLUMNS, SPLIT_NAMES, Split, column_names, format_of, load_splits
 from .tag_conversion import to_iob2
 from .tag_names import name_tags, usual_columns
 from .validation import SplitCheck, class_label, label_name
 
 logger = logging.get_logger(__name__)
 
-_SPLIT_SEED = 42
-_STREAM_STRIDE = 10
+# Rows that are looked at for a value of the first line.
+_NUM_LOOKED_AT = 100
 _BATCH_SIZE = 1000
 
 
@@ -183,10 +186,17 @@ def load_corpus(
             additional_labels = list(dict.fromkeys(map(tag_scheme.label_to_iob2, additional_labels)))
 
     known = label_names
+    reader = None
+    if task == "text-classification":
+        files = [arguments.train_file, arguments.validation_file, arguments.test_file]
+        is_fasttext = "fasttext" in (arguments.dataset_format, *(format_of(file) for file in files if file))
+        reader = LabelReader(arguments, label_column, problem_type, known, " " if is_fasttext else None)
     num_rows, fingerprints = {}, {}
     unseen_names: dict[str, None] = {}
     label_counts: dict[str, int] = {}
     for name in sorted(splits, key=list(SPLIT_NAMES).index):
+        if reader is not None:
+            splits[name] = reader.read(splits[name], origins[name])
         check = SplitCheck(
             task,
             origins[name],
@@ -197,11 +207,14 @@ def load_corpus(
             additional_labels,
             arguments.allow_empty_text,
             arguments.unseen_labels,
+            None if reader is None else reader.names,
         )
         num_rows[name] = check.read(splits[name])
         fingerprints[name] = f"{num_rows[name]:,} rows, {check.fingerprint}"
         problem_type = check.problem_type
         known = check.label_names()
+        if reader is not None:
+            reader.problem_type, reader.known = problem_type, known
         _check_problem_type(arguments, problem_type)
         unseen_names |= dict.fromkeys(check.unseen)
         label_counts = check.counts if name == "train" else label_counts
@@ -209,7 +222,9 @@ def load_corpus(
     auxiliary_column, auxiliary_names = arguments.auxiliary_tags_column, []
     if auxiliary_column is not None:
         auxiliary_names = _auxiliary_names(splits, origins, input_column, auxiliary_column)
-    splits, num_rows = _make_missing_splits(splits, num_rows, needed, origins)
+    if "train" in splits and "validation" not in splits and "validation" in needed:
+        counted = {} if problem_type == "regression" or task == "token-classification" else label_counts
+        splits, num_rows = hold_out(splits, num_rows, origins["train"], label_column, counted)
     for name in needed:
         if name not in splits:
             raise ValueError(f"There is no {name} data: give --{name}_file, or a dataset with a {name!r} split.")
@@ -333,14 +348,24 @@ def _columns(
     wanted = columns(arguments, task, names == CONLLU_COLUMNS)
     if task == "token-classification":
         wanted = usual_columns(arguments, wanted, names, origins[first])
+    if task == "text-classification":
+        wanted = {
+            option: given
+            if option == "label_column" and arguments.label_columns
+            else choose_column(option, given, names, origins[first])
+            for option, given in wanted.items()
+        }
+    input_column, label_column = wanted.values()
+    if arguments.label_columns:
+        del wanted["label_column"]
+    needed = [*wanted.items(), *(("label_columns", column) for column in arguments.label_columns or ())]
     for name, split in splits.items():
-        for option, column in wanted.items():
+        for option, column in needed:
             if column not in column_names(split):
                 raise ValueError(
                     f"The {name} data has no column {shown(column)}, only: {listed(column_names(split))}. "
-                    f"Name the right one with --{option}.{_separator_hint(column_names(split))}"
+                    f"Name the right one with --{option}.{_separator_hint(column_names(split)) or _header_hint(split)}"
                 )
-    input_column, label_column = wanted.values()
     if input_column == label_column:
         raise ValueError(f"{' and '.join(f'--{name}' for name in wanted)} both mean the column {shown(input_column)}.")
     return input_column, label_column
@@ -349,6 +374,18 @@ def _columns(
 def _separator_hint(names: list[str]) -> str:
     found = [separator for separator in ("\t", ";", "|", ",") if len(names) == 1 and separator in names[0]]
     return f" Or the separator, with --dataset_kwargs '{json.dumps({'sep': found[0]})}'." if found else ""
+
+
+def _header_hint(split: Split) -> str:
+    """Say so where the first line of a table looks like a row: one of its values stands in the same column again."""
+    rows: Iterator[dict[str, Any]] = iter(split)
+    for row in islice(rows, _NUM_LOOKED_AT):
+        if found := [name for name, value in row.items() if name == value]:
+            return (
+                f" If the first line is a row, as {shown(found[0])} in it suggests, name the columns: --dataset_kwargs "
+                '\'{"column_names": ["text", "label"]}\'.'
+            )
+    return ""
 
 
 def _without_unlabelled_test(splits: dict[str, Split], label_column: str, origins: dict[str, str]) -> dict[str, Split]:
@@ -361,39 +398,6 @@ def _without_unlabelled_test(splits: dict[str, Split], label_column: str, origin
             logger.warning(f"{origins['test']} has no labels; it is left out.")
             return {name: split for name, split in splits.items() if name != "test"}
     return splits
-
-
-def _make_missing_splits(
-    splits: dict[str, Split],
-    num_rows: dict[str, int],
-    needed: tuple[str, ...],
-    origins: dict[str, str],
-) -> tuple[dict[str, Split], dict[str, int]]:
-    """Hold out a tenth of the training data for validation, and another for a test where there is neither."""
-    if "train" not in splits or "validation" in splits or "validation" not in needed:
-        return splits, num_rows
-    splits, num_rows = dict(splits), dict(num_rows)
-    missing = ["validation"] if "test" in splits else ["test", "validation"]
-    held_out = max(1, round(num_rows["train"] / _STREAM_STRIDE))
-    if num_rows["train"] < len(missing) * held_out + 1:
-        raise ValueError(f"{origins['train']} has too few rows to hold some out: {num_rows['train']}.")
-    for position, name in enumerate(missing):
-        train = splits["train"]
-        if isinstance(train, Dataset):
-            parts = train.train_test_split(test_size=held_out, seed=_SPLIT_SEED)
-            splits["train"], splits[name] = parts["train"], parts["test"]
-            how = f"chosen with seed {_SPLIT_SEED}"
-        else:
-            stride = _STREAM_STRIDE - position
-            splits[name] = train.filter(lambda _, row, n=stride: row % n == 0, with_indices=True)
-            splits["train"] = train.filter(lambda _, row, n=stride: row % n != 0, with_indices=True)
-            held_out = math.ceil(num_rows["train"] / stride)
-            how = f"every {stride}th"
-        num_rows["train"] -= held_out
-        num_rows[name] = held_out
-        logger.warning(f"No {name} data given: {held_out} rows of {origins['train']} are held out for it, {how}.")
-    order = [name for name in SPLIT_NAMES if name in splits]
-    return {name: splits[name] for name in order}, {name: num_rows[name] for name in order}
 
 
 __all__ = ["Corpus", "DataArguments", "Task", "load_corpus"]

@@ -20,6 +20,7 @@ from datasets.packaged_modules.arrow.arrow import ArrowConfig
 from datasets.packaged_modules.csv.csv import CsvConfig
 from datasets.packaged_modules.json.json import JsonConfig
 from datasets.packaged_modules.parquet.parquet import ParquetConfig
+from datasets.packaged_modules.text.text import TextConfig
 from transformers.utils import logging as transformers_logging
 
 from ..utils.display import json_line, one_line, shorten
@@ -27,7 +28,9 @@ from ..utils.messages import listed, shown
 from ..utils.secrets import find_secrets, mask, mask_options
 from .arguments import DataArguments, Task, builder_options, source_name
 from .conll import CONLLU_COLUMNS, CSV_OPTIONS, OPTIONS, PLACES, Layout, LayoutError, load_conll
+from .fasttext import is_fasttext, part_rows
 from .span_splits import load_span_split
+from .tables import WORKBOOKS, TableError, check_tables, open_text, workbook_fault
 
 logger = transformers_logging.get_logger(__name__)
 
@@ -41,6 +44,7 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     "json": ("json", {}),
     "parquet": ("parquet", {}),
     "arrow": ("arrow", {}),
+    "fasttext": ("text", {"encoding": "utf-8-sig"}),
     # These have readers of their own.
     "conll": ("conll", {}),
     "conllu": ("conll", {}),
@@ -52,7 +56,10 @@ _BUILDER_CONFIGS: dict[str, Any] = {
     "json": JsonConfig,
     "parquet": ParquetConfig,
     "arrow": ArrowConfig,
+    "text": TextConfig,
 }
+# Options of the csv builder that say how values other than texts are written, and how columns come about.
+_TYPED = ("features", "decimal", "thousands", "true_values", "false_values", "converters", "index_col", "usecols")
 
 SPLIT_NAMES = {"train": ["train"], "validation": ["validation", "valid", "dev", "val"], "test": ["test"]}
 
@@ -108,12 +115,16 @@ def _load_named(
 ) -> tuple[dict[str, Split], dict[str, str]]:
     try:
         with quiet():
+            if os.path.isdir(name):
+                options = _options_of_folder(name, arguments, options)
             loaded = datasets.load_dataset(
                 name, arguments.dataset_config_name, streaming=arguments.streaming, **options
             )
             if arguments.streaming:
                 for split in loaded.values():
                     next(iter(split), None)
+    except TableError:
+        raise
     except Exception as error:
         if isinstance(error, PermissionError):
             raise ValueError(
@@ -135,10 +146,28 @@ def _load_named(
     return splits, origins
 
 
+def _options_of_folder(name: str, arguments: DataArguments, options: dict[str, Any]) -> dict[str, Any]:
+    """Check the CSV files of a folder, and let them be read as they are written, unless it says how."""
+    builder = datasets.load_dataset_builder(name, arguments.dataset_config_name, **options)
+    if not isinstance(builder.config, CsvConfig) or builder.info.features is not None:
+        return options
+    defaults = {"keep_default_na": False, "sep": builder.config.sep}
+    patterns = [f"{glob.escape(name)}/**/*.{ending}" for ending in ("csv", "tsv")]
+    files = [path for pattern in patterns for path in sorted(glob.glob(pattern, recursive=True))]
+    check_tables(files, source_name(name), defaults | options, arguments)
+    if any(one in options for one in _TYPED):
+        return defaults | options
+    loaded = datasets.load_dataset(name, arguments.dataset_config_name, streaming=True, **(defaults | options))
+    names = {column: datasets.Value("string") for split in loaded.values() for column in column_names(split)}
+    return defaults | {"features": datasets.Features(names)} | options
+
+
 def _format_of(file: str, arguments: DataArguments) -> str:
     shown_file = source_name(file)
     _local_paths(file)
-    name = arguments.dataset_format or _ENDINGS.get(_ending(file))
+    name = arguments.dataset_format or format_of(file)
+    if name is None and _ending(file) in WORKBOOKS:
+        raise ValueError(workbook_fault(shown_file))
     if name is None:
         raise ValueError(
             f"The name of {shown_file} does not tell its format. Say it with --dataset_format: "
@@ -193,7 +222,9 @@ def _load_file(split_name: str, file: str, name: str, arguments: DataArguments, 
     paths = _local_paths(file)
     builder, defaults = _FORMATS[name]
     _check_builder_options(options, builder, name)
-    load = partial(
+    if builder == "csv":
+        check_tables(paths, shown_file, defaults | options, arguments)
+    load: Callable[..., Any] = partial(
         datasets.load_dataset,
         builder,
         data_files={split_name: glob.escape(file) if os.path.isfile(file) else file},
@@ -202,6 +233,10 @@ def _load_file(split_name: str, file: str, name: str, arguments: DataArguments, 
     )
     try:
         with quiet():
+            if builder == "csv" and not any(name in options for name in _TYPED):
+                # Read as they are written: 0110 and 1.10 may be labels, and 007 a text.
+                names = column_names(load(streaming=True))
+                load = partial(load, features=datasets.Features({name: datasets.Value("string") for name in names}))
             split = load(streaming=arguments.streaming)
             if arguments.streaming:
                 next(iter(split))
@@ -218,7 +253,34 @@ def _load_file(split_name: str, file: str, name: str, arguments: DataArguments, 
             f"{shown_file} could not be read as {name}{with_options}: {fault} If it is something else, "
             "say so with --dataset_format; how it is written can be said with --dataset_kwargs."
         ) from error
+    if name == "fasttext":
+        split = part_rows(split)
     return split
+
+
+def format_of(file: str) -> str | None:
+    """Tell the format of a file by its name, or by its first line where that is fastText's.
+
+    Args:
+        file (`str`): A file's name, a pattern or an address.
+
+    Returns:
+        `str`, *optional*: one of the values of `--dataset_format`.
+
+    Example:
+    ```python
+    >>> from rnn_hf.data.loading import format_of
+    >>> format_of("a.jsonl"), format_of("a.csv.gz"), format_of("a.txt")
+    ('json', 'csv', None)
+
+    ```
+    """
+    name = _ENDINGS.get(_ending(file))
+    if name is None and os.path.isfile(file):
+        with contextlib.suppress(OSError, UnicodeDecodeError, EOFError), open_text(file) as lines:
+            if is_fasttext(next((line for line in lines if line.strip()), "")):
+                return "fasttext"
+    return name
 
 
 def _masked(options: dict[str, Any]) -> str:
@@ -263,6 +325,11 @@ def _check_builder_options(options: dict[str, Any], builder: str, name: str) -> 
     own = [one.name for one in dataclasses.fields(_BUILDER_CONFIGS[builder]) if one.name not in fixed]
     general = set(inspect.signature(datasets.load_dataset).parameters) - fixed
     unknown = [option for option in options if option not in own and option not in general]
+    if unknown == ["dtype"] and builder == "csv":
+        raise ValueError(
+            "--dataset_kwargs: dtype is not needed: all columns of a CSV file are read as they are written. Leave it "
+            "out."
+        )
     if unknown:
         raise ValueError(
             f"--dataset_kwargs: reading {name} has no option {listed(unknown)}. It has {listed(own, most=50)}."
@@ -368,6 +435,7 @@ __all__ = [
     "Split",
     "column_names",
     "first_line",
+    "format_of",
     "load_splits",
     "quiet",
     "reading_fault",

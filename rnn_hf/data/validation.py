@@ -11,6 +11,8 @@ from transformers.utils import logging
 
 from ..utils.messages import listed, shown
 from .arguments import Task, check_label_name
+from .label_texts import joined_labels, missing_fault, number_fault
+from .labels import RowError
 from .loading import Split, quiet, reading_fault
 
 logger = logging.get_logger(__name__)
@@ -42,6 +44,7 @@ class SplitCheck:
         additional_labels (`Sequence[str]`): Labels to add to those that are found.
         allow_empty_text (`bool`): Whether a text may be empty.
         unseen_labels (`str`): `"refuse"` labels that are not known, or `"count"` them in `unseen`.
+        named (`list[str]`, *optional*): The labels in the order of their ids, where the data does not say it.
 
     Attributes:
         unseen (`dict[str, int]`): Labels that are not known, in order, and how many rows or words have them.
@@ -70,6 +73,7 @@ class SplitCheck:
         additional_labels: Sequence[str] = (),
         allow_empty_text: bool = False,
         unseen_labels: Literal["refuse", "count"] = "refuse",
+        named: list[str] | None = None,
     ):
         self.task = task
         self.origin = origin
@@ -85,7 +89,7 @@ class SplitCheck:
         self.unseen_labels = unseen_labels
         self.unseen: dict[str, int] = {}
         self.counts: dict[str, int] = {}  # texts of each label, where each has one
-        self.from_feature: list[str] | None = None
+        self.from_feature = named  # names in their order, as a ClassLabel or an option says
         self.smallest, self.largest = math.inf, -math.inf  # numbers of a regression
         self.fewest = math.inf  # labels of a row
         self.words: set[str] = set()  # the first different words, and how many tags these have
@@ -135,6 +139,8 @@ class SplitCheck:
             try:
                 with quiet():
                     batch = next(batches, None)
+            except RowError:
+                raise
             except Exception as error:
                 fault = reading_fault(error, self.origin)
                 raise ValueError(f"{self.origin} could not be read to its end: {fault}") from error
@@ -152,7 +158,7 @@ class SplitCheck:
             return self.from_feature + [name for name in self.additional_labels if name not in self.from_feature]
         found = {*self.first_rows, *self.additional_labels}
         numeric = all(name.removeprefix("-").isdecimal() for name in found)
-        return sorted(found, key=int) if numeric else sorted(found)
+        return sorted(found, key=lambda name: (int(name), name)) if numeric else sorted(found)
 
     def _refuse(self, row: int, message: str) -> None:
         raise ValueError(f"{self.origin}, row {row}: {message}")
@@ -182,7 +188,8 @@ class SplitCheck:
             return
         if isinstance(label, list) != (self.problem_type == "multi_label_classification"):
             wanted = "a list of labels" if self.problem_type == "multi_label_classification" else "one label"
-            self._refuse(row, f"column {self.label_column!r} must hold {wanted}, got {shown(label)}.")
+            hint = " Say with --label_separator what stands between labels." if isinstance(label, str) else ""
+            self._refuse(row, f"column {self.label_column!r} must hold {wanted}, got {shown(label)}.{hint}")
         if not isinstance(label, list):
             name = self._check_name(row, label, feature)
             self.counts[name] = self.counts.get(name, 0) + 1
@@ -194,18 +201,12 @@ class SplitCheck:
                 self._refuse(
                     row,
                     f"column {self.label_column!r} names the label {shown(name)} twice: {shown(label)}. List each "
-                    "label that a text has once, and no other; a 0 or 1 for each label is not read.",
+                    "label that a text has once, or in every row a 0 or 1 for each label.",
                 )
 
     def _check_number(self, row: int, label: Any) -> None:
         if isinstance(label, bool) or not isinstance(label, int | float):
-            number = isinstance(label, str) and _is_number(label)
-            cure = "Write it without quotes" if number else "Name the right column with --label_column"
-            self._refuse(
-                row,
-                f"column {self.label_column!r} must hold a number, got {shown(label)}. A regression has no labels "
-                f"but numbers. {cure}.",
-            )
+            self._refuse(row, number_fault(self.label_column, label))
         if not math.isfinite(label):
             self._refuse(row, f"column {self.label_column!r} must hold a finite number, got {label}.")
         if abs(label) > _LARGEST_NUMBER:
@@ -244,9 +245,7 @@ class SplitCheck:
             self.tags_of_words = len(self.first_rows)
 
     def _refuse_missing(self, row: int, label: Any) -> None:
-        self._refuse(
-            row, f"column {self.label_column!r} holds no label: {shown(label)}. Give it one, or remove the row."
-        )
+        self._refuse(row, missing_fault(self.label_column, label))
 
     def _check_name(self, row: int, label: Any, feature: Any) -> str:
         classes = class_label(feature)
@@ -283,7 +282,7 @@ class SplitCheck:
         if self.task == "text-classification" and self.problem_type == "single_label_classification":
             self._refuse(row, f"{what} For a regression say --problem_type regression.")
         if self.problem_type == "multi_label_classification":
-            self._refuse(row, f"{what} List the labels that a text has; a 0 or 1 for each label is not read.")
+            self._refuse(row, f"{what} List the labels that a text has, or in every row a 0 or 1 for each label.")
         self._refuse(row, what)
 
     def _check_unseen(self, row: int, name: str) -> None:
@@ -332,7 +331,7 @@ class SplitCheck:
             if numbers and not all(name.removeprefix("-").isdecimal() for name in others):
                 logger.warning(
                     f"{self.origin}: column {self.label_column!r} holds numbers as texts ({listed(others, most=3)}), "
-                    "which are taken for the names of labels. For a regression, write them as numbers."
+                    "which are taken for the names of labels. For a regression say --problem_type regression."
                 )
             elif self.problem_type == "single_label_classification" and len(self.first_rows) > max(20, num_rows / 2):
                 logger.warning(
@@ -344,9 +343,27 @@ class SplitCheck:
         if self.problem_type == "multi_label_classification" and self.fewest == len(self.first_rows) > 0:
             logger.warning(
                 f"{self.origin}: all rows have all labels in column {self.label_column!r}, "
-                f"{listed(list(self.first_rows))}: there is nothing to learn. A 0 or 1 for each label is not read."
+                f"{listed(list(self.first_rows))}: there is nothing to learn."
             )
         self._warn_of_twins()
+        self._warn_of_joins()
+
+    def _warn_of_joins(self) -> None:
+        if self.task == "text-classification" and self.problem_type == "single_label_classification":
+            names = list(self.first_rows)
+            if lists := [name for name in names if name[:1] + name[-1:] == "[]"]:
+                logger.warning(
+                    f"{self.origin}: column {self.label_column!r} holds {shown(lists[0])} (row "
+                    f"{self.first_rows[lists[0]]}), which looks like a list of labels and cannot be read as one: it is "
+                    "a class."
+                )
+            if separator := joined_labels(names):
+                example = next(name for name in names if separator in name)
+                logger.warning(
+                    f"{self.origin}: the labels in column {self.label_column!r} look like several in one, as "
+                    f"{shown(example)}: each combination would be a class. Part them with --label_separator "
+                    f"{shown(separator)}."
+                )
 
     def _check_all_tags(self) -> None:
         """Refuse a column that can hold no tags."""

@@ -53,6 +53,10 @@ def export(
     (folder / "onnx").mkdir(parents=True, exist_ok=True)
     if not own:
         model.config.save_pretrained(folder)
+        # The code that these classes stand in is not in the folder.
+        config = read_json(folder / "config.json")
+        config.pop("auto_map", None)
+        replace_file(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
         tokenizer.save_pretrained(folder)
         file = folder / "tokenizer.json"
         replace_file(file, json.dumps(read_json(file), ensure_ascii=False, separators=(",", ":")))

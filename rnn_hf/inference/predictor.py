@@ -24,6 +24,7 @@ def predict(
     batch_size: int = 128,
     max_tokens_per_batch: int = 16384,
     rejection_threshold: float | None = None,
+    all_scores: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Classify texts, or tag sentences that are split into words.
 
@@ -41,6 +42,8 @@ def predict(
         max_tokens_per_batch (`int`): Most tokens in a batch; a longer sequence makes a batch of its own.
         rejection_threshold (`float`, *optional*): Of a classifier of one label a text, the probability below which a
             text is none of them: its label is then `None`. `rnn-hf evaluate --out_of_scope_file` finds one.
+        all_scores (`bool`): Whether a classifier of several labels at once gives `all_scores` too, the probability of
+            each label by its name.
 
     Yields:
         For each input, in order: of a classifier `{"text", "label", "score"}` with the label's probability, for
@@ -68,7 +71,7 @@ def predict(
     if isinstance(inputs, str | bytes | Mapping) or not isinstance(inputs, Iterable):
         wanted = "lists of words" if is_tagger(model) else "texts"
         raise TypeError(f"The inputs must be a list or a generator of {wanted}, got {_shown(inputs)}.")
-    results = _predict_all(model, tokenizer, inputs, batch_size, max_tokens_per_batch)
+    results = _predict_all(model, tokenizer, inputs, batch_size, max_tokens_per_batch, all_scores)
     if rejection_threshold is None:
         return results
     check_rejection(model, rejection_threshold)
@@ -96,7 +99,12 @@ def check_rejection(model: Any, threshold: float | None = None) -> None:
 
 
 def _predict_all(
-    model: Any, tokenizer: PreTrainedTokenizerBase, inputs: Iterable[Any], batch_size: int, max_tokens_per_batch: int
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    inputs: Iterable[Any],
+    batch_size: int,
+    max_tokens_per_batch: int,
+    all_scores: bool = False,
 ) -> Iterator[dict[str, Any]]:
     collator = DataCollatorWithPacking(tokenizer, padding=not isinstance(model, torch.nn.Module))
     check = _check_words if is_tagger(model) else _check_text
@@ -105,7 +113,7 @@ def _predict_all(
         for position, one in enumerate(window, start):
             check(one, position)
         with _evaluating(model):
-            results = _predict_window(model, tokenizer, collator, window, batch_size, max_tokens_per_batch)
+            results = _predict_window(model, tokenizer, collator, window, batch_size, max_tokens_per_batch, all_scores)
         yield from results
         start += len(window)
 
@@ -164,6 +172,7 @@ def _predict_window(
     window: list[Any],
     batch_size: int,
     max_tokens_per_batch: int,
+    all_scores: bool = False,
 ) -> list[dict[str, Any]]:
     firsts: list[list[int]] = []
     tags_tokens = is_tagger(model)
@@ -184,18 +193,22 @@ def _predict_window(
                 tags = [model.config.id2label[index] for index in best]
                 results[position] = {"tokens": window[position], "tags": tags}
             else:
-                results[position] = {"text": window[position]} | _classified(model.config, logits[row])
+                results[position] = {"text": window[position]} | _classified(model.config, logits[row], all_scores)
     return results
 
 
-def _classified(config: RnnConfig, logits: torch.Tensor) -> dict[str, Any]:
+def _classified(config: RnnConfig, logits: torch.Tensor, all_scores: bool = False) -> dict[str, Any]:
     labels = config.label_names
     if config.problem_type == "regression":
         return {"scores": logits.tolist()}
     if config.problem_type == "multi_label_classification":
         scores = logits.sigmoid().tolist()
         chosen = labels_that_apply(logits, config.label_thresholds).nonzero().flatten().tolist()
-        return {"labels": [labels[index] for index in chosen], "scores": [scores[index] for index in chosen]}
+        found: dict[str, Any] = {
+            "labels": [labels[index] for index in chosen],
+            "scores": [scores[index] for index in chosen],
+        }
+        return found | {"all_scores": dict(zip(labels, scores, strict=True))} if all_scores else found
     score, index = logits.softmax(dim=-1).max(dim=-1)
     return {"label": labels[int(index)], "score": float(score)}
 

@@ -104,10 +104,11 @@ def push_folder(
         raise ValueError("A pull request is always opened against main: leave --revision or --create_pr out.")
     files = _check_folder(folder)
     _refuse_secrets(folder, files, find_secrets((), token))
+    if not dry_run:
+        repo_id = check_access(repo_id, create_pr=create_pr, token=token)
     _show(folder, files, repo_id)
     if dry_run:
         return None
-    repo_id = check_access(repo_id, create_pr=create_pr, token=token)
     try:
         return _push(folder, files, repo_id, private, revision, create_pr, HfApi(token=token))
     except HFValidationError as error:

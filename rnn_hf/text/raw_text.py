@@ -219,6 +219,8 @@ def _made(step: dict[str, Any]) -> pre_tokenizers.PreTokenizer:
         return pre_tokenizers.ByteLevel(add_prefix_space=step["add_prefix_space"], use_regex=step["use_regex"])
     if step["type"] == "Metaspace":
         return pre_tokenizers.Metaspace(replacement=step["replacement"], prepend_scheme=step["prepend_scheme"])
+    if step["type"] == "Split":
+        return pre_tokenizers.Split(Regex(step["pattern"]["Regex"]), behavior=step["behavior"].lower())
     return pre_tokenizers.WhitespaceSplit()
 
 

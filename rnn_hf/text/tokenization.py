@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import repeat
 from typing import Any, Literal, get_args
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..utils.messages import shown
@@ -354,9 +354,9 @@ def _word(vocab_size: int, min_frequency: int, is_split_into_words: bool, show_p
 
 
 def _wordpiece(vocab_size: int, min_frequency: int, is_split_into_words: bool, show_progress: bool) -> _Built:
-    # Languages without spaces make "words" of whole sentences, so the limit must not be near.
     tokenizer = Tokenizer(models.WordPiece(unk_token=_UNK, max_input_chars_per_word=1000))
-    tokenizer.pre_tokenizer = _splitter(is_split_into_words)
+    cut = pre_tokenizers.Split(Regex(r"\S{200}"), "isolated")  # time grows with the cube of a word's length
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([_splitter(is_split_into_words), cut])
     tokenizer.decoder = decoders.WordPiece(prefix="##")
     return tokenizer, trainers.WordPieceTrainer(
         vocab_size=vocab_size,

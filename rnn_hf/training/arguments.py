@@ -27,8 +27,12 @@ class TokenizerArguments:
     tokenizer_name: str | None = field(
         default=None, metadata={"help": "Existing tokenizer to use instead of training one: a hub id or a folder."}
     )
-    tokenizer_kind: Literal["word", "wordpiece", "bpe", "unigram"] = field(
-        default="wordpiece", metadata={"help": "Kind of tokenizer to train on the training data."}
+    tokenizer_kind: Literal["auto", "word", "wordpiece", "bpe", "unigram"] = field(
+        default="auto",
+        metadata={
+            "help": "Kind of tokenizer to train on the training data; auto: wordpiece, or unigram if a classifier's "
+            "texts have no spaces between words."
+        },
     )
     vocab_size: int = field(default=30000, metadata={"help": "Largest vocabulary of a trained tokenizer."})
     min_frequency: int = field(default=2, metadata={"help": "How often a word or piece must occur to be an entry."})

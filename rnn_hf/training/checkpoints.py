@@ -4,18 +4,15 @@ import hashlib
 import json
 import re
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from transformers.utils import logging
 
 from ..inference.model_files import CODE_FILES
-from ..utils.files import disk_is_full, replace_file
+from ..utils.files import replace_file
 
 logger = logging.get_logger(__name__)
 
@@ -26,7 +23,6 @@ ARGUMENTS = "training_args.json"
 # The results of a run, written when it has ended.
 RESULTS = "all_results.json"
 
-_LOCK = ".lock"
 # What training writes into its folder.
 _WRITTEN = (
     "config.json",
@@ -85,55 +81,6 @@ _DECISIVE = (
 _STATES = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")
 _REQUIRED = ("config.json", "model.safetensors", "trainer_state.json", *_STATES)
 _BLOCK = 1 << 20
-
-
-@contextmanager
-def locked(output_dir: Path) -> Iterator[None]:
-    """Keep other runs out of a folder, which is made where it is missing.
-
-    The operating system releases the lock when the process ends, however it ends.
-
-    Args:
-        output_dir (`Path`): The folder.
-
-    Raises:
-        ValueError: Another run holds the folder, nothing can be written there, or the disk became full.
-
-    Example:
-    ```python
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from rnn_hf.training.checkpoints import locked
-    >>> with tempfile.TemporaryDirectory() as folder, locked(Path(folder)), locked(Path(folder)):
-    ...     pass
-    Traceback (most recent call last):
-    ...
-    ValueError: Another run is writing to ...: wait for its end, or name another --output_dir.
-
-    ```
-    """
-    lock = FileLock(output_dir / _LOCK, blocking=False)
-    try:
-        if output_dir.exists() and not output_dir.is_dir():
-            raise ValueError(f"--output_dir {output_dir} is a file: name a folder.")
-        output_dir.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise ValueError(
-            f"Another run is writing to {output_dir}: wait for its end, or name another --output_dir."
-        ) from error
-    except OSError as error:
-        raise ValueError(f"--output_dir {output_dir} cannot be written to: {error.strerror or error}.") from error
-    try:
-        yield
-    except Exception as error:
-        if disk_is_full(error) and str(output_dir) not in str(error):
-            raise ValueError(f"{output_dir} could not be written to: the disk is full ({error}).") from error
-        raise
-    finally:
-        with suppress(OSError):  # Windows keeps files that are open
-            (output_dir / _LOCK).unlink()
-        lock.release()
 
 
 def find_checkpoint(output_dir: Path, resume: str | None, *, set_aside: bool = True) -> Path | None:
@@ -444,7 +391,6 @@ __all__ = [
     "find_checkpoint",
     "find_damage",
     "list_checkpoints",
-    "locked",
     "read_options",
     "write_checksums",
 ]

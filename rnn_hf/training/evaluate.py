@@ -71,7 +71,10 @@ def evaluate_checkpoint(
     quieten()
     folder = Path(output_dir)
     try:
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
+        for path in made:
+            path.rmdir()  # until there are scores
     except OSError as error:
         raise ValueError(f"--output_dir {output_dir} cannot be written to: {error.strerror}.") from error
     model: Any
@@ -125,10 +128,12 @@ def evaluate_checkpoint(
         )
         metrics |= {f"{prefix}_{key}": value for key, value in found.items()}
     if is_first:
+        folder.mkdir(parents=True, exist_ok=True)
+        replaced = ", in place of earlier ones" if (folder / name).exists() else ""
         replace_file(folder / name, json.dumps(metrics, indent=4, sort_keys=True))
         graph = "" if onnx_file_name is None else f", {onnx_file_name}"
         print_results(metrics, f"{model_name_or_path} on {split}{graph}")
-        print(f"The scores are in {printable(str(folder / name))}.")
+        print(f"The scores are in {printable(str(folder / name))}{replaced}.")
     return metrics
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Collection, Iterator
+from itertools import islice
 from logging import Filter, LogRecord
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from ..models.configuration_rnn import RnnConfig
 from ..models.labels import tagging_scheme
 from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
 from ..text.characters import collect_characters, count_lexical_features, set_vocabulary, vocabulary_entries
-from ..text.tokenization import NO_LIMIT, max_length_of, train_tokenizer
+from ..text.coverage import lacks_spaces, unknown_share
+from ..text.tokenization import NO_LIMIT, TokenizerKind, max_length_of, train_tokenizer
 from ..text.word_vectors import StaticVectors, load_vectors, pretrain_character_cnn, set_vectors, vocabulary_words
 from ..text.words import are_split, set_word_splitter
 from ..utils.display import one_line, printable, shorten
@@ -39,6 +41,10 @@ MODEL_CLASSES: dict[str, type[RnnForSequenceClassification] | type[RnnForTokenCl
     "text-classification": RnnForSequenceClassification,
     "token-classification": RnnForTokenClassification,
 }
+
+# Training texts that are looked at, and the share of unknown tokens in them from which on it is said.
+_NUM_SAMPLE = 1000
+_MOST_UNKNOWN = 0.25
 
 # What fine-tuning may make anew, since it depends on the labels or the task.
 _HEADS = (
@@ -136,7 +142,7 @@ def build(
     else:
         tokenizer = train_tokenizer(
             corpus.inputs("train"),
-            arguments.tokenizer_kind,
+            _tokenizer_kind(corpus, arguments),
             vocab_size=arguments.vocab_size,
             min_frequency=arguments.min_frequency,
             lowercase=arguments.lowercase,
@@ -145,6 +151,8 @@ def build(
         )
         if is_of_spans(corpus.splits["train"]) and are_split(corpus.inputs("train")):
             set_word_splitter(tokenizer)
+    if not trained_already:
+        _warn_of_unknown(tokenizer, corpus)
     _set_max_length(tokenizer, corpus, max_seq_length)
     if arguments.tokenizer_name is None and not trained_already:
         tokenizer.save_pretrained(output_dir)
@@ -156,6 +164,28 @@ def build(
         predicted = pretrain_character_cnn(model, arguments.mimick_epochs)
         logger.warning(f"By their characters alone, {predicted:.0%} of the vectors' variance is predicted.")
     return tokenizer, model
+
+
+def _tokenizer_kind(corpus: Corpus, arguments: TokenizerArguments) -> TokenizerKind:
+    """Choose the kind of tokenizer where the options leave it open."""
+    if arguments.tokenizer_kind != "auto":
+        return arguments.tokenizer_kind
+    if corpus.task == "token-classification" or not lacks_spaces(islice(corpus.inputs("train"), _NUM_SAMPLE)):
+        return "wordpiece"
+    if arguments.vectors is not None:
+        logger.warning("The texts have no spaces between words, so that few words have one of the --vectors.")
+        return "wordpiece"
+    logger.warning("The texts have no spaces between words: --tokenizer_kind unigram is chosen.")
+    return "unigram"
+
+
+def _warn_of_unknown(tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> None:
+    share = unknown_share(tokenizer, list(islice(corpus.inputs("train"), _NUM_SAMPLE)))
+    if share > _MOST_UNKNOWN:
+        logger.warning(
+            f"{share:.0%} of the tokens of the training data are unknown to the tokenizer, and tell the model little: "
+            "--tokenizer_kind bpe or unigram knows all."
+        )
 
 
 def _check(arguments: TokenizerArguments) -> None:

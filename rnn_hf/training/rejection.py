@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from transformers import PreTrainedTokenizerBase
 
 from ..data.arguments import DataArguments
+from ..data.columns import choose_column
 from ..data.loading import column_names, load_splits
 from ..inference.predictor import check_rejection, predict
 from ..utils.messages import listed, shown
@@ -131,7 +132,8 @@ def read_texts(file: str, arguments: DataArguments) -> Iterator[str]:
         "validation_file": None,
     }
     splits, origins = load_splits(dataclasses.replace(arguments, **named, test_file=file))
-    split, column = splits["test"], arguments.text_column
+    split = splits["test"]
+    column = choose_column("text_column", arguments.text_column, column_names(split), origins["test"])
     if column not in column_names(split):
         raise ValueError(
             f"{origins['test']} has no column {shown(column)}, only: {listed(column_names(split))}. Name the right one "

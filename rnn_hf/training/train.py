@@ -37,10 +37,10 @@ from .checkpoints import (
     changed_options,
     find_checkpoint,
     list_checkpoints,
-    locked,
     read_options,
 )
 from .evaluate import print_results, quieten
+from .locks import locked
 from .model_setup import build
 from .ngram_choice import set_ngrams
 from .ngram_solver import solve_ngrams

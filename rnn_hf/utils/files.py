@@ -4,7 +4,9 @@ import contextlib
 import errno
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any, Literal
 
 # What the writers of files say when there is no room: safetensors and torch raise no OSError.
 _NO_ROOM = (
@@ -56,11 +58,47 @@ def replace_file(path: Path, content: bytes | str) -> None:
 
     ```
     """
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    file = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)  # noqa: SIM115
+    with replacing(path, "wb") as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
+    """Open a file for writing that takes its place only when all is written.
+
+    Args:
+        path (`Path`): The file; its folder must exist.
+        mode (`str`): `"w"` for text as UTF-8, whose ends of lines stay as they are, `"wb"` for bytes.
+
+    Yields:
+        `IO`: a file in the same folder.
+
+    Raises:
+        ValueError: It cannot be written.
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from rnn_hf.utils.files import replacing
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing(Path(folder, "a.csv")) as file:
+    ...         _ = file.write("text,label")
+    ...     Path(folder, "a.csv").read_text()
+    'text,label'
+
+    ```
+    """
+    options: dict[str, Any] = {} if mode == "wb" else {"encoding": "utf-8", "newline": ""}
+    try:
+        file = tempfile.NamedTemporaryFile(  # noqa: SIM115
+            mode, dir=path.parent, prefix=f".{path.name}.", delete=False, **options
+        )
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror or error}.") from error
     try:
         with file:
-            file.write(data)
+            yield file
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(file.name, 0o666 & ~mask)  # as any new file; temporary ones are private
@@ -73,4 +111,4 @@ def replace_file(path: Path, content: bytes | str) -> None:
         raise
 
 
-__all__ = ["disk_is_full", "replace_file"]
+__all__ = ["disk_is_full", "replace_file", "replacing"]

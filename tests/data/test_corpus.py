@@ -607,18 +607,15 @@ class TestRefusedFiles:
         assert message.startswith(f"{tmp_path} is a folder: name a file in it, or a pattern such as {tmp_path}/*.csv")
         assert message.endswith("as --dataset_name.")
 
-    @pytest.mark.parametrize("name", ["corpus", "corpus.txt", "corpus.xlsx"])
+    @pytest.mark.parametrize("name", ["corpus", "corpus.txt", "corpus.dat"])
     def test_unknown_ending(self, tmp_path, name):
         message = refusal(train_file=write(tmp_path / name, "text,label\n"))
         assert message.startswith(f"The name of {tmp_path / name} does not tell its format.")
-        assert "--dataset_format: 'csv', 'tsv', 'json', 'parquet', 'arrow', 'conll', 'conllu'" in message
+        assert "--dataset_format: 'csv', 'tsv', 'json', 'parquet', 'arrow', 'fasttext', 'conll', 'conllu'" in message
 
     @pytest.mark.parametrize(
         ("name", "content", "cause"),
         [
-            ("a.csv", BINARY, "can't decode byte 0x89"),
-            ("a.csv", "text,label\ncafé,b\n".encode("latin-1"), "can't decode byte 0xe9"),
-            ("a.csv", "text,label\na,b\n1,2,3,4\n", "Expected 2 fields in line 3, saw 4"),
             ("a.parquet", "text,label\none,a\n", "not a parquet file"),
             ("a.arrow", "text,label\none,a\n", "Not an Arrow file"),
             (
@@ -661,8 +658,7 @@ class TestRefusedFiles:
     def test_stream_that_breaks_off(self, tmp_path):
         file = write(tmp_path / "a.csv", "text,label\n" + "one,a\n" * 10_500 + "1,2,3,4\n")
         message = refusal(train_file=file, streaming=True)
-        assert message.startswith(f"{file} could not be read to its end: ")
-        assert "line 10502" in message
+        assert message.startswith(f"{file}, line 10502: 4 fields, but 2 columns ('text', 'label').")
 
     @pytest.mark.parametrize("content", ["", "\n\n", " \n"], ids=["empty", "lines", "white"])
     @pytest.mark.parametrize(
@@ -691,7 +687,7 @@ class TestRefusedFiles:
         message = refusal(train_file=file, streaming=streaming)
         assert message == f"{file} has too few rows to hold some out: {count}."
 
-    @pytest.mark.parametrize(("option", "given"), [("text", "review,label"), ("label", "text,stars")])
+    @pytest.mark.parametrize(("option", "given"), [("text", "opinion,label"), ("label", "text,points")])
     def test_missing_column(self, tmp_path, option, given, streaming):
         message = refusal(train_file=write(tmp_path / "a.csv", f"{given}\none,a\n"), streaming=streaming)
         listed = ", ".join(repr(name) for name in given.split(","))
@@ -825,7 +821,7 @@ class TestRefusedRows:
     def test_label_of_another_kind_than_announced(self, tmp_path):
         file = save(numbered(4), tmp_path / "a.csv")
         message = refusal(train_file=file, problem_type="multi_label_classification")
-        assert message == f"{file}, row 1: column 'label' must hold a list of labels, got 'a'."
+        assert message.startswith(f"{file}, row 1: column 'label' must hold a list of labels, got 'a'. Say with --lab")
 
     @pytest.mark.parametrize("label", [{"name": "a"}, [{"name": "a"}]])
     def test_label_that_is_an_object(self, tmp_path, label):
@@ -906,7 +902,6 @@ class TestRefusedRows:
             ("ham", "Name the right column with --label_column."),
             (["ham"], "Name the right column with --label_column."),
             (True, "Name the right column with --label_column."),
-            ("3.5", "Write it without quotes."),
         ],
     )
     def test_labels_are_no_numbers_of_a_trained_regression(self, tmp_path, label, cure):
@@ -1024,7 +1019,6 @@ class TestRefusedLabels:
         ("labels", "fault"),
         [
             ([10**18, 1], BIG + "1000000000000000000"),
-            (["1.5", "2"], "must hold a number, got '1.5'."),
             ([[1.5], [2.5]], "must hold a number, got [1.5]."),
         ],
     )
@@ -1036,8 +1030,8 @@ class TestRefusedLabels:
         ("labels", "fault"),
         [
             (
-                [[0.0, 1.0], [1.0, 0.0]],
-                "must be a text or a whole number, got 0.0. List the labels that a text has; a 0",
+                [[0.0, 0.5], [1.0, 0.0]],
+                "must be a text or a whole number, got 0.0. List the labels that a text has, or in every row a 0",
             ),
             ([["a"], "b"], "must hold a list of labels, got 'b'."),
             ([b"ham", b"spam"], "must be a text or a number, got b'ham'."),
@@ -1065,13 +1059,6 @@ class TestRefusedLabels:
         message = refusal(TAG, train_file=file, streaming=streaming)
         assert message.startswith(f"{file}, row 1: ")
         assert fault in message
-
-    def test_whole_numbers_first_and_fractions_later(self, tmp_path):
-        """A stream sees the first block of a file only."""
-        file = write(tmp_path / "a.csv", "text,label\n" + "one,1\none,2\n" * 5000 + "one,2.5\n")
-        message = refusal(train_file=file, streaming=True)
-        assert message.startswith(f"{file}, row 10001: a label in column 'label' must be a text or a whole number")
-        assert message.endswith("got 2.5. For a regression say --problem_type regression.")
 
     def test_numbers_of_a_class_label_without_a_name(self, tmp_path, streaming):
         table = pa.table({"text": ["a", "b"], "label": pa.array([0, 7])})
@@ -1118,13 +1105,19 @@ class TestWarnings:
         ("labels", "said"),
         [
             ([1.5, 1.5, 1.5], "column 'label' holds the same number in all rows, 1.5: there is nothing to learn."),
-            (["1.5", "2.5", "1.5"], "holds numbers as texts ('1.5', '2.5'), which are taken for the names of labels."),
+            (["1.5", "2.5", "1.5"], "column 'label' holds numbers with a decimal point: a regression. For classes say"),
+            (
+                ["1.10", "1.2", "1.10"],
+                "holds numbers as texts ('1.10', '1.2'), which are taken for the names of labels.",
+            ),
             (list(range(30)), "holds 30 different labels in 30 rows. Is it the right column? For a regression say"),
             (["a", "b", "a "], "the labels 'a' (row 1) and 'a ' (row 3) in column 'label' look the same, but are two."),
             (["caf\u00e9", "b", "cafe\u0301"], "look the same, but are two."),
+            ([[0, 1], [1, 0]], "column 'label' holds a 0 or 1 for each of 2 labels, named by their number: --label_na"),
+            ([["b", "a"], ["a", "b"]], "all rows have all labels in column 'label', 'b', 'a': there is nothing to"),
             (
-                [[0, 1], [1, 0]],
-                "all rows have all labels in column 'label', '0', '1': there is nothing to learn. A 0 or",
+                ["a,b", "a", "b"],
+                "look like several in one, as 'a,b': each combination would be a class. Part them with",
             ),
         ],
     )

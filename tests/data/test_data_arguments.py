@@ -129,10 +129,10 @@ class TestSecrets:
         assert "abcd-1234" not in message
 
     def test_in_options(self, tmp_path):
-        (tmp_path / "a.csv").write_bytes(b"\xff\xff")
+        (tmp_path / "a.parquet").write_bytes(b"\xff\xff")
         options = {"token": "abcd-1234", "storage_options": {"password": "efgh-5678"}}
-        message = refusal(train_file=str(tmp_path / "a.csv"), dataset_kwargs=json.dumps(options))
-        assert "could not be read as csv with --dataset_kwargs" in message
+        message = refusal(train_file=str(tmp_path / "a.parquet"), dataset_kwargs=json.dumps(options))
+        assert "could not be read as parquet with --dataset_kwargs" in message
         assert "abcd-1234" not in message
         assert "efgh-5678" not in message
 

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto
 from strategies import CELLS, POOLINGS, VOCAB_SIZE, few, generator, little_config, seeds, set_random_ngrams
+from transformers import AutoConfig
 
 from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification, RnnModel, train_tokenizer
 from rnn_hf.export import encoder
@@ -302,6 +303,10 @@ def test_a_folder_is_exported(topics, tmp_path):
     assert files == exported_files(tmp_path / "out")
     assert files["onnx/model_int8.onnx"] == (tmp_path / "out" / "onnx" / "model_int8.onnx").stat().st_size
     assert not list((tmp_path / "out").glob("*.safetensors"))
+    # Nor is code named that is not there.
+    for name in ("config.json", "tokenizer_config.json"):
+        assert "auto_map" not in json.loads((tmp_path / "out" / name).read_text(encoding="utf-8"))
+    assert AutoConfig.from_pretrained(tmp_path / "out", trust_remote_code=True).label_names == ["sports", "business"]
 
 
 def test_a_model_can_be_exported_into_its_own_folder(topics):

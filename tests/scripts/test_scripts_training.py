@@ -150,6 +150,7 @@ OF_CLASSIFIERS = [
     ("--lr_scheduler_type reduce_lr_on_plateau --eval_strategy no", "reduce_lr_on_plateau requires an eval strategy"),
     ("--neftune_noise_alpha 5", "--neftune_noise_alpha is for embeddings of transformers"),
     ("--prediction_loss_only true", "--prediction_loss_only leaves no scores"),
+    ("--label_names tags", "column 'label' holds 'ham', but --label_names names the whole numbers"),
     ("--vectors nowhere.txt", "--vectors nowhere.txt is neither a file nor an installed package"),
     ("--model_name_or_path ./nowhere", "./nowhere holds no model"),
     ("--tokenizer_name ./nowhere", "./nowhere holds no tokenizer"),

@@ -77,6 +77,14 @@ def make(corpora, tmp_path):
 
 
 @pytest.fixture
+def messages(caplog):
+    """Gives what the package's logger has said."""
+    logging.enable_propagation()
+    yield lambda: list(caplog.messages)
+    logging.disable_propagation()
+
+
+@pytest.fixture
 def make_kind(tmp_path):
     """Make a model for one of the kinds of labels; its `folder` is there to save them in."""
 
@@ -457,3 +465,32 @@ def test_what_vectors_serve_is_said(make, tmp_path, caplog, lowercase, said):
     assert caplog.messages == [
         f"{tmp_path / 'vectors.txt'}: {said} of the words that it has from the training data have one."
     ]
+
+
+class TestChoiceOfATokenizer:
+    THAI = ("วันนี้อากาศดีมากผมไปตลาดกับเพื่อนและซื้อผลไม้หลายอย่างกลับบ้าน", "เธอรักการอ่านหนังสือและชอบเดินเล่นในสวนสาธารณะทุกเช้าวันหยุด")
+
+    def build(self, folder, texts, **arguments):
+        rows = [{"text": text, "label": label} for text, label in zip(texts * 4, "ab" * 4, strict=True)]
+        (folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        file = str(folder / "texts.jsonl")
+        corpus = load_corpus(DataArguments(train_file=file, validation_file=file), CLASSIFY)
+        tokenizer, _ = build(corpus, TokenizerArguments(**arguments), ConfigArguments(**LITTLE), folder)
+        return json.loads(tokenizer.backend_tokenizer.to_str())["model"]["type"]
+
+    def test_texts_without_spaces(self, tmp_path, messages):
+        assert self.build(tmp_path, [text * 20 for text in self.THAI]) == "Unigram"
+        assert messages() == ["The texts have no spaces between words: --tokenizer_kind unigram is chosen."]
+
+    def test_others(self, tmp_path, messages):
+        assert self.build(tmp_path, ["to be or not", "that is it"]) == "WordPiece"
+        assert messages() == []
+
+    def test_what_is_given(self, tmp_path, messages):
+        assert self.build(tmp_path, list(self.THAI), tokenizer_kind="wordpiece") == "WordPiece"
+        assert messages() == []
+
+    def test_unknown_words_are_noticed(self, tmp_path, messages):
+        texts = [f"to be {word}" for word in self.THAI]
+        assert self.build(tmp_path, texts, tokenizer_kind="word", min_frequency=8) == "WordLevel"
+        assert messages()[0].startswith("33% of the tokens of the training data are unknown to the tokenizer, and tell")

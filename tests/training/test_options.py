@@ -243,7 +243,7 @@ OF_TASK = {
     "text-classification": {
         "pooling": "max", "problem_type": "regression", "text_column": "review", "label_column": "stars",
         "max_seq_length": "9", "ngram_buckets": "64", "max_ngram": "3", "ngram_dropout": "0.1",
-        "ngram_learning_rate": "0.5",
+        "ngram_learning_rate": "0.5", "label_columns": "joy", "label_separator": "#",
     },
     "token-classification": {
         "use_crf": "false", "tokens_column": "words", "tags_column": "ner", "auxiliary_tags_column": "pos",
@@ -266,7 +266,8 @@ class TestOptionsOfATask:
     def test_are_taken_for_it(self, task, name, value, write):
         words = ["--output_dir", "out"]
         given = parse_arguments(task, "", [*words, f"--{name}", value])
-        assert [str(vars(group)[name]).lower() for group in given if name in vars(group)] == [value]
+        found = [vars(group)[name] for group in given if name in vars(group)]
+        assert [" ".join(one) if isinstance(one, list) else str(one).lower() for one in found] == [value]
         from_file = parse_arguments(task, "", [*words, *write({name: value})])
         assert [vars(one) for one in from_file[:3]] == [vars(one) for one in given[:3]]
 

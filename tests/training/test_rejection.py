@@ -105,7 +105,7 @@ class TestEvaluate:
         assert (results["test_out_of_scope_recall"], results["test_rejection_threshold"]) == (1.0, 1.0)
 
     def test_names_what_does_not_fit(self, saved, tmp_path, capsys):
-        (tmp_path / "other.jsonl").write_text('{"sentence": "red"}\n')
+        (tmp_path / "other.jsonl").write_text('{"colour": "red"}\n')
         for options, message in (
             (["--rejection_threshold", "2"], "must be a probability"),
             (["--out_of_scope_file", str(tmp_path / "other.jsonl")], "other.jsonl has no column 'text'"),
