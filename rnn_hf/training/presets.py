@@ -19,8 +19,6 @@ _NUM_READ = 6_000_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 3, 20
 # Texts from which on batches are larger.
 _SOME, _MANY, _VERY_MANY = 2_000, 8_000, 50_000
-# Sentences up to which lexical features learn faster.
-_FEW = 2_000
 # Options that say which state is kept, or how long to train.
 _OF_CHOICE = (
     *("early_stopping_patience", "greater_is_better", "load_best_model_at_end", "max_steps"),
@@ -78,7 +76,7 @@ def apply_preset(
 ) -> tuple[ConfigArguments, RnnTrainingArguments, dict[str, Any]]:
     """Set what [`choose_settings`] chooses for a classifier and nobody gave.
 
-    Of a tagger, all passes are used, and on few sentences lexical features learn faster.
+    Of a tagger, all passes are used.
 
     Args:
         corpus ([`Corpus`]): The data.
@@ -96,8 +94,6 @@ def apply_preset(
         settings = choose_settings(corpus.num_rows["train"], mean_length, len(corpus.label_names))
     else:
         settings = {"early_stopping_patience": 0}
-        if (corpus.num_rows["train"] or _FEW) < _FEW:
-            settings["lexical_learning_rate"] = 1e-2  # few steps would leave their weights near zero
     given: Any = getattr(training, "given_options", None)
     if given is None:
         options = training.to_dict()
