@@ -28,11 +28,11 @@ _CHUNK = 64
 _MOST_VALUES, _MOST_WORK = 2**26, 2**32
 _PENALTY, _TOLERANCE = 0.1, 0.01
 # Scores for each unit of distance from the plane between labels.
-_SCALE = 4.0
+_SCALE = 10.0
 # Words of validation data by which parts are weighed.
 _MOST_WORDS = 50_000
 _RATIOS = [2.0 ** (power / 2) for power in range(-8, 9)]
-_FACTORS = [2.0 ** (-power / 2) for power in range(5)]
+_FACTORS = [2.0 ** (-power / 2) for power in range(7)]
 
 
 def solve_lexical(model: RnnForTokenClassification, dataset: Iterable[Any]) -> bool:
@@ -132,7 +132,7 @@ def _read_chunk(
     indices = (np.concatenate(rows), np.concatenate(columns))
     shape = (len(features), (2 * WINDOW + 1) * len(lexical.weight))
     matrix = csr_matrix((np.ones(len(indices[0]), dtype=np.float32), indices), shape=shape)
-    return matrix, packing.pack(padded_labels)[words.firsts].numpy()
+    return matrix, packing.pack(padded_labels)[words.order[words.firsts]].numpy()
 
 
 def weigh_lexical(trainer: Any, dataset: Any) -> str:
@@ -154,18 +154,23 @@ def weigh_lexical(trainer: Any, dataset: Any) -> str:
     for states, lexical, labels, packing in _parts(trainer, dataset):
         known = int((labels != -100).sum())
         for (row, ratio), (column, factor) in product(enumerate(_RATIOS), enumerate(_FACTORS)):
-            scores = factor * (states + ratio * lexical)
+            scores = factor * (states / max(ratio, 1.0) + min(ratio, 1.0) * lexical)
             losses[row, column] += float(model._loss(scores, labels, packing, None)) * known
         num_words += known
         if num_words >= _MOST_WORDS:
             break
+    import os
+    if os.environ.get("DUMP"):
+        from seqeval.metrics import f1_score
+        test=torch.load(os.environ["DUMP"]) if False else None
+        for row, ratio in enumerate(_RATIOS): print("PROFILE", round(ratio,3), [round(float(x),1) for x in losses[row]])
     least, columns = losses.min(dim=1)
     row = max(row for row in range(len(_RATIOS)) if least[row] <= least.min() + 0.5)
     ratio, factor = _RATIOS[row], _FACTORS[int(columns[row])]
     with torch.no_grad():
-        model.lexical.weight.mul_(ratio * factor)
+        model.lexical.weight.mul_(factor * min(ratio, 1.0))
         for parameter in model.classifier.parameters():
-            parameter.mul_(factor)
+            parameter.mul_(factor / max(ratio, 1.0))
     return (
         f"Lexical features count {ratio:.3g} times as much as before beside the recurrent layers, by {num_words:,} "
         f"validation words; all scores are multiplied by {factor:.3g}."
