@@ -7,15 +7,17 @@ layers are trained without it, and validation data says how much each counts.
 import warnings
 from collections.abc import Iterable, Iterator
 from itertools import islice, product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
 from scipy.sparse import csr_matrix, vstack
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 from torch import Tensor
 
+from ..models.crf import ConditionalRandomField
 from ..models.lexical import WINDOW, LexicalFeatures, Words, join_characters
 from ..models.modeling_rnn import RnnForTokenClassification
 from ..models.packing import Packing
@@ -27,8 +29,10 @@ _CHUNK = 64
 # at equal distances are taken.
 _MOST_VALUES, _MOST_WORK = 2**26, 2**32
 _PENALTY, _TOLERANCE = 0.1, 0.01
+# Weight of squares, and most steps, of a conditional random field.
+_DECAY, _MOST_ITERATIONS = 0.1, 100
 # Scores for each unit of distance from the plane between labels.
-_SCALE = 10.0
+_SCALE = 3.5
 # Words of validation data by which parts are weighed.
 _MOST_WORDS = 50_000
 _RATIOS = [2.0 ** (power / 2) for power in range(-8, 9)]
@@ -70,46 +74,104 @@ def solve_lexical(model: RnnForTokenClassification, dataset: Iterable[Any]) -> b
     num_labels = len(model.config.label_names)
     if lexical.projection is not None or num_labels < 2:
         return False
-    matrix, labels = _read(model, lexical, dataset, num_labels)
-    found = np.unique(labels)
+    words = _read(model, lexical, dataset, num_labels)
+    found = np.unique(words.labels)
     if len(found) < 2:
         return False
-    weight = np.zeros((len(lexical.weight), 2 * WINDOW + 1, num_labels), dtype=np.float32)
-    for label in found:
-        machine = LinearSVC(C=_PENALTY, tol=_TOLERANCE, fit_intercept=False, dual=True, random_state=0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            machine.fit(matrix, labels == label)
-        weight[:, :, label] = machine.coef_.reshape(2 * WINDOW + 1, -1).T * _SCALE
-    unseen = [label for label in range(num_labels) if label not in found]
-    weight[1:, WINDOW, unseen] = -_SCALE
+    weight = _solve_words(words, found, num_labels) if model.crf is None else _solve_chain(words, model.crf, lexical)
+    shape = (2 * WINDOW + 1, len(lexical.weight), num_labels)
+    weight = weight.reshape(shape).transpose(1, 0, 2).reshape(lexical.weight.shape)
     with torch.no_grad():
-        lexical.weight.copy_(torch.from_numpy(weight.reshape(lexical.weight.shape)))
+        lexical.weight.copy_(torch.from_numpy(weight))
     lexical.requires_grad_(False)
     lexical.is_solved = True
     return True
 
 
+class _LabelledWords(NamedTuple):
+    """Words with labels, sentence by sentence.
+
+    Args:
+        matrix (`csr_matrix` of shape `[num_words, num_features]`): Which features each has, neighbours' included.
+        labels (`np.ndarray` of shape `[num_words]`): Class ids.
+        sentences (`np.ndarray` of shape `[num_words]`): Numbers of sentences, which do not fall.
+    """
+
+    matrix: csr_matrix
+    labels: np.ndarray
+    sentences: np.ndarray
+
+
+def _solve_words(words: _LabelledWords, found: np.ndarray, num_labels: int) -> np.ndarray:
+    """Solve a linear support vector machine for each label against all others; `[num_features, num_labels]`."""
+    weight = np.zeros((words.matrix.shape[1], num_labels), dtype=np.float32)
+    matrix = words.matrix.astype(np.float64)  # once, rather than for each label
+    for label in found:
+        machine = LinearSVC(C=_PENALTY, tol=_TOLERANCE, fit_intercept=False, dual=True, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            machine.fit(matrix, words.labels == label)
+        weight[:, label] = machine.coef_[0] * _SCALE
+    # Features of the words themselves: each has some.
+    of_words = slice(WINDOW * len(weight) // (2 * WINDOW + 1), (WINDOW + 1) * len(weight) // (2 * WINDOW + 1))
+    weight[of_words, [label for label in range(num_labels) if label not in found]] = -_SCALE
+    return weight
+
+
+def _solve_chain(words: _LabelledWords, crf: ConditionalRandomField, lexical: LexicalFeatures) -> np.ndarray:
+    """Solve a linear-chain conditional random field (https://doi.org/10.1007/BF01589116); its transitions are kept."""
+    lengths = np.unique(words.sentences, return_counts=True)[1]
+    mask = torch.from_numpy(np.arange(lengths.max()) < lengths[:, None])
+    packing = Packing.from_mask(mask.long())
+    positions = torch.zeros(mask.shape, dtype=torch.long)
+    positions[mask] = torch.arange(len(words.labels))
+    order = packing.pack(positions)
+    labels = torch.from_numpy(words.labels)[order]
+    chain = ConditionalRandomField(crf.label_names)
+    parameters = list(chain.parameters())
+    sizes = [words.matrix.shape[1] * len(crf.label_names), *(one.numel() for one in parameters)]
+    transposed = words.matrix.T.tocsr()
+
+    def measure(values: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the negative log-likelihood with its penalty, and the gradient."""
+        weight, *others = np.split(values.astype(np.float32), np.cumsum(sizes)[:-1])
+        with torch.no_grad():
+            for parameter, other in zip(parameters, others, strict=True):
+                parameter.copy_(torch.from_numpy(other).view_as(parameter))
+        scores = words.matrix @ weight.reshape(-1, len(crf.label_names))  # [num_words, num_labels]
+        emissions = torch.from_numpy(scores)[order].requires_grad_()
+        loss = chain(emissions, labels, packing).double().sum()
+        of_emissions, *gradients = torch.autograd.grad(loss, [emissions, *parameters])
+        of_scores = torch.zeros_like(of_emissions)
+        of_scores[order] = of_emissions
+        parts = [transposed @ of_scores.numpy(), *(gradient.numpy() for gradient in gradients)]
+        gradient = np.concatenate([part.ravel() for part in parts]).astype(np.float64)
+        return float(loss) + _DECAY * float(values @ values), gradient + 2 * _DECAY * values
+
+    options = {"maxiter": _MOST_ITERATIONS, "maxcor": 6}
+    solution = minimize(measure, np.zeros(sum(sizes)), jac=True, method="L-BFGS-B", options=options).x
+    measure(solution)
+    lexical.solved_transitions = [parameter.detach().clone() for parameter in parameters]
+    return solution[: sizes[0]].astype(np.float32)
+
+
 def _read(
     model: RnnForTokenClassification, lexical: LexicalFeatures, dataset: Iterable[Any], num_labels: int
-) -> tuple[csr_matrix, np.ndarray]:
-    """Return the features of labelled words, `[num_words, (2 * WINDOW + 1) * num_features]`, and their labels."""
-    parts: list[tuple[csr_matrix, np.ndarray]] = []
+) -> _LabelledWords:
+    parts: list[_LabelledWords] = []
     distance, most = 1, min(_MOST_VALUES, _MOST_WORK // num_labels)
     examples = iterate_examples(dataset)
     for number, chunk in enumerate(iter(lambda: list(islice(examples, _CHUNK)), [])):
         if number % distance == 0:
-            parts.append(_read_chunk(model, lexical, chunk))
-        if sum(matrix.nnz for matrix, _ in parts) > most and len(parts) > 1:
+            part = _read_chunk(model, lexical, chunk)
+            parts.append(part._replace(sentences=part.sentences + number * _CHUNK))
+        if sum(part.matrix.nnz for part in parts) > most and len(parts) > 1:
             parts, distance = parts[::2], 2 * distance
-    matrix = vstack([matrix for matrix, _ in parts], format="csr", dtype=np.float64)
-    labels = np.concatenate([labels for _, labels in parts])
-    return matrix[labels >= 0], labels[labels >= 0]
+    matrices, labels, sentences = zip(*parts, strict=True)
+    return _LabelledWords(vstack(matrices, format="csr"), np.concatenate(labels), np.concatenate(sentences))
 
 
-def _read_chunk(
-    model: RnnForTokenClassification, lexical: LexicalFeatures, examples: list[Any]
-) -> tuple[csr_matrix, np.ndarray]:
+def _read_chunk(model: RnnForTokenClassification, lexical: LexicalFeatures, examples: list[Any]) -> _LabelledWords:
     ids, labels = (
         [torch.as_tensor(example[name], dtype=torch.long) for example in examples] for name in ("input_ids", "labels")
     )
@@ -132,7 +194,8 @@ def _read_chunk(
     indices = (np.concatenate(rows), np.concatenate(columns))
     shape = (len(features), (2 * WINDOW + 1) * len(lexical.weight))
     matrix = csr_matrix((np.ones(len(indices[0]), dtype=np.float32), indices), shape=shape)
-    return matrix, packing.pack(padded_labels)[words.order[words.firsts]].numpy()
+    known = packing.pack(padded_labels)[words.order[words.firsts]].numpy()
+    return _LabelledWords(matrix[known >= 0], known[known >= 0], sequences[known >= 0])
 
 
 def weigh_lexical(trainer: Any, dataset: Any) -> str:
@@ -149,30 +212,37 @@ def weigh_lexical(trainer: Any, dataset: Any) -> str:
         `str`: what was done, for people.
     """
     model = trainer.model
+    chains = list(zip(model.crf.parameters(), model.lexical.solved_transitions, strict=True)) if model.crf else []
+    trained = [parameter.detach().clone() for parameter, _ in chains]
+
+    def weigh(ratio: float, factor: float) -> tuple[float, float]:
+        """Set the transitions of both, and return by how much scores of states and of features are multiplied."""
+        of_states, of_features = factor / max(ratio, 1.0), factor * min(ratio, 1.0)
+        for (parameter, solved), before in zip(chains, trained, strict=True):
+            parameter.copy_(of_states * before + of_features * solved.to(before))
+        return of_states, of_features
+
     losses = torch.zeros(len(_RATIOS), len(_FACTORS), dtype=torch.float64)
     num_words = 0
-    for states, lexical, labels, packing in _parts(trainer, dataset):
-        known = int((labels != -100).sum())
-        for (row, ratio), (column, factor) in product(enumerate(_RATIOS), enumerate(_FACTORS)):
-            scores = factor * (states / max(ratio, 1.0) + min(ratio, 1.0) * lexical)
-            losses[row, column] += float(model._loss(scores, labels, packing, None)) * known
-        num_words += known
-        if num_words >= _MOST_WORDS:
-            break
-    import os
-    if os.environ.get("DUMP"):
-        from seqeval.metrics import f1_score
-        test=torch.load(os.environ["DUMP"]) if False else None
-        for row, ratio in enumerate(_RATIOS): print("PROFILE", round(ratio,3), [round(float(x),1) for x in losses[row]])
-    least, columns = losses.min(dim=1)
-    row = max(row for row in range(len(_RATIOS)) if least[row] <= least.min() + 0.5)
-    ratio, factor = _RATIOS[row], _FACTORS[int(columns[row])]
     with torch.no_grad():
-        model.lexical.weight.mul_(factor * min(ratio, 1.0))
+        for states, lexical, labels, packing in _parts(trainer, dataset):
+            known = int((labels != -100).sum())
+            for (row, ratio), (column, factor) in product(enumerate(_RATIOS), enumerate(_FACTORS)):
+                of_states, of_features = weigh(ratio, factor)
+                scores = of_states * states + of_features * lexical
+                losses[row, column] += float(model._loss(scores, labels, packing, None)) * known
+            num_words += known
+            if num_words >= _MOST_WORDS:
+                break
+        least, columns = losses.min(dim=1)
+        row = max(row for row in range(len(_RATIOS)) if least[row] <= least.min() + 0.5)
+        ratio, factor = _RATIOS[row], _FACTORS[int(columns[row])]
+        of_states, of_features = weigh(ratio, factor)
+        model.lexical.weight.mul_(of_features)
         for parameter in model.classifier.parameters():
-            parameter.mul_(factor / max(ratio, 1.0))
+            parameter.mul_(of_states)
     return (
-        f"Lexical features count {ratio:.3g} times as much as before beside the recurrent layers, by {num_words:,} "
+        f"Lexical features count {ratio:.3g} times as much as before, beside the recurrent layers, by {num_words:,} "
         f"validation words; all scores are multiplied by {factor:.3g}."
     )
 

@@ -40,9 +40,9 @@ from .checkpoints import (
     read_options,
 )
 from .evaluate import print_results, quieten
+from .lexical_solver import solve_lexical, weigh_lexical
 from .locks import locked
 from .model_setup import build
-from .lexical_solver import solve_lexical, weigh_lexical
 from .ngram_choice import set_ngrams
 from .ngram_solver import solve_ngrams
 from .presets import apply_preset
@@ -192,9 +192,9 @@ def _prepare(
             is_solved = args.ngram_learning_rate is None and solve_ngrams(model, encoded["train"], args.class_weights)
             how = ": a linear support vector machine, solved" if is_solved else ", and are trained with them"
             logger.warning(f"{num_ngrams:,} n-grams of words and characters count beside the recurrent layers{how}.")
-        if isinstance(model, RnnForTokenClassification) and model.lexical is not None and is_new:
-            if args.lexical_learning_rate is None and solve_lexical(model, encoded["train"]):
-                logger.warning("The weights of lexical features are solved, as a linear support vector machine.")
+        has_features = isinstance(model, RnnForTokenClassification) and model.lexical is not None
+        if has_features and is_new and args.lexical_learning_rate is None and solve_lexical(model, encoded["train"]):
+            logger.warning("Lexical features are solved before training, as a linear model of their own.")
     if checkpoint is not None:
         _check_resumed(checkpoint, model)
     train_dataset = encoded.pop("train")
