@@ -147,6 +147,9 @@ class LexicalFeatures(nn.Module):
         weight (`torch.FloatTensor` of shape `[num_lexical_features + 1, 5 * size]`): For each feature the scores that
             it gives to the second word after a word, the next, itself, the previous and the one before that; zeros at
             first. Row 0 is that of no feature.
+        is_solved (`bool`): Whether the weights are the solution of [`~training.lexical_solver.solve_lexical`], and the
+            recurrent layers are to be trained without them.
+        solved_transitions (`list[Tensor]`): Those of the conditional random field that it is the solution of.
 
     Example:
     ```python
@@ -169,6 +172,8 @@ class LexicalFeatures(nn.Module):
         super().__init__()
         num_labels = len(config.id2label or {})
         self.dropout = float(config.lexical_dropout)
+        self.is_solved = False
+        self.solved_transitions: list[Tensor] = []
         self.size = min(num_labels, LARGEST_SIZE)
         self.weight = nn.Parameter(torch.zeros(config.num_lexical_features + 1, (2 * WINDOW + 1) * self.size))
         self.projection = nn.Linear(self.size, num_labels, bias=False) if num_labels > self.size else None

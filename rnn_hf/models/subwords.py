@@ -82,6 +82,8 @@ class WordStartsMixin:
     def add_lexical_scores(self, encoded: Encoded, logits: Tensor) -> Tensor:
         """Add what lexical features say of each token's labels, where there are any: see [`~lexical.LexicalFeatures`].
 
+        In training, those whose weights are solved are left out.
+
         Args:
             encoded ([`Encoded`]): The batch.
             logits (`torch.FloatTensor` of shape `[num_tokens, num_labels]`): Scores by the states.
@@ -89,7 +91,7 @@ class WordStartsMixin:
         Returns:
             `torch.FloatTensor` of the same shape.
         """
-        if self.lexical is None:
+        if self.lexical is None or (self.lexical.is_solved and self.lexical.training):
             return logits
         ids = cast(Tensor, encoded.input_ids)
         return logits + self.lexical(ids, self.word_starts[ids], encoded.packing)

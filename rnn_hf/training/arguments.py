@@ -210,7 +210,8 @@ class RnnTrainingArguments(TrainingArguments):
     lexical_learning_rate: float | None = field(
         default=None,
         metadata={
-            "help": "Peak learning rate of lexical features; --learning_rate without it.",
+            "help": "Peak learning rate of lexical features. Without it, they are solved before training, as a linear "
+            "model of their own.",
             "task": "token-classification",
         },
     )

@@ -19,8 +19,8 @@ _NUM_READ = 6_000_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 3, 20
 # Texts from which on batches are larger.
 _SOME, _MANY, _VERY_MANY = 2_000, 8_000, 50_000
-# Sentences up to which lexical features learn faster.
-_FEW = 2_000
+# Sentences up to which a tagger is small.
+_FEW = 4_000
 # Options that say which state is kept, or how long to train.
 _OF_CHOICE = (
     *("early_stopping_patience", "greater_is_better", "load_best_model_at_end", "max_steps"),
@@ -78,7 +78,8 @@ def apply_preset(
 ) -> tuple[ConfigArguments, RnnTrainingArguments, dict[str, Any]]:
     """Set what [`choose_settings`] chooses for a classifier and nobody gave.
 
-    Of a tagger, all passes are used, and on few sentences lexical features learn faster.
+    Of a tagger, all passes are used. On few sentences it is small and has a conditional random field, and its lexical
+    features are solved before training; on more they are trained with the rest.
 
     Args:
         corpus ([`Corpus`]): The data.
@@ -97,7 +98,8 @@ def apply_preset(
     else:
         settings = {"early_stopping_patience": 0}
         if (corpus.num_rows["train"] or _FEW) < _FEW:
-            settings["lexical_learning_rate"] = 1e-2  # few steps would leave their weights near zero
+            settings |= {"hidden_size": 128, "per_device_train_batch_size": 16, "use_crf": True}
+            settings["load_best_model_at_end"] = False
     given: Any = getattr(training, "given_options", None)
     if given is None:
         options = training.to_dict()
@@ -106,6 +108,8 @@ def apply_preset(
     chosen = {}
     if "learning_rate" in given:  # from which the others follow
         settings = {name: value for name, value in settings.items() if not name.endswith("learning_rate")}
+    if corpus.task == "token-classification" and (corpus.num_rows["train"] or _FEW) >= _FEW:
+        settings["lexical_learning_rate"] = training.learning_rate
     if not given.isdisjoint(_OF_CHOICE):
         # Whoever says how to choose wants a choice.
         settings = {name: value for name, value in settings.items() if name not in _OF_CHOICE}

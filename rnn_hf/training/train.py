@@ -21,7 +21,7 @@ from ..data.corpus import Corpus, DataArguments, Task, load_corpus
 from ..inference.loading import RnnModelWithHead
 from ..inference.model_files import read_json
 from ..models.configuration_rnn import RnnConfig
-from ..models.modeling_rnn import RnnForSequenceClassification
+from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
 from ..sharing.hub import check_access, push_folder
 from ..sharing.model_card import write_model_card
 from ..sharing.run_record import record_run
@@ -40,6 +40,7 @@ from .checkpoints import (
     read_options,
 )
 from .evaluate import print_results, quieten
+from .lexical_solver import solve_lexical, weigh_lexical
 from .locks import locked
 from .model_setup import build
 from .ngram_choice import set_ngrams
@@ -191,6 +192,9 @@ def _prepare(
             is_solved = args.ngram_learning_rate is None and solve_ngrams(model, encoded["train"], args.class_weights)
             how = ": a linear support vector machine, solved" if is_solved else ", and are trained with them"
             logger.warning(f"{num_ngrams:,} n-grams of words and characters count beside the recurrent layers{how}.")
+        has_features = isinstance(model, RnnForTokenClassification) and model.lexical is not None
+        if has_features and is_new and args.lexical_learning_rate is None and solve_lexical(model, encoded["train"]):
+            logger.warning("Lexical features are solved before training, as a linear model of their own.")
     if checkpoint is not None:
         _check_resumed(checkpoint, model)
     train_dataset = encoded.pop("train")
@@ -255,7 +259,10 @@ def _check_finite(trainer: RnnTrainer, dataset: Any) -> None:
 
 
 def _calibrate(trainer: RnnTrainer, corpus: Corpus, validation: Any) -> list[str]:
-    """Calibrate a classifier on validation data, and say so."""
+    """Calibrate a classifier on validation data, or weigh what a tagger was solved from, and say so."""
+    lexical = getattr(trainer.model, "lexical", None)
+    if lexical is not None and lexical.is_solved and validation is not None:
+        return [weigh_lexical(trainer, validation)]
     if corpus.task == "token-classification" or corpus.problem_type == "regression":
         return []
     if validation is None:

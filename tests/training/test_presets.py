@@ -62,11 +62,18 @@ def test_a_tagger_uses_all_passes(tmp_path):
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     corpus = load_corpus(DataArguments(train_file=str(tmp_path / "train.jsonl")), "token-classification")
     chosen = apply_preset(corpus, ConfigArguments(), RnnTrainingArguments("out"))[2]
-    assert chosen == {"early_stopping_patience": 0, "lexical_learning_rate": 0.01}
-    given = RnnTrainingArguments("out", early_stopping_patience=5, lexical_learning_rate=0.5)
-    assert apply_preset(corpus, ConfigArguments(), given)[2] == {}
-    corpus.num_rows["train"] = 3_000
-    assert "lexical_learning_rate" not in apply_preset(corpus, ConfigArguments(), RnnTrainingArguments("out"))[2]
+    assert chosen == {
+        "hidden_size": 128,
+        "use_crf": True,
+        "per_device_train_batch_size": 16,
+        "early_stopping_patience": 0,
+        "load_best_model_at_end": False,
+    }
+    given = RnnTrainingArguments("out", early_stopping_patience=5, per_device_train_batch_size=8)
+    assert apply_preset(corpus, ConfigArguments(hidden_size=9, use_crf=False), given)[2] == {}
+    corpus.num_rows["train"] = 5_000
+    chosen = apply_preset(corpus, ConfigArguments(), RnnTrainingArguments("out", learning_rate=0.5))[2]
+    assert chosen == {"early_stopping_patience": 0, "lexical_learning_rate": 0.5}
 
 
 def test_a_file_of_options_gives_them(corpus, tmp_path):

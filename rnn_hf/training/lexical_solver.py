@@ -1,0 +1,265 @@
+"""The weights of lexical features as the solution of a convex problem, before the recurrent layers are trained.
+
+A linear support vector machine over the features of a word and its neighbours is solved in seconds. The recurrent
+layers are trained without it, and validation data says how much each counts.
+"""
+
+import warnings
+from collections.abc import Iterable, Iterator
+from itertools import islice, product
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from scipy.sparse import csr_matrix, vstack
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.svm import LinearSVC
+from torch import Tensor
+
+from ..models.crf import ConditionalRandomField
+from ..models.lexical import WINDOW, LexicalFeatures, Words, join_characters
+from ..models.modeling_rnn import RnnForTokenClassification
+from ..models.packing import Packing
+from .batching import iterate_examples
+
+# Sentences whose features are looked up together.
+_CHUNK = 64
+# Values that are kept at most, 800 MB, and the same times the number of labels, some minutes. Of more sentences, chunks
+# at equal distances are taken.
+_MOST_VALUES, _MOST_WORK = 2**26, 2**32
+_PENALTY, _TOLERANCE = 0.1, 0.01
+# Weight of squares, and most steps, of a conditional random field.
+_DECAY, _MOST_ITERATIONS = 0.1, 100
+# Scores for each unit of distance from the plane between labels.
+_SCALE = 3.5
+# Words of validation data by which parts are weighed.
+_MOST_WORDS = 50_000
+_RATIOS = [2.0 ** (power / 2) for power in range(-8, 9)]
+_FACTORS = [2.0 ** (-power / 2) for power in range(7)]
+
+
+def solve_lexical(model: RnnForTokenClassification, dataset: Iterable[Any]) -> bool:
+    """Set the weights of a tagger's lexical features, each label against all others.
+
+    They are frozen, and left out of the scores in training.
+
+    Args:
+        model ([`RnnForTokenClassification`]): The model, which knows the characters of its vocabulary.
+        dataset (`Iterable`): Encoded examples, with `input_ids` and `labels`.
+
+    Returns:
+        `bool`: whether there was a problem to solve: no more labels than have weights of their own, and two of them in
+        the data.
+
+    Example:
+    ```python
+    >>> from rnn_hf import RnnConfig, RnnForTokenClassification, train_tokenizer
+    >>> from rnn_hf.text.characters import set_vocabulary
+    >>> from rnn_hf.training.lexical_solver import solve_lexical
+    >>> tokenizer = train_tokenizer(["a cat", "a dog"] * 2, kind="word")
+    >>> config = RnnConfig(vocab_size=len(tokenizer), num_lexical_features=64, num_labels=2)
+    >>> model = RnnForTokenClassification(config)
+    >>> set_vocabulary(model, tokenizer)
+    >>> ids = tokenizer("a cat", add_special_tokens=False)["input_ids"]
+    >>> solve_lexical(model, [{"input_ids": ids, "labels": [0, 1]}])
+    True
+    >>> model.eval()(input_ids=torch.tensor([ids])).logits.argmax(-1).tolist()
+    [[0, 1]]
+
+    ```
+    """
+    lexical = model.lexical
+    assert lexical is not None
+    num_labels = len(model.config.label_names)
+    if lexical.projection is not None or num_labels < 2:
+        return False
+    words = _read(model, lexical, dataset, num_labels)
+    found = np.unique(words.labels)
+    if len(found) < 2:
+        return False
+    weight = _solve_words(words, found, num_labels) if model.crf is None else _solve_chain(words, model.crf, lexical)
+    shape = (2 * WINDOW + 1, len(lexical.weight), num_labels)
+    weight = weight.reshape(shape).transpose(1, 0, 2).reshape(lexical.weight.shape)
+    with torch.no_grad():
+        lexical.weight.copy_(torch.from_numpy(weight))
+    lexical.requires_grad_(False)
+    lexical.is_solved = True
+    return True
+
+
+class _LabelledWords(NamedTuple):
+    """Words with labels, sentence by sentence.
+
+    Args:
+        matrix (`csr_matrix` of shape `[num_words, num_features]`): Which features each has, neighbours' included.
+        labels (`np.ndarray` of shape `[num_words]`): Class ids.
+        sentences (`np.ndarray` of shape `[num_words]`): Numbers of sentences, which do not fall.
+    """
+
+    matrix: csr_matrix
+    labels: np.ndarray
+    sentences: np.ndarray
+
+
+def _solve_words(words: _LabelledWords, found: np.ndarray, num_labels: int) -> np.ndarray:
+    """Solve a linear support vector machine for each label against all others; `[num_features, num_labels]`."""
+    weight = np.zeros((words.matrix.shape[1], num_labels), dtype=np.float32)
+    matrix = words.matrix.astype(np.float64)  # once, rather than for each label
+    for label in found:
+        machine = LinearSVC(C=_PENALTY, tol=_TOLERANCE, fit_intercept=False, dual=True, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            machine.fit(matrix, words.labels == label)
+        weight[:, label] = machine.coef_[0] * _SCALE
+    # Features of the words themselves: each has some.
+    of_words = slice(WINDOW * len(weight) // (2 * WINDOW + 1), (WINDOW + 1) * len(weight) // (2 * WINDOW + 1))
+    weight[of_words, [label for label in range(num_labels) if label not in found]] = -_SCALE
+    return weight
+
+
+def _solve_chain(words: _LabelledWords, crf: ConditionalRandomField, lexical: LexicalFeatures) -> np.ndarray:
+    """Solve a linear-chain conditional random field (https://doi.org/10.1007/BF01589116); its transitions are kept."""
+    lengths = np.unique(words.sentences, return_counts=True)[1]
+    mask = torch.from_numpy(np.arange(lengths.max()) < lengths[:, None])
+    packing = Packing.from_mask(mask.long())
+    positions = torch.zeros(mask.shape, dtype=torch.long)
+    positions[mask] = torch.arange(len(words.labels))
+    order = packing.pack(positions)
+    labels = torch.from_numpy(words.labels)[order]
+    chain = ConditionalRandomField(crf.label_names)
+    parameters = list(chain.parameters())
+    sizes = [words.matrix.shape[1] * len(crf.label_names), *(one.numel() for one in parameters)]
+    transposed = words.matrix.T.tocsr()
+
+    def measure(values: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the negative log-likelihood with its penalty, and the gradient."""
+        weight, *others = np.split(values.astype(np.float32), np.cumsum(sizes)[:-1])
+        with torch.no_grad():
+            for parameter, other in zip(parameters, others, strict=True):
+                parameter.copy_(torch.from_numpy(other).view_as(parameter))
+        scores = words.matrix @ weight.reshape(-1, len(crf.label_names))  # [num_words, num_labels]
+        emissions = torch.from_numpy(scores)[order].requires_grad_()
+        loss = chain(emissions, labels, packing).double().sum()
+        of_emissions, *gradients = torch.autograd.grad(loss, [emissions, *parameters])
+        of_scores = torch.zeros_like(of_emissions)
+        of_scores[order] = of_emissions
+        parts = [transposed @ of_scores.numpy(), *(gradient.numpy() for gradient in gradients)]
+        gradient = np.concatenate([part.ravel() for part in parts]).astype(np.float64)
+        return float(loss) + _DECAY * float(values @ values), gradient + 2 * _DECAY * values
+
+    options = {"maxiter": _MOST_ITERATIONS, "maxcor": 6}
+    solution = minimize(measure, np.zeros(sum(sizes)), jac=True, method="L-BFGS-B", options=options).x
+    measure(solution)
+    lexical.solved_transitions = [parameter.detach().clone() for parameter in parameters]
+    return solution[: sizes[0]].astype(np.float32)
+
+
+def _read(
+    model: RnnForTokenClassification, lexical: LexicalFeatures, dataset: Iterable[Any], num_labels: int
+) -> _LabelledWords:
+    parts: list[_LabelledWords] = []
+    distance, most = 1, min(_MOST_VALUES, _MOST_WORK // num_labels)
+    examples = iterate_examples(dataset)
+    for number, chunk in enumerate(iter(lambda: list(islice(examples, _CHUNK)), [])):
+        if number % distance == 0:
+            part = _read_chunk(model, lexical, chunk)
+            parts.append(part._replace(sentences=part.sentences + number * _CHUNK))
+        if sum(part.matrix.nnz for part in parts) > most and len(parts) > 1:
+            parts, distance = parts[::2], 2 * distance
+    matrices, labels, sentences = zip(*parts, strict=True)
+    return _LabelledWords(vstack(matrices, format="csr"), np.concatenate(labels), np.concatenate(sentences))
+
+
+def _read_chunk(model: RnnForTokenClassification, lexical: LexicalFeatures, examples: list[Any]) -> _LabelledWords:
+    ids, labels = (
+        [torch.as_tensor(example[name], dtype=torch.long) for example in examples] for name in ("input_ids", "labels")
+    )
+    lengths = torch.tensor([len(one) for one in ids])
+    padded, padded_labels = (torch.nn.utils.rnn.pad_sequence(one, batch_first=True) for one in (ids, labels))
+    packing = Packing.from_mask((torch.arange(padded.shape[1]) < lengths.unsqueeze(1)).long())
+    packed = packing.pack(padded)
+    words = Words.find(model.word_starts[packed], packing)
+    features = lexical.find_features(*join_characters(lexical.character_codes, packed, words)).numpy()
+    positions, sequences = np.arange(len(features)), words.sequences.numpy()
+    rows, columns = [], []
+    for offset in range(-WINDOW, WINDOW + 1):
+        neighbours = positions + offset
+        exists = (neighbours >= 0) & (neighbours < len(features))
+        exists[exists] = sequences[neighbours[exists]] == sequences[exists]
+        of_neighbours = features[neighbours[exists]]
+        row, column = of_neighbours.nonzero()
+        rows.append(positions[exists][row])
+        columns.append(of_neighbours[row, column] + (offset + WINDOW) * len(lexical.weight))
+    indices = (np.concatenate(rows), np.concatenate(columns))
+    shape = (len(features), (2 * WINDOW + 1) * len(lexical.weight))
+    matrix = csr_matrix((np.ones(len(indices[0]), dtype=np.float32), indices), shape=shape)
+    known = packing.pack(padded_labels)[words.order[words.firsts]].numpy()
+    return _LabelledWords(matrix[known >= 0], known[known >= 0], sequences[known >= 0])
+
+
+def weigh_lexical(trainer: Any, dataset: Any) -> str:
+    """Let solved lexical features count as validation data says, beside the recurrent layers.
+
+    Among the powers of the square root of 2, the ratio of both is the largest whose loss is within half a unit of the
+    least, each with its own factor for all scores.
+
+    Args:
+        trainer ([`RnnTrainer`]): With the trained tagger.
+        dataset: Encoded validation data with labels.
+
+    Returns:
+        `str`: what was done, for people.
+    """
+    model = trainer.model
+    chains = list(zip(model.crf.parameters(), model.lexical.solved_transitions, strict=True)) if model.crf else []
+    trained = [parameter.detach().clone() for parameter, _ in chains]
+
+    def weigh(ratio: float, factor: float) -> tuple[float, float]:
+        """Set the transitions of both, and return by how much scores of states and of features are multiplied."""
+        of_states, of_features = factor / max(ratio, 1.0), factor * min(ratio, 1.0)
+        for (parameter, solved), before in zip(chains, trained, strict=True):
+            parameter.copy_(of_states * before + of_features * solved.to(before))
+        return of_states, of_features
+
+    losses = torch.zeros(len(_RATIOS), len(_FACTORS), dtype=torch.float64)
+    num_words = 0
+    with torch.no_grad():
+        for states, lexical, labels, packing in _parts(trainer, dataset):
+            known = int((labels != -100).sum())
+            for (row, ratio), (column, factor) in product(enumerate(_RATIOS), enumerate(_FACTORS)):
+                of_states, of_features = weigh(ratio, factor)
+                scores = of_states * states + of_features * lexical
+                losses[row, column] += float(model._loss(scores, labels, packing, None)) * known
+            num_words += known
+            if num_words >= _MOST_WORDS:
+                break
+        least, columns = losses.min(dim=1)
+        row = max(row for row in range(len(_RATIOS)) if least[row] <= least.min() + 0.5)
+        ratio, factor = _RATIOS[row], _FACTORS[int(columns[row])]
+        of_states, of_features = weigh(ratio, factor)
+        model.lexical.weight.mul_(of_features)
+        for parameter in model.classifier.parameters():
+            parameter.mul_(of_states)
+    return (
+        f"Lexical features count {ratio:.3g} times as much as before, beside the recurrent layers, by {num_words:,} "
+        f"validation words; all scores are multiplied by {factor:.3g}."
+    )
+
+
+@torch.no_grad()
+def _parts(trainer: Any, dataset: Any) -> Iterator[tuple[Tensor, Tensor, Tensor, Packing]]:
+    """Yield, batch by batch, the scores that states and lexical features give, labels, and their layout; all packed."""
+    model = trainer.model.eval()
+    for batch in trainer.get_eval_dataloader(dataset):
+        inputs = trainer._prepare_inputs(batch)
+        labels = inputs.pop("labels")
+        encoded = model._encode(**inputs, output_hidden_states=False)
+        full = model._classify(encoded)
+        lexical, model.lexical = model.lexical, None
+        states = model._classify(encoded)
+        model.lexical = lexical
+        yield states, full - states, encoded.packing.pack(labels), encoded.packing
+
+
+__all__ = ["solve_lexical", "weigh_lexical"]
