@@ -64,6 +64,9 @@ def model_rows(folder: Path, config: RnnConfig, results: dict[str, Any]) -> dict
         )
     else:
         rows["Vector of a text"] = f"`{config.pooling}` of the states"
+        if config.ngram_buckets:
+            words = f"1 to {config.max_ngram} words" if config.max_ngram > 1 else "single words"
+            rows["N-grams"] = f"of {words}, and of 2 to 6 characters, in {config.ngram_buckets:,} buckets"
     if config.temperature != 1:
         rows["Temperature of the logits"] = f"{config.temperature:g}, fitted on validation data"
     return rows

@@ -146,7 +146,7 @@ def _solve_chain(words: _LabelledWords, crf: ConditionalRandomField, lexical: Le
         of_scores[order] = of_emissions
         parts = [transposed @ of_scores.numpy(), *(gradient.numpy() for gradient in gradients)]
         gradient = np.concatenate([part.ravel() for part in parts]).astype(np.float64)
-        return float(loss) + _DECAY * float(values @ values), gradient + 2 * _DECAY * values
+        return loss.item() + _DECAY * float(values @ values), gradient + 2 * _DECAY * values
 
     options = {"maxiter": _MOST_ITERATIONS, "maxcor": 6}
     solution = minimize(measure, np.zeros(sum(sizes)), jac=True, method="L-BFGS-B", options=options).x

@@ -162,6 +162,11 @@ class TestText:
         for name in ("Duration", "Hardware", "Software", "Date", "Epochs"):
             assert f"| {name} | " in text
 
+    def test_says_which_ngrams_count(self, classifier):
+        buckets = read(classifier, "config.json")["ngram_buckets"]
+        row = f"| N-grams | of 1 to 2 words, and of 2 to 6 characters, in {buckets:,} buckets |"
+        assert (row in (classifier / "README.md").read_text(encoding="utf-8")) == (buckets > 0)
+
     def test_says_how_fast_it_is_and_on_what(self, tagger):
         speed = read(tagger, "run.json")["speed"]
         text = section(tagger, "Speed")
