@@ -16,8 +16,9 @@ from transformers import PreTrainedTokenizerBase
 
 from ..text.tokenization import encode_texts, encode_words, max_length_of
 from ..utils.secrets import MASK, mask
-from .corpus import Corpus, Task
-from .loading import Split, column_names, quiet
+from .corpus import Corpus, DataArguments, Task
+from .loading import Split, column_names, format_of, quiet
+from .span_splits import is_of_spans
 from .validation import label_name
 
 _BATCH_SIZE = 1000
@@ -82,7 +83,7 @@ class SplitReport:
         num_repeated (`int`): Rows whose text is that of an earlier one.
         num_contradicting (`int`): Those of them whose text has different labels.
         num_in_training (`int`, *optional*): Rows whose text is one of the training data; of validation and test.
-        num_long_in_training (`int`): Those of them with 20 characters or more, which are there hardly by chance.
+        num_long_in_training (`int`, *optional*): Those of them with 20 characters or more, which are there hardly by chance.
         num_long (`int`): Rows with 20 characters or more.
         unseen_words (`float`, *optional*): Share of words that the training data lacks; of a tagger's other splits.
         tokens (`Lengths`, *optional*): In tokens.
@@ -102,7 +103,7 @@ class SplitReport:
     num_repeated: int = 0
     num_contradicting: int = 0
     num_in_training: int | None = None
-    num_long_in_training: int = 0
+    num_long_in_training: int | None = None
     num_long: int = 0
     unseen_words: float | None = None
     tokens: Lengths | None = None
@@ -119,6 +120,7 @@ class DataReport:
     Args:
         task (`str`): `"text-classification"` or `"token-classification"`.
         problem_type (`str`): As in the configuration.
+        formats (`dict[str, str]`): How each split is written, as far as it is known.
         columns (`list[str]`): Columns of the training data.
         input_column (`str`): Column of the texts or the words.
         label_column (`str`): Column of the labels or the tags.
@@ -132,6 +134,7 @@ class DataReport:
 
     task: Task
     problem_type: str
+    formats: dict[str, str]
     columns: list[str]
     input_column: str
     label_column: str
@@ -170,6 +173,8 @@ class DataReport:
             for key, value in vars(split).items():
                 if isinstance(value, Lengths):
                     numbers[key] = [value.median, value.most, value.longest]
+                elif isinstance(value, tuple):
+                    numbers[key] = list(value)
                 elif isinstance(value, float):
                     numbers[key] = round(value, 6)
                 elif isinstance(value, int):
@@ -190,9 +195,9 @@ class DataReport:
 
 def report_on(
     corpus: Corpus,
+    arguments: DataArguments | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     encoded: Mapping[str, Split] | None = None,
-    max_length: int | None = None,
     has_examples: bool = True,
     secrets: Collection[str] = (),
 ) -> DataReport:
@@ -202,9 +207,9 @@ def report_on(
 
     Args:
         corpus ([`Corpus`]): With training data.
+        arguments ([`DataArguments`], *optional*): What it was loaded with.
         tokenizer (`PreTrainedTokenizerBase`, *optional*): Counts tokens, and cuts examples into tokens.
         encoded (`Mapping[str, Split]`, *optional*): What [`Corpus.encode`] gave with that tokenizer.
-        max_length (`int`, *optional*): Where texts are cut; where the tokenizer says, without it.
         has_examples (`bool`): Whether to show texts of the training data.
         secrets (`Collection[str]`): Values to mask in these, as [`~secrets.find_secrets`] gives them.
 
@@ -241,14 +246,16 @@ def report_on(
             splits[name].num_in_training = int(known.sum())
             splits[name].num_long_in_training = int(known[reader.is_long].sum())
         if tokenizer is not None and encoded is not None:
-            most = None if is_tagger else max_length or max_length_of(tokenizer)
-            _count_tokens(splits[name], encoded[name], tokenizer, most)
+            given = None if arguments is None else arguments.max_seq_length
+            max_length = None if is_tagger else given or max_length_of(tokenizer)
+            _count_tokens(splits[name], encoded[name], tokenizer, max_length)
     names = corpus.label_names
     if corpus.tag_scheme is not None:
         names = list(dict.fromkeys(label[2:] for label in names if label[:2] in ("B-", "I-")))
     return DataReport(
         corpus.task,
         str(corpus.problem_type),
+        {name: found for name in splits if (found := _format(corpus, arguments, name)) is not None},
         column_names(corpus.splits["train"]),
         corpus.input_column,
         corpus.label_column,
@@ -258,6 +265,16 @@ def report_on(
         corpus.tag_scheme,
         list(_examples(corpus, tokenizer, secrets)) if has_examples else [],
     )
+
+
+def _format(corpus: Corpus, arguments: DataArguments | None, name: str) -> str | None:
+    """Say how a split is written; of a named dataset and of what is held out, nothing."""
+    file = None if arguments is None else getattr(arguments, f"{name}_file")
+    if file is None or arguments is None:
+        return None
+    if is_of_spans(corpus.splits[name]):
+        return "annotated spans"
+    return arguments.dataset_format or format_of(file)
 
 
 class _Reader:

@@ -8,7 +8,7 @@ from rich.text import Text
 from transformers.utils import logging
 
 from ..utils.display import printable, shorten
-from ..utils.messages import listed
+from ..utils.messages import listed, shown
 from .report import LEAST_CHARACTERS, DataReport, Lengths, SplitReport
 
 logger = logging.get_logger(__name__)
@@ -23,7 +23,6 @@ _MOST_CONTRADICTING = 0.01
 _MOST_CUT = 0.05
 _MOST_UNKNOWN = 0.1
 _MOST_ODD = 0.5
-_FEW_ROWS = 20
 
 
 def print_report(report: DataReport) -> None:
@@ -47,58 +46,71 @@ def print_report(report: DataReport) -> None:
 
     ```
     """
-    is_tagger = report.task == "token-classification"
     console = Console(soft_wrap=True)
-    what = "sentences and tags" if is_tagger else "texts and labels"
-    columns = f"Columns: {listed(report.columns, most=10)}; {report.input_column!r} is read, {report.label_column!r} learned"
-    table = Table(f"{what}", *(_SPLITS[name] for name in report.splits))
+    table = Table("length: median, 95 %, longest", *(_SPLITS[name] for name in report.splits))
     for title, cells in _rows(report):
         table.add_row(Text(title), *(Text(printable(cell)) for cell in cells))
     console.print(table)
-    for line in (f"{columns}.", *_lines(report)):
+    for line in _lines(report):
         console.print(Text(printable(line)))
     for warning in warnings_of(report):
         logger.warning(warning)
 
 
 def _rows(report: DataReport) -> Iterator[tuple[str, list[str]]]:
-    splits = list(report.splits.values())
-    rows = "sentences" if report.task == "token-classification" else "texts"
-    names = [split.origin or "held out" for split in splits]
-    yield "from", [shorten(name.replace("\\", "/").rpartition("/")[2] or name, _MOST_NAME_CHARACTERS) for name in names]
+    splits = report.splits.values()
+    rows = _rows_of(report)
+    yield "from", [_file_name(split.origin) for split in splits]
+    if report.formats:
+        yield "format", [report.formats.get(name, "") for name in report.splits]
     yield rows, [f"{split.num_rows:,}" for split in splits]
     if report.is_partial:
         yield "looked at, the first", [f"{split.num_read:,}" for split in splits]
-    yield "words: median, 95 %, longest", [_shown_lengths(split.words) for split in splits]
-    yield "characters", [_shown_lengths(split.characters) for split in splits]
+    yield "length in words", [_shown_lengths(split.words) for split in splits]
+    yield "length in characters", [_shown_lengths(split.characters) for split in splits]
     if any(split.tokens is not None for split in splits):
-        yield "tokens", [_shown_lengths(split.tokens) for split in splits]
+        yield "length in tokens", [_shown_lengths(split.tokens) for split in splits]
     if any(split.unknown_tokens is not None for split in splits):
-        shares = [split.unknown_tokens for split in splits]
-        yield "unknown tokens", ["" if share is None else f"{share:.1%}" for share in shares]
+        yield "unknown tokens", [_shown_share(split.unknown_tokens) for split in splits]
     if any(split.unseen_words is not None for split in splits):
-        shares = [split.unseen_words for split in splits]
-        yield "words that training lacks", ["" if share is None else f"{share:.1%}" for share in shares]
+        yield "words not in training", [_shown_share(split.unseen_words) for split in splits]
     if any(split.num_cut for split in splits):
-        yield "cut by --max_seq_length", [_counted(split.num_cut, split) for split in splits]
+        yield "cut, --max_seq_length", [_counted(split.num_cut, split) for split in splits]
     if any(split.num_empty for split in splits):
-        yield f"empty {rows}", [_counted(split.num_empty, split) for split in splits]
+        yield "empty", [_counted(split.num_empty, split) for split in splits]
     train, *others = splits
-    mixed = f", {train.num_contradicting:,} with other labels" if train.num_contradicting else ""
-    yield "there before", [_counted(train.num_repeated, train) + mixed, *("" for _ in others)]
+    yield "repeated", [_counted(train.num_repeated, train), *("" for _ in others)]
+    if train.num_contradicting:
+        yield "repeated, other label", [_counted(train.num_contradicting, train), *("" for _ in others)]
     if others:
-        yield "there in training too", ["", *(_counted(split.num_in_training or 0, split) for split in others)]
+        yield "in training too", ["", *(_counted(split.num_in_training or 0, split) for split in others)]
+
+
+def _rows_of(report: DataReport) -> str:
+    return "sentences" if report.task == "token-classification" else "texts"
+
+
+def _file_name(origin: str | None) -> str:
+    if origin is None:
+        return "held out"
+    return shorten(origin.replace("\\", "/").rstrip("/").rpartition("/")[2], _MOST_NAME_CHARACTERS)
 
 
 def _shown_lengths(lengths: Lengths | None) -> str:
     return "" if lengths is None else f"{lengths.median:,}, {lengths.most:,}, {lengths.longest:,}"
 
 
+def _shown_share(share: float | None) -> str:
+    return "" if share is None else "under 0.1%" if 0 < share < 0.001 else f"{share:.1%}"
+
+
 def _counted(count: int, split: SplitReport) -> str:
-    return f"{count:,} ({count / split.num_read:.1%})" if count else "0"
+    return f"{count:,} ({_shown_share(count / split.num_read)})" if count else "0"
 
 
 def _lines(report: DataReport) -> Iterator[str]:
+    columns = listed(report.columns, most=10)
+    yield f"Columns: {columns}. Input: {shown(report.input_column)}, label: {shown(report.label_column)}."
     train = report.splits["train"]
     if train.numbers is not None:
         least, mean, greatest = train.numbers
@@ -120,14 +132,14 @@ def _labels_line(report: DataReport) -> str:
     elif report.task == "token-classification":
         what = "Tags"
 
-    def shown(names: list[str]) -> str:
+    def counted(names: list[str]) -> str:
         return ", ".join(f"{shorten(name, _MOST_NAME_CHARACTERS)} {counts[name]:,}" for name in names)
 
     text = f"{what}{of}: {len(names):,}; "
     if len(names) <= 2 * _NUM_SHOWN:
-        text += f"{shown(names)}."
+        text += f"{counted(names)}."
     else:
-        text += f"most often {shown(names[:_NUM_SHOWN])}; least often {shown(names[-_NUM_SHOWN:])}."
+        text += f"most often {counted(names[:_NUM_SHOWN])}; least often {counted(names[-_NUM_SHOWN:])}."
     single, missing = report.labels_with(1), report.labels_with(0)
     if single:
         text += f" Only once: {len(single):,}."
@@ -150,10 +162,10 @@ def warnings_of(report: DataReport) -> list[str]:
 
 def _warnings(report: DataReport) -> Iterator[str]:
     train = report.splits["train"]
-    rows = "sentences" if report.task == "token-classification" else "texts"
+    rows = _rows_of(report)
     label_option = "--tags_column" if report.task == "token-classification" else "--label_column"
     for name, split in report.splits.items():
-        if split.num_long_in_training > _MOST_IN_TRAINING * split.num_long:
+        if split.num_long_in_training is not None and split.num_long_in_training > _MOST_IN_TRAINING * split.num_long:
             share = split.num_long_in_training / split.num_long
             cure = (
                 f"remove {rows} that are there twice from --train_file, or name other --{name}_file"
