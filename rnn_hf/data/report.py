@@ -123,7 +123,7 @@ class DataReport:
         formats (`dict[str, str]`): How each split is written, as far as it is known.
         columns (`list[str]`): Columns of the training data.
         input_column (`str`): Column of the texts or the words.
-        label_column (`str`): Column of the labels or the tags.
+        label_columns (`list[str]`): Column of the labels or the tags, or columns of 0 and 1.
         splits (`dict[str, SplitReport]`): Each split.
         label_names (`list[str]`): Labels, or types of spans, in the order of their ids.
         unseen_names (`list[str]`): Those of validation and test that the model does not know.
@@ -137,7 +137,7 @@ class DataReport:
     formats: dict[str, str]
     columns: list[str]
     input_column: str
-    label_column: str
+    label_columns: list[str]
     splits: dict[str, SplitReport]
     label_names: list[str]
     unseen_names: list[str] = field(default_factory=list)
@@ -237,10 +237,10 @@ def report_on(
     for name, split in corpus.splits.items():
         reader = _Reader(corpus, split, None if training is None else training.vocabulary)
         splits[name] = reader.report(corpus.origins.get(name), corpus.num_rows[name])
+        repeated, contradicting = _count_repeated(reader.texts, reader.label_digests)
+        splits[name].num_repeated, splits[name].num_contradicting = repeated, contradicting
         if training is None:
             training = reader
-            counts = _count_repeated(reader.texts, reader.label_digests)
-            splits[name].num_repeated, splits[name].num_contradicting = counts
         else:
             known = np.isin(reader.texts, training.texts)
             splits[name].num_in_training = int(known.sum())
@@ -258,7 +258,7 @@ def report_on(
         {name: found for name in splits if (found := _format(corpus, arguments, name)) is not None},
         column_names(corpus.splits["train"]),
         corpus.input_column,
-        corpus.label_column,
+        (arguments.label_columns if arguments is not None else None) or [corpus.label_column],
         splits,
         [] if corpus.problem_type == "regression" else names,
         corpus.unseen_names,

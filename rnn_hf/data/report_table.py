@@ -47,7 +47,7 @@ def print_report(report: DataReport) -> None:
     ```
     """
     console = Console(soft_wrap=True)
-    table = Table("length: median, 95 %, longest", *(_SPLITS[name] for name in report.splits))
+    table = Table("lengths at 50, 95, 100 %", *(_SPLITS[name] for name in report.splits))
     for title, cells in _rows(report):
         table.add_row(Text(title), *(Text(printable(cell)) for cell in cells))
     console.print(table)
@@ -78,12 +78,12 @@ def _rows(report: DataReport) -> Iterator[tuple[str, list[str]]]:
         yield "cut, --max_seq_length", [_counted(split.num_cut, split) for split in splits]
     if any(split.num_empty for split in splits):
         yield "empty", [_counted(split.num_empty, split) for split in splits]
-    train, *others = splits
-    yield "repeated", [_counted(train.num_repeated, train), *("" for _ in others)]
-    if train.num_contradicting:
-        yield "repeated, other label", [_counted(train.num_contradicting, train), *("" for _ in others)]
-    if others:
-        yield "in training too", ["", *(_counted(split.num_in_training or 0, split) for split in others)]
+    yield "repeated", [_counted(split.num_repeated, split) for split in splits]
+    if any(split.num_contradicting for split in splits):
+        yield "repeated, other label", [_counted(split.num_contradicting, split) for split in splits]
+    if len(splits) > 1:
+        shared = [split.num_in_training for split in splits]
+        yield "in training too", ["" if count is None else _counted(count, split) for count, split in zip(shared, splits, strict=True)]
 
 
 def _rows_of(report: DataReport) -> str:
@@ -110,7 +110,7 @@ def _counted(count: int, split: SplitReport) -> str:
 
 def _lines(report: DataReport) -> Iterator[str]:
     columns = listed(report.columns, most=10)
-    yield f"Columns: {columns}. Input: {shown(report.input_column)}, label: {shown(report.label_column)}."
+    yield f"Columns: {columns}. Input: {shown(report.input_column)}, label: {listed(report.label_columns, most=10)}."
     train = report.splits["train"]
     if train.numbers is not None:
         least, mean, greatest = train.numbers
