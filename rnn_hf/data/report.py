@@ -14,10 +14,10 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from ..text.tokenization import encode_texts, encode_words, max_length_of
-from ..utils.secrets import MASK, mask
+from ..text.tokenization import max_length_of
 from .corpus import Corpus, DataArguments, Task
 from .loading import Split, column_names, format_of, quiet
+from .report_examples import examples_of
 from .span_splits import is_of_spans
 from .validation import label_name
 
@@ -27,10 +27,6 @@ MOST_ROWS = 1_000_000
 _MOST_WORDS = 1_000_000
 # Rows of a stream whose tokens are counted: they are encoded anew each time.
 _NUM_STREAMED = 10_000
-_NUM_EXAMPLES = 2
-_NUM_EXAMPLE_TOKENS = 16
-# As much of a text is looked at for an example.
-_MOST_CHARACTERS = 2000
 # Shorter texts are there twice by chance.
 LEAST_CHARACTERS = 20
 _NUMBER = re.compile(r"\s*[-+]?\d[\d.,]*\s*")
@@ -83,9 +79,10 @@ class SplitReport:
         num_repeated (`int`): Rows whose text is that of an earlier one.
         num_contradicting (`int`): Those of them whose text has different labels.
         num_in_training (`int`, *optional*): Rows whose text is one of the training data; of validation and test.
-        num_long_in_training (`int`, *optional*): Those of them with 20 characters or more, which are there hardly by chance.
+        num_long_in_training (`int`, *optional*): Those of them with 20 characters or more.
         num_long (`int`): Rows with 20 characters or more.
         unseen_words (`float`, *optional*): Share of words that the training data lacks; of a tagger's other splits.
+        num_encoded (`int`): Rows whose tokens were counted, the first ones.
         tokens (`Lengths`, *optional*): In tokens.
         unknown_tokens (`float`, *optional*): Share of tokens that the tokenizer does not know.
         num_cut (`int`): Texts that reach the length where texts are cut.
@@ -106,6 +103,7 @@ class SplitReport:
     num_long_in_training: int | None = None
     num_long: int = 0
     unseen_words: float | None = None
+    num_encoded: int = 0
     tokens: Lengths | None = None
     unknown_tokens: float | None = None
     num_cut: int = 0
@@ -263,7 +261,7 @@ def report_on(
         [] if corpus.problem_type == "regression" else names,
         corpus.unseen_names,
         corpus.tag_scheme,
-        list(_examples(corpus, tokenizer, secrets)) if has_examples else [],
+        list(examples_of(corpus, tokenizer, secrets)) if has_examples else [],
     )
 
 
@@ -406,58 +404,12 @@ def _count_tokens(
         for row in islice(split, _NUM_STREAMED):
             counts[len(row["input_ids"])] += 1
             num_unknown += 0 if unknown is None else row["input_ids"].count(unknown)
-    num_special = tokenizer.num_special_tokens_to_add() * sum(counts.values())
+    report.num_encoded = sum(counts.values())
+    num_special = tokenizer.num_special_tokens_to_add() * report.num_encoded
     num_tokens = sum(length * count for length, count in counts.items()) - num_special
     report.tokens = Lengths.of(counts)
     report.unknown_tokens = None if unknown is None else num_unknown / max(num_tokens, 1)
     report.num_cut = counts[max_length] if max_length is not None else 0
-
-
-def _examples(
-    corpus: Corpus, tokenizer: PreTrainedTokenizerBase | None, secrets: Collection[str]
-) -> Iterator[tuple[str, str]]:
-    """Cut the first training texts into tokens, each with its labels."""
-    feature = (corpus.splits["train"].features or {}).get(corpus.label_column)
-    show = _words_with_tags if corpus.task == "token-classification" else _text_with_label
-    for one, label in islice(_rows(corpus, corpus.splits["train"]), _NUM_EXAMPLES):
-        names = [label_name(name, feature) for name in (label if isinstance(label, list) else [label])]
-        tokens, text = show(one, names, tokenizer, secrets)
-        yield " ".join(tokens[:_NUM_EXAMPLE_TOKENS]) + (" …" if len(tokens) > _NUM_EXAMPLE_TOKENS else ""), text
-
-
-def _text_with_label(
-    text: str, names: list[str], tokenizer: PreTrainedTokenizerBase | None, secrets: Collection[str]
-) -> tuple[list[str], str]:
-    text = mask(text[:_MOST_CHARACTERS], secrets)
-    tokens = text.split() if tokenizer is None else _shown_tokens(tokenizer, encode_texts(tokenizer, [text])[0])
-    return tokens, ", ".join(names)
-
-
-def _words_with_tags(
-    words: list[str], tags: list[str], tokenizer: PreTrainedTokenizerBase | None, secrets: Collection[str]
-) -> tuple[list[str], str]:
-    # One word more than is shown, so that it can be seen that there are more.
-    tags = tags[: _NUM_EXAMPLE_TOKENS + 1]
-    words = _masked_words(words[: len(tags)], secrets)
-    tokens, firsts = words, list(range(len(words)))
-    if tokenizer is not None:
-        (ids,), (firsts,) = encode_words(tokenizer, [words])
-        tokens = _shown_tokens(tokenizer, ids)
-    tag_at = dict(zip(firsts, tags, strict=True))
-    return [f"{token}/{tag_at[index]}" if index in tag_at else token for index, token in enumerate(tokens)], ""
-
-
-def _masked_words(words: list[str], secrets: Collection[str]) -> list[str]:
-    """Mask words that are a secret, or a part of one that goes over several words."""
-    kept = set(mask(" ".join(words), secrets).split())
-    return [word if not word.split() or kept.issuperset(word.split()) else MASK for word in words]
-
-
-def _shown_tokens(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
-    """Write tokens so that they can be read, those of bytes too."""
-    ids = ids[: _NUM_EXAMPLE_TOKENS + 1]
-    texts = [str(tokenizer.decode([index])).strip() for index in ids]
-    return [text or str(tokenizer.convert_ids_to_tokens(index)) for text, index in zip(texts, ids, strict=True)]
 
 
 __all__ = ["MOST_ROWS", "DataReport", "Lengths", "SplitReport", "report_on"]

@@ -9,7 +9,7 @@ from transformers.utils import logging
 
 from ..utils.display import printable, shorten
 from ..utils.messages import listed, shown
-from .report import LEAST_CHARACTERS, DataReport, Lengths, SplitReport
+from .report import LEAST_CHARACTERS, DataReport, Lengths
 
 logger = logging.get_logger(__name__)
 
@@ -33,16 +33,29 @@ def print_report(report: DataReport) -> None:
 
     Example:
     ```python
-    >>> import json, tempfile
+    >>> import tempfile
+    >>> from pathlib import Path
     >>> from rnn_hf.data.corpus import DataArguments, load_corpus
     >>> from rnn_hf.data.report import report_on
     >>> from rnn_hf.data.report_table import print_report
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     files = {f"{name}_file": f"{folder}/{name}.csv" for name in ("train", "validation")}
-    ...     for file in files.values():
-    ...         _ = open(file, "w").write(f"text,label\ngood,{file[-9]}\nbad,no\ngood news,yes\n")
-    ...     corpus = load_corpus(DataArguments(**files, unseen_labels="count"), "text-classification")
-    >>> print_report(report_on(corpus, has_examples=False))  # doctest: +SKIP
+    ...     file = Path(folder, "a.csv")
+    ...     _ = file.write_text("text,label\ngood,yes\nbad,no\ngood,yes\n")
+    ...     corpus = load_corpus(DataArguments(train_file=str(file)), "text-classification", needed=("train",))
+    ...     print_report(report_on(corpus))
+    ┏━━━━━━━━━━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━┓
+    ┃ lengths at 50, 95, 100 % ┃ training  ┃
+    ┡━━━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━┩
+    │ from                     │ a.csv     │
+    │ texts                    │ 3         │
+    │ length in words          │ 1, 1, 1   │
+    │ length in characters     │ 4, 4, 4   │
+    │ repeated                 │ 1 (33.3%) │
+    └──────────────────────────┴───────────┘
+    Columns: 'text', 'label'. Input: 'text', label: 'label'.
+    Labels: 2; yes 2, no 1.
+    Example: good → yes
+    Example: bad → no
 
     ```
     """
@@ -68,6 +81,8 @@ def _rows(report: DataReport) -> Iterator[tuple[str, list[str]]]:
         yield "looked at, the first", [f"{split.num_read:,}" for split in splits]
     yield "length in words", [_shown_lengths(split.words) for split in splits]
     yield "length in characters", [_shown_lengths(split.characters) for split in splits]
+    if any(0 < split.num_encoded < split.num_read for split in splits):
+        yield "tokens of the first", [f"{split.num_encoded:,}" for split in splits]
     if any(split.tokens is not None for split in splits):
         yield "length in tokens", [_shown_lengths(split.tokens) for split in splits]
     if any(split.unknown_tokens is not None for split in splits):
@@ -75,15 +90,14 @@ def _rows(report: DataReport) -> Iterator[tuple[str, list[str]]]:
     if any(split.unseen_words is not None for split in splits):
         yield "words not in training", [_shown_share(split.unseen_words) for split in splits]
     if any(split.num_cut for split in splits):
-        yield "cut, --max_seq_length", [_counted(split.num_cut, split) for split in splits]
+        yield "cut, --max_seq_length", [_counted(split.num_cut, split.num_encoded) for split in splits]
     if any(split.num_empty for split in splits):
-        yield "empty", [_counted(split.num_empty, split) for split in splits]
-    yield "repeated", [_counted(split.num_repeated, split) for split in splits]
+        yield "empty", [_counted(split.num_empty, split.num_read) for split in splits]
+    yield "repeated", [_counted(split.num_repeated, split.num_read) for split in splits]
     if any(split.num_contradicting for split in splits):
-        yield "repeated, other label", [_counted(split.num_contradicting, split) for split in splits]
+        yield "repeated, other label", [_counted(split.num_contradicting, split.num_read) for split in splits]
     if len(splits) > 1:
-        shared = [split.num_in_training for split in splits]
-        yield "in training too", ["" if count is None else _counted(count, split) for count, split in zip(shared, splits, strict=True)]
+        yield "in training too", [_counted(split.num_in_training, split.num_read) for split in splits]
 
 
 def _rows_of(report: DataReport) -> str:
@@ -104,8 +118,8 @@ def _shown_share(share: float | None) -> str:
     return "" if share is None else "under 0.1%" if 0 < share < 0.001 else f"{share:.1%}"
 
 
-def _counted(count: int, split: SplitReport) -> str:
-    return f"{count:,} ({_shown_share(count / split.num_read)})" if count else "0"
+def _counted(count: int | None, of: int) -> str:
+    return "" if count is None else f"{count:,} ({_shown_share(count / of)})" if count else "0"
 
 
 def _lines(report: DataReport) -> Iterator[str]:
@@ -140,10 +154,9 @@ def _labels_line(report: DataReport) -> str:
         text += f"{counted(names)}."
     else:
         text += f"most often {counted(names[:_NUM_SHOWN])}; least often {counted(names[-_NUM_SHOWN:])}."
-    single, missing = report.labels_with(1), report.labels_with(0)
-    if single:
-        text += f" Only once: {len(single):,}."
-    if missing:
+        if single := report.labels_with(1):
+            text += f" Only once: {len(single):,}."
+    if missing := report.labels_with(0):
         text += f" Not in the training data: {len(missing):,}."
     return text
 
@@ -195,9 +208,9 @@ def _warnings(report: DataReport) -> Iterator[str]:
             f"Column {report.input_column!r} is empty in {train.num_empty / train.num_read:.0%} of the rows. Is it the "
             f"right one? Name another with {option}."
         )
-    if train.num_cut > _MOST_CUT * train.num_read:
+    if train.num_cut > _MOST_CUT * train.num_encoded:
         yield (
-            f"{train.num_cut / train.num_read:.0%} of the training texts are cut: a higher --max_seq_length reads more "
+            f"{train.num_cut / train.num_encoded:.0%} of the training texts are cut: a higher --max_seq_length reads more "
             "of them."
         )
     unknown = report.splits["validation"].unknown_tokens if "validation" in report.splits else None

@@ -136,7 +136,7 @@ def _data_rows(splits: dict[str, dict[str, Any]]) -> dict[str, str]:
     for unit in ("words", "tokens"):
         if unit in train:
             median, most, longest = train[unit]
-            rows[f"Length in {unit}"] = f"median {median:,}, 95 % have at most {most:,}, longest {longest:,}"
+            rows[f"Length in {unit}"] = f"median {median:,}, 95th percentile {most:,}, longest {longest:,}"
     repeated = _counted(train["num_repeated"], train)
     if train["num_contradicting"]:
         repeated += f", of which {train['num_contradicting']:,} with another label"

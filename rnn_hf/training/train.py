@@ -138,7 +138,9 @@ def train(
                 print(printable(line))
             base_model = tokenizer_arguments.model_name_or_path
             where = (args.device, args.world_size)
-            record_run(output_dir, corpus, data_arguments, base_model, *where, predictions, secrets, args.examples, report)
+            record_run(
+                output_dir, corpus, data_arguments, base_model, *where, predictions, secrets, args.examples, report
+            )
             write_model_card(output_dir)
             _tidy(output_dir, args.keep_checkpoints)
             if push_to is not None:
@@ -155,7 +157,7 @@ def _prepare(
     args: RnnTrainingArguments,
     secrets: Collection[str],
 ) -> tuple[RnnTrainer, Corpus, dict[str, Any], Path | None, dict[str, Any], DataReport | None]:
-    """Load corpus, tokenizer and model, find the checkpoint to resume from, describe the run by its options and data."""
+    """Load corpus, tokenizer and model, find the checkpoint to resume from, describe the options and the corpus."""
     quieten()
     set_seed(args.seed)
     output_dir, is_first = Path(str(args.output_dir)), args.process_index == 0

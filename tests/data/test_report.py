@@ -61,7 +61,7 @@ class TestRepeatedTexts:
         ("Good film", "pos"),
         ("good  FILM ", "pos"),
         ("bad film", "neg"),
-        ("ｂａｄ film", "pos"),
+        ("\uff42ad film", "pos"),
         ("Bad film", "neg"),
         ("another", "neg"),
         ("another one", "pos"),
@@ -202,9 +202,11 @@ class TestExamples:
     def test_of_taggers_have_a_tag_at_the_first_token_of_a_word(self, load):
         corpus, _ = load(TAGGER, train=sentences(("go Oslo", "O B-LOC")) * 2, validation=sentences(("go", "O")))
         assert report_on(corpus).examples[0] == ("go/O Oslo/B-LOC", "")
-        tokenizer = train_tokenizer([["go", "go", "lo", "Os"]], kind="wordpiece", is_split_into_words=True, vocab_size=20)
+        tokenizer = train_tokenizer(
+            [["go", "go", "lo", "Os"]], kind="wordpiece", is_split_into_words=True, vocab_size=20
+        )
         tokens = report_on(corpus, None, tokenizer).examples[0][0].split()
-        assert [token for token in tokens if "/" in token and not token.startswith("<")][0] == "go/O"
+        assert next(token for token in tokens if "/" in token and not token.startswith("<")) == "go/O"
         assert sum("/O" in token or "/B-LOC" in token for token in tokens) == 2
 
     def test_of_bytes_can_be_read(self, load):
@@ -226,7 +228,10 @@ class TestExamples:
         rows = texts((f"log in with {secret} here", "a"), ("say sesame-1234 now", "b"))
         corpus, _ = load(train=rows, validation=rows)
         tokenizer = None if kind is None else train_tokenizer([row["text"] for row in rows] * 2, kind=kind)
-        shown = "".join("".join(text.split()) for text, _ in report_on(corpus, None, tokenizer, None, True, {"sesame-1234"}).examples)
+        shown = "".join(
+            "".join(text.split())
+            for text, _ in report_on(corpus, None, tokenizer, None, True, {"sesame-1234"}).examples
+        )
         assert "abcdefgh" not in shown
         assert "1234" not in shown
 
@@ -294,7 +299,9 @@ class TestWarnings:
         corpus, arguments = load(train=texts(("a b", "x"), ("b a", "y")), validation=texts(("c d a", "x")))
         tokenizer = train_tokenizer(["a a b b"], kind="word")
         (warning,) = warnings_of(report_on(corpus, arguments, tokenizer, corpus.encode(tokenizer)))
-        assert warning.startswith("67% of the validation tokens are unknown to the tokenizer, of the training tokens 0%")
+        assert warning.startswith(
+            "67% of the validation tokens are unknown to the tokenizer, of the training tokens 0%"
+        )
         assert "--tokenizer_kind" in warning
 
 
@@ -308,6 +315,15 @@ class TestBounds:
         assert report.is_partial
         print_report(report)
         assert re.search(r"looked at, the first +│ 7 +│ 3 ", capsys.readouterr().out)
+
+    def test_of_tokens_of_streams(self, load, monkeypatch, capsys):
+        monkeypatch.setattr(report_module, "_NUM_STREAMED", 3)
+        corpus, arguments = load(train=varied(10), validation=varied(4), options={"streaming": True})
+        tokenizer = train_tokenizer(corpus.inputs("train"))
+        report = report_on(corpus, arguments, tokenizer, corpus.encode(tokenizer))
+        assert [split.num_encoded for split in report.splits.values()] == [3, 4]
+        print_report(report)
+        assert re.search(r"tokens of the first +│ 3 +│ 4 ", capsys.readouterr().out)
 
     def test_a_stream_gives_the_same(self, load):
         reports = []
@@ -327,7 +343,11 @@ def test_numbers_alone_are_recorded(load):
     report = report_on(load(train=varied(10), validation=varied(5))[0])
 
     def leaves(value):
-        return [leaf for one in (value.values() if isinstance(value, dict) else value) for leaf in leaves(one)] if isinstance(value, dict | list) else [value]
+        return (
+            [leaf for one in (value.values() if isinstance(value, dict) else value) for leaf in leaves(one)]
+            if isinstance(value, dict | list)
+            else [value]
+        )
 
     found = report.to_dict()
     assert {type(leaf) for leaf in leaves(found)} <= {int, float}
