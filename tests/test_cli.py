@@ -145,7 +145,7 @@ class TestCommands:
         words = ["--task", "token-classification", "--train_file", "train.jsonl", "--tokenizer_name", "pos"]
         before = sorted(model.parent.rglob("*"))
         main(["inspect", *words, *([] if examples else ["--examples", "false"])])
-        out, err = capsys.readouterr()
+        out = capsys.readouterr().out
         assert re.search(r"sentences +│ 16 +│ 2 +│ 2 ", out)
         assert re.search(r"length in words +│ \d, 3, 3 ", out)
         assert re.search(r"unknown tokens +│ \d\d.\d% ", out)

@@ -209,10 +209,8 @@ def _warnings(report: DataReport) -> Iterator[str]:
             f"right one? Name another with {option}."
         )
     if train.num_cut > _MOST_CUT * train.num_encoded:
-        yield (
-            f"{train.num_cut / train.num_encoded:.0%} of the training texts are cut: a higher --max_seq_length reads more "
-            "of them."
-        )
+        share = train.num_cut / train.num_encoded
+        yield f"{share:.0%} of the training texts are cut: a higher --max_seq_length reads more of them."
     unknown = report.splits["validation"].unknown_tokens if "validation" in report.splits else None
     if unknown is not None and unknown > max(_MOST_UNKNOWN, 2 * (train.unknown_tokens or 0.0)):
         yield (

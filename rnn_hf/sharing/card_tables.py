@@ -97,7 +97,8 @@ def training_rows(
     if "data_report" in run:
         rows |= _data_rows(run["data_report"]["splits"])
     if run.get("tag_scheme"):
-        rows["Tag scheme"] = markdown(f"{run['tag_scheme']}, learned and predicted as IOB2")
+        predicted = "" if run["tag_scheme"] == "IOB2" else "; the model predicts IOB2"
+        rows["Tag scheme"] = markdown(run["tag_scheme"]) + predicted
     if run.get("base_model"):
         rows["Fine-tuned from"] = markdown_code(hide_folders(run["base_model"]))
     if "train_runtime" in results:

@@ -158,7 +158,7 @@ class TestText:
                 for name in ("validation", "test")
             )
             assert f"| In the training data too | {found} |" in text
-        assert "| Tag scheme | IOB2, learned and predicted as IOB2 |" in text
+        assert "| Tag scheme | IOB2 |" in text
 
     def test_of_a_run_without_a_report_leaves_that_out(self, folder):
         run = read(folder, "run.json")
