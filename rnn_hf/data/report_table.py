@@ -155,9 +155,9 @@ def _labels_line(report: DataReport) -> str:
     else:
         text += f"most often {counted(names[:_NUM_SHOWN])}; least often {counted(names[-_NUM_SHOWN:])}."
         if single := report.labels_with(1):
-            text += f" Only once: {len(single):,}."
+            text += f" Only once: {listed(single, most=_NUM_SHOWN)}."
     if missing := report.labels_with(0):
-        text += f" Not in the training data: {len(missing):,}."
+        text += f" Not in the training data: {listed(missing, most=_NUM_SHOWN)}."
     return text
 
 

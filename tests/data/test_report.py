@@ -121,6 +121,12 @@ class TestLabels:
             "without_rows": 1,
         }
 
+    def test_that_are_rare_are_named(self, load, capsys):
+        rows = texts(*((f"text {index}", f"label {max(index - 3, 0)}") for index in range(10)))
+        print_report(report_on(load(train=rows, validation=rows, options={"additional_labels": ["more"]})[0]))
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Labels: 8; ")]
+        assert "Only once: 'label 1', 'label 2', 'label 3', … (6 in all). Not in the training data: 'more'." in line
+
     def test_of_tags_that_mark_spans_are_types(self, load):
         rows = sentences(("A B lives in C D", "I-PER I-PER O O I-LOC B-LOC"), ("E F", "I-LOC I-LOC")) * 3
         report = report_on(load(TAGGER, train=rows, validation=rows)[0])
