@@ -10,6 +10,7 @@ from .utils.command_line import command, fail
 COMMANDS = {
     "train-classifier": "train a text classifier",
     "train-tagger": "train a tagger of words",
+    "inspect": "show what a corpus holds, before training",
     "predict": "classify or tag the lines of a file",
     "evaluate": "score a saved model on a corpus",
     "export": "export a saved model to ONNX",

@@ -4,6 +4,7 @@ import configparser
 import csv
 import io
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -62,7 +63,7 @@ def test_help_lists_the_commands(words, capsys):
     listed = [line.split(maxsplit=1) for line in lines if line.startswith("  ")]
     assert dict(listed) == COMMANDS
     assert list(COMMANDS) == [
-        *("train-classifier", "train-tagger", "predict", "evaluate", "export", "push", "card", "benchmark")
+        *("train-classifier", "train-tagger", "inspect", "predict", "evaluate", "export", "push", "card", "benchmark")
     ]
 
 
@@ -136,6 +137,38 @@ class TestCommands:
         assert "license: mit" in (model / "README.md").read_text(encoding="utf-8")
         main(["push", "pos", "alice/pos", "--dry_run"])
         assert "model.safetensors" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("examples", [True, False])
+    def test_inspect(self, model, capsys, examples):
+        rows = [{"tokens": ["to", "be"], "tags": ["X", "Y"]}, {"tokens": ["or", "not", "to"], "tags": ["Y", "Y", "X"]}]
+        Path("train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows * 10), encoding="utf-8")
+        words = ["--task", "token-classification", "--train_file", "train.jsonl", "--tokenizer_name", "pos"]
+        before = sorted(model.parent.rglob("*"))
+        main(["inspect", *words, *([] if examples else ["--examples", "false"])])
+        out = capsys.readouterr().out
+        assert re.search(r"sentences +│ 16 +│ 2 +│ 2 ", out)
+        assert re.search(r"length in words +│ \d, 3, 3 ", out)
+        assert re.search(r"unknown tokens +│ \d\d.\d% ", out)
+        assert "Tags: 2; " in out
+        assert ("Example: " in out) == examples
+        assert "/X" in out or not examples
+        assert sorted(model.parent.rglob("*")) == before, "nothing is written"
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["--test_file", "a.csv"], "There is no train data: give --train_file"),
+            (["--train_file", "a.csv", "--max_seq_length", "9"], "--max_seq_length counts tokens"),
+            (["--train_file", "a.csv", "--tags_column", "ner"], "--tags_column is for taggers"),
+            (["--task", "token-classification", "--problem_type", "regression"], "--problem_type is for classifiers"),
+            (["--train_file", "a.csv", "--tokenizer_name", "nowhere"], "nowhere"),
+        ],
+    )
+    def test_inspect_names_what_makes_no_sense(self, model, capsys, words, message):
+        Path("a.csv").write_text("text,label\n" + "good,yes\nbad,no\n" * 10, encoding="utf-8")
+        code, _, err = ends(capsys, "inspect", *words)
+        assert code == 1
+        assert message in err.splitlines()[-1]
 
     def test_export(self, model, capsys):
         main(["export", "pos", "graph"])

@@ -50,6 +50,7 @@ class Corpus:
         label_counts (`dict[str, int]`):
             Texts of each label in the training data, where each has one, before any were held out.
         tag_scheme (`str`, *optional*): How the tags marked spans that are in IOB2 now, such as `"iob1"`.
+        origins (`dict[str, str]`): Where each split that was read comes from, for messages.
     """
 
     task: Task
@@ -66,6 +67,7 @@ class Corpus:
     for_training: bool = True
     label_counts: dict[str, int] = field(default_factory=dict)
     tag_scheme: str | None = None
+    origins: dict[str, str] = field(default_factory=dict)
 
     def inputs(self, split: str) -> Iterator[Any]:
         """Yield the texts, or the lists of words, of a split."""
@@ -250,6 +252,7 @@ def load_corpus(
         for_training,
         label_counts,
         None if tag_scheme is None else str(tag_scheme),
+        origins,
     )
 
 

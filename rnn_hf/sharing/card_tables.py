@@ -94,6 +94,11 @@ def training_rows(
         )
     if "num_rows" in run:
         rows["Examples"] = ", ".join(f"{count:,} {markdown(split)}" for split, count in run["num_rows"].items())
+    if "data_report" in run:
+        rows |= _data_rows(run["data_report"]["splits"])
+    if run.get("tag_scheme"):
+        predicted = "" if run["tag_scheme"] == "IOB2" else "; the model predicts IOB2"
+        rows["Tag scheme"] = markdown(run["tag_scheme"]) + predicted
     if run.get("base_model"):
         rows["Fine-tuned from"] = markdown_code(hide_folders(run["base_model"]))
     if "train_runtime" in results:
@@ -123,6 +128,29 @@ def training_rows(
         rows["Software"] = ", ".join(markdown(f"{name} {version}") for name, version in run["versions"].items())
         rows["Date"] = markdown(run["date"])
     return rows
+
+
+def _data_rows(splits: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Tell how long the training texts are, and how many are there twice, or in other splits too."""
+    train = splits["train"]
+    rows = {}
+    for unit in ("words", "tokens"):
+        if unit in train:
+            median, most, longest = train[unit]
+            rows[f"Length in {unit}"] = f"median {median:,}, 95th percentile {most:,}, longest {longest:,}"
+    repeated = _counted(train["num_repeated"], train)
+    if train["num_contradicting"]:
+        repeated += f", of which {train['num_contradicting']:,} with another label"
+    rows["Repeated in the training data"] = repeated
+    others = {name: split for name, split in splits.items() if "num_in_training" in split}
+    if others:
+        counts = (f"{markdown(name)} {_counted(split['num_in_training'], split)}" for name, split in others.items())
+        rows["In the training data too"] = ", ".join(counts)
+    return rows
+
+
+def _counted(count: int, split: dict[str, Any]) -> str:
+    return f"{count:,} of {split['num_read']:,}"
 
 
 def exported_scores(folder: Path, config: RnnConfig) -> dict[str, dict[str, float]]:

@@ -24,6 +24,7 @@ from transformers.trainer_utils import PredictionOutput
 
 from .. import __version__
 from ..data.corpus import Corpus, DataArguments
+from ..data.report import DataReport
 from ..inference.loading import RnnModelWithHead, load
 from ..inference.model_files import read_json
 from ..inference.predictor import predict
@@ -53,6 +54,7 @@ def record_run(
     predictions: dict[str, PredictionOutput],
     secrets: Collection[str] = (),
     has_examples: bool = True,
+    report: DataReport | None = None,
 ) -> dict[str, Any]:
     """Write `run.json` into the folder of a trained model, which is loaded and timed.
 
@@ -66,6 +68,7 @@ def record_run(
         predictions (`dict[str, PredictionOutput]`): What the Trainer predicted for `validation` and `test`.
         secrets (`Collection[str]`): Values that must not be written, as [`~secrets.find_secrets`] gives them.
         has_examples (`bool`): Whether to write down texts of the data.
+        report ([`DataReport`], *optional*): What the corpus holds; its numbers are written down.
 
     Returns:
         `dict`: the content. `speed` is that of [`measure_speed`], `confusion_matrix`, of at most 200 labels, has a
@@ -82,6 +85,7 @@ def record_run(
         "data": mask_options(_data(data_arguments), secrets),
         "num_rows": corpus.num_rows,
         **({} if corpus.tag_scheme is None else {"tag_scheme": corpus.tag_scheme}),
+        **({} if report is None else {"data_report": report.to_dict()}),
         "base_model": mask_options(base_model, secrets),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
         "num_processes": num_processes,

@@ -122,7 +122,7 @@ def build(
     if arguments.model_name_or_path is not None:
         folder = find_folder(arguments.model_name_or_path)
         config = load_config(str(folder))
-        tokenizer = _load_tokenizer(str(tokenizer_folder or folder))
+        tokenizer = load_tokenizer(str(tokenizer_folder or folder))
         _set_max_length(tokenizer, corpus, max_seq_length or max_length_of(tokenizer))
         model = _pretrained_model(arguments.model_name_or_path, folder, config, corpus, config_arguments)
         if len(tokenizer) > model.config.vocab_size:
@@ -136,9 +136,9 @@ def build(
     vectors = None if arguments.vectors is None else load_vectors(arguments.vectors, arguments.vectors_vocab_size)
     words = [] if vectors is None else list(vocabulary_words(vectors, arguments.lowercase))
     if arguments.tokenizer_name is not None:
-        tokenizer, words = _load_tokenizer(str(tokenizer_folder or arguments.tokenizer_name)), []
+        tokenizer, words = load_tokenizer(str(tokenizer_folder or arguments.tokenizer_name)), []
     elif trained_already:
-        tokenizer = _load_tokenizer(str(tokenizer_folder or output_dir))
+        tokenizer = load_tokenizer(str(tokenizer_folder or output_dir))
     else:
         tokenizer = train_tokenizer(
             corpus.inputs("train"),
@@ -242,8 +242,31 @@ def _set_vectors(
     )
 
 
-def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Load a tokenizer by its folder or hub id, without running code from there."""
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Load a tokenizer by its folder or hub id, without running code from there.
+
+    Args:
+        name (`str`): The folder or the id; that of a model will do.
+
+    Returns:
+        `PreTrainedTokenizerBase`: the tokenizer, which marks the first token of each word.
+
+    Raises:
+        ValueError: There is none, it cannot be read, or it lacks what models need.
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from rnn_hf import train_tokenizer
+    >>> from rnn_hf.training.model_setup import load_tokenizer
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = train_tokenizer(["a b", "a b"], kind="word").save_pretrained(folder)
+    ...     tokenizer = load_tokenizer(folder)
+    >>> tokenizer.tokenize("b a")
+    ['b', 'a']
+
+    ```
+    """
     options: dict[str, Any] = {"model_input_names": ["input_ids", "attention_mask"], "trust_remote_code": False}
     try:
         folder = find_folder(name, weights=False, what="tokenizer")

@@ -18,6 +18,8 @@ from transformers.trainer_utils import PredictionOutput
 from transformers.utils import logging
 
 from ..data.corpus import Corpus, DataArguments, Task, load_corpus
+from ..data.report import DataReport, report_on
+from ..data.report_table import print_report
 from ..inference.loading import RnnModelWithHead
 from ..inference.model_files import read_json
 from ..models.configuration_rnn import RnnConfig
@@ -103,7 +105,7 @@ def train(
     with locked(output_dir) if is_first else contextlib.nullcontext():
         try:
             was_finished = (output_dir / RESULTS).exists()
-            trainer, corpus, encoded, checkpoint, options = _prepare(
+            trainer, corpus, encoded, checkpoint, options, report = _prepare(
                 task, data_arguments, tokenizer_arguments, config_arguments, args, secrets
             )
             first_step = 0 if checkpoint is None else read_json(checkpoint / "trainer_state.json")["global_step"]
@@ -136,7 +138,9 @@ def train(
                 print(printable(line))
             base_model = tokenizer_arguments.model_name_or_path
             where = (args.device, args.world_size)
-            record_run(output_dir, corpus, data_arguments, base_model, *where, predictions, secrets, args.examples)
+            record_run(
+                output_dir, corpus, data_arguments, base_model, *where, predictions, secrets, args.examples, report
+            )
             write_model_card(output_dir)
             _tidy(output_dir, args.keep_checkpoints)
             if push_to is not None:
@@ -152,8 +156,8 @@ def _prepare(
     config_arguments: Any,
     args: RnnTrainingArguments,
     secrets: Collection[str],
-) -> tuple[RnnTrainer, Corpus, dict[str, Any], Path | None, dict[str, Any]]:
-    """Load corpus, tokenizer and model, find the checkpoint to resume from, and describe the run by its options."""
+) -> tuple[RnnTrainer, Corpus, dict[str, Any], Path | None, dict[str, Any], DataReport | None]:
+    """Load corpus, tokenizer and model, find the checkpoint to resume from, describe the options and the corpus."""
     quieten()
     set_seed(args.seed)
     output_dir, is_first = Path(str(args.output_dir)), args.process_index == 0
@@ -183,6 +187,10 @@ def _prepare(
             tokenizer_folder=checkpoint,
         )
         encoded = corpus.encode(tokenizer, data_arguments.max_seq_length)
+        report = None
+        if is_first:
+            report = report_on(corpus, data_arguments, tokenizer, encoded, args.examples, secrets)
+            print_report(report)
         if (
             isinstance(model, RnnForSequenceClassification)
             and model.ngrams is not None
@@ -212,7 +220,7 @@ def _prepare(
         label_counts=[corpus.label_counts.get(name, 0) for name in corpus.label_names],
         callbacks=[_Announcement(), _Watch()],
     )
-    return trainer, corpus, encoded, checkpoint, options
+    return trainer, corpus, encoded, checkpoint, options, report
 
 
 def _describe(corpus: Corpus, data_arguments: DataArguments) -> dict[str, str]:

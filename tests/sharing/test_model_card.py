@@ -144,6 +144,30 @@ class TestText:
             for number in found:
                 assert any(abs(number - one) <= 5e-5 for one in numbers) or number in {round(one) for one in numbers}
 
+    def test_says_what_the_data_holds(self, classifier, tagger):
+        for folder in (classifier, tagger):
+            splits = read(folder, "run.json")["data_report"]["splits"]
+            text = section(folder, "Training")
+            for unit in ("words", "tokens"):
+                median, most, longest = splits["train"][unit]
+                assert f"| Length in {unit} | median {median}, 95th percentile {most}, longest {longest} |" in text
+            repeated, rows = splits["train"]["num_repeated"], splits["train"]["num_rows"]
+            assert f"| Repeated in the training data | {repeated} of {rows}" in text
+            found = ", ".join(
+                f"{name} {splits[name]['num_in_training']} of {splits[name]['num_rows']}"
+                for name in ("validation", "test")
+            )
+            assert f"| In the training data too | {found} |" in text
+        assert "| Tag scheme | IOB2 |" in text
+
+    def test_of_a_run_without_a_report_leaves_that_out(self, folder):
+        run = read(folder, "run.json")
+        del run["data_report"]
+        (folder / "run.json").write_text(json.dumps(run))
+        write_model_card(folder)
+        assert "| Length in words |" not in text_of(folder)
+        assert "| Examples | 32 train" in text_of(folder)
+
     def test_tables_the_scores(self, classifier):
         results = read(classifier, "all_results.json")
         text = section(classifier, "Results")

@@ -608,6 +608,7 @@ class TestTwoProcesses:
         arguments = tagger_arguments(tagged, split, *options, "--per_device_train_batch_size", "8")
         result = run_script("train_tagger.py", *arguments, processes=2)
         assert result.returncode == 0, result.stderr[-3000:]
+        assert result.stdout.count("in training too") == 1, "the report on the data is shown once"
         assert_same_weights(joint, split, 1e-4)  # other sums of float32 decide a near tie of character features
         one, two = (json.loads((folder / "all_results.json").read_text()) for folder in (joint, split))
         assert one["test_accuracy"] == pytest.approx(two["test_accuracy"])
