@@ -249,10 +249,14 @@ def weigh_lexical(trainer: Any, dataset: Any) -> str:
 
 @torch.no_grad()
 def _parts(trainer: Any, dataset: Any) -> Iterator[tuple[Tensor, Tensor, Tensor, Packing]]:
-    """Yield, batch by batch, the scores that states and lexical features give, labels, and their layout; all packed."""
+    """Yield, batch by batch, the scores that states and lexical features give, labels, and their layout; all packed.
+
+    Each process reads all the data, so that all find the same.
+    """
     model = trainer.model.eval()
-    for batch in trainer.get_eval_dataloader(dataset):
-        inputs = trainer._prepare_inputs(batch)
+    examples = iterate_examples(dataset)
+    for batch in iter(lambda: list(islice(examples, trainer.args.per_device_eval_batch_size)), []):
+        inputs = trainer._prepare_inputs(trainer.data_collator(batch))
         labels = inputs.pop("labels")
         encoded = model._encode(**inputs, output_hidden_states=False)
         full = model._classify(encoded)

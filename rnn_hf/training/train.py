@@ -191,18 +191,8 @@ def _prepare(
         if is_first:
             report = report_on(corpus, data_arguments, tokenizer, encoded, args.examples, secrets)
             print_report(report)
-        if (
-            isinstance(model, RnnForSequenceClassification)
-            and model.ngrams is not None
-            and tokenizer_arguments.model_name_or_path is None
-        ):
-            num_ngrams = set_ngrams(model, encoded["train"], config_arguments.ngram_buckets)
-            is_solved = args.ngram_learning_rate is None and solve_ngrams(model, encoded["train"], args.class_weights)
-            how = ": a linear support vector machine, solved" if is_solved else ", and are trained with them"
-            logger.warning(f"{num_ngrams:,} n-grams of words and characters count beside the recurrent layers{how}.")
-        has_features = isinstance(model, RnnForTokenClassification) and model.lexical is not None
-        if has_features and is_new and args.lexical_learning_rate is None and solve_lexical(model, encoded["train"]):
-            logger.warning("Lexical features are solved before training, as a linear model of their own.")
+        if is_new:
+            _solve_linear_parts(model, encoded["train"], config_arguments, args)
     if checkpoint is not None:
         _check_resumed(checkpoint, model)
     train_dataset = encoded.pop("train")
@@ -221,6 +211,18 @@ def _prepare(
         callbacks=[_Announcement(), _Watch()],
     )
     return trainer, corpus, encoded, checkpoint, options, report
+
+
+def _solve_linear_parts(model: Any, dataset: Any, config_arguments: Any, args: RnnTrainingArguments) -> None:
+    """Choose the n-grams of a new classifier; solve them, or a tagger's lexical features, unless they have a rate."""
+    if isinstance(model, RnnForSequenceClassification) and model.ngrams is not None:
+        num_ngrams = set_ngrams(model, dataset, config_arguments.ngram_buckets)
+        is_solved = args.ngram_learning_rate is None and solve_ngrams(model, dataset, args.class_weights)
+        how = ": a linear support vector machine, solved" if is_solved else ", and are trained with them"
+        logger.warning(f"{num_ngrams:,} n-grams of words and characters count beside the recurrent layers{how}.")
+    is_tagger = isinstance(model, RnnForTokenClassification)
+    if is_tagger and model.lexical is not None and args.lexical_learning_rate is None and solve_lexical(model, dataset):
+        logger.warning("Lexical features are solved before training, as a linear model of their own.")
 
 
 def _describe(corpus: Corpus, data_arguments: DataArguments) -> dict[str, str]:
