@@ -319,6 +319,26 @@ class TestPredictionOfFiles:
             assert (row["id"], row[column], row["note"]) == (f"0{index}", self.ROWS[index], "")
             assert (row["prediction"], float(row["score"])) == (found["label"], pytest.approx(found["score"], abs=1e-5))
 
+    def test_labels_of_fasttext_are_left_out(self, capsys):
+        Path("a.txt").write_text("__label__spam __label__x to be\nor not\n", "utf-8")
+        Path("b.txt").write_text("to be\nor not\n", "utf-8")
+        outputs = []
+        for name in ("a.txt", "b.txt"):
+            main(["predict", "topic", name])
+            outputs.append(capsys.readouterr().out)
+        assert outputs[0] == outputs[1]
+
+    @pytest.mark.parametrize("name", ["a.tsv", "a.txt", "eng.testa"])
+    def test_a_tagger_reads_words_that_have_tags(self, name, capsys):
+        Path(name).write_text("to\tB-X\nbe\tO\n\nor\tO\nnot\tO\n", "utf-8")
+        main(["predict", "pos", name])
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split("\t")[:2] for line in lines] == [["to", "B-X"], ["be", "O"], [""], ["or", "O"], ["not", "O"]]
+        assert [line.count("\t") for line in lines] == [2, 2, 0, 2, 2]
+        if name != "a.tsv":
+            main(["predict", "pos", name, "--input_format", "lines"])
+            assert len(capsys.readouterr().out.split("\n\n")) > 3  # of texts
+
     def test_rejected(self, capsys):
         main(["predict", "topic", self.table(), "--rejection_threshold", "1"])
         assert {row["prediction"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))} == {""}

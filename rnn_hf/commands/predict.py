@@ -16,6 +16,7 @@ tables to be read by people, tabs and whatever a terminal would obey are written
 """
 
 import contextlib
+import os
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -62,6 +63,21 @@ def read_lines(path: str) -> Iterator[str]:
         raise ValueError(f"{name}, line {number}: not UTF-8 ({error.reason}).") from error
     except OSError as error:
         raise ValueError(f"{name} cannot be read: {error.strerror}.") from error
+
+
+def _without_labels(path: str) -> Iterator[str]:
+    """Yield the lines of a file, without the labels of fastText's if the first line begins with one."""
+    has_labels: bool | None = None
+    for line in read_lines(path):
+        if has_labels is None and line.strip():
+            has_labels = line.lstrip().startswith("__label__")
+            if has_labels:
+                logger.warning(f"{path} is a file of fastText: its labels are left out of the texts.")
+        if has_labels:
+            from ..data.fasttext import split_line
+
+            line = split_line(line)[0]
+        yield line
 
 
 def as_table(prediction: dict[str, Any]) -> str:
@@ -126,6 +142,8 @@ def main(argv: list[str] | None = None) -> None:
         model, tokenizer = onnx_model.load(options.model, file_name=options.file_name, revision=options.revision)
     else:
         model, tokenizer = load(options.model, options.revision, device=options.device)
+    if is_tagger(model) and input_format in ("lines", "tsv"):
+        input_format, output_format = _by_content(options, input_format, output_format)
     bounds = {"batch_size": options.batch_size, "rejection_threshold": options.rejection_threshold}
     spans = find_span_file(options.input) if is_tagger(model) and options.input_format is None else None
     if spans is not None and options.output_format is None:
@@ -143,13 +161,30 @@ def main(argv: list[str] | None = None) -> None:
     elif is_tagger(model) and has_word_splitter(tokenizer):
         results = tag_texts(model, tokenizer, read_lines(options.input), **bounds)
     else:
-        lines = read_lines(options.input)
+        lines = read_lines(options.input) if is_tagger(model) else _without_labels(options.input)
         inputs: Any = (split_raw_text(tokenizer, line) for line in lines) if is_tagger(model) else lines
         results = predict(model, tokenizer, inputs, **bounds)
     layout = json_line if output_format == "jsonl" else as_table
     with _output(options.output_file) as file:
         for prediction in results:
             file.write(f"{layout(prediction)}\n")
+
+
+def _by_content(options: Any, input_format: str, output_format: str) -> tuple[str, str]:
+    """Read a word from each line, if lines hold words with their tags: of a table, as training does, of texts never."""
+    is_table = input_format == "tsv"
+    if options.input == "-" or not os.path.isfile(options.input) or options.input_format == "lines":
+        return input_format, output_format
+    from ..data.sniffing import content_format  # which takes a second of import
+
+    name = content_format(options.input, "token-classification", needs_spans=not is_table)
+    if name not in ("conll", "conllu"):
+        return input_format, output_format
+    if not is_table:
+        logger.warning(f"{options.input} has a word a line: it is read as {name}; --input_format lines reads texts.")
+    if options.output_format is None and (options.output_file is None or output_format in ("table", "tsv")):
+        output_format = "conll"
+    return name, output_format
 
 
 def _formats(options: Any) -> tuple[str, str]:
@@ -207,7 +242,7 @@ def _predict_rows(model: Any, tokenizer: Any, options: Any, input_format: str, o
     check_data_arguments(arguments, task)
     if input_format == "lines":
         column = "text" if task == "text-classification" else "tokens"
-        texts: Any = read_lines(options.input)
+        texts: Any = read_lines(options.input) if column == "tokens" else _without_labels(options.input)
         texts = texts if column == "text" else (split_raw_text(tokenizer, text) for text in texts)
         numbered = ((f"line {number}", {column: text}) for number, text in enumerate(texts, start=1))
         rows = Rows("lines", options.input, numbered, [column])

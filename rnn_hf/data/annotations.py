@@ -190,7 +190,42 @@ class WordRows:
         return document.source | {"ner": [[span.start, span.end - 1, span.label] for span in spans]}
 
 
-RowFormat = SpanRows | LabelStudioTasks | WordRows
+@dataclass
+class TextPairs:
+    """Pairs of a text and `{"entities": [[0, 4, "PER"]]}`, as spaCy was trained on."""
+
+    title: ClassVar[str] = "spaCy (pairs)"
+
+    def read(self, row: Any) -> Document:
+        """Turn a pair into a document.
+
+        Raises:
+            ValueError: It is no such pair.
+        """
+        if not _is_pair(row):
+            raise ValueError(f'a row must be a pair [text, {{"entities": [[0, 4, "PER"]]}}], got {shown(row)}.')
+        text, items = row[0], row[1]["entities"]
+        return _document(text, [one for item in items for one in _located(item)], Units(), row)
+
+    def identity(self, row: Any) -> Any:
+        """Return `None`: pairs do not tell who annotated them."""
+
+    def write(self, document: Document, spans: Sequence[Span]) -> Any:
+        """Return the pair with other spans."""
+        positions = document.units.positions(document.text)
+        entities = [[positions[span.start], positions[span.end], span.label] for span in spans]
+        text, annotations = document.source
+        return [text, annotations | {"entities": entities}]
+
+
+def _is_pair(row: Any) -> bool:
+    if not (isinstance(row, list) and len(row) == 2 and isinstance(row[0], str) and isinstance(row[1], dict)):
+        return False
+    items = row[1].get("entities")
+    return isinstance(items, list) and all(_form(item) == "triples" for item in items)
+
+
+RowFormat = SpanRows | LabelStudioTasks | WordRows | TextPairs
 
 
 def recognise(rows: Iterable[Any]) -> RowFormat | None:
@@ -213,6 +248,9 @@ def recognise(rows: Iterable[Any]) -> RowFormat | None:
 
     ```
     """
+    rows = list(rows)
+    if rows and _is_pair(rows[0]):
+        return TextPairs()
     rows = [row for row in rows if isinstance(row, dict)]
     for row in rows:
         if isinstance(row.get("tokenized_text"), list) and isinstance(row.get("ner"), list):
@@ -361,4 +399,4 @@ def _with_tokens(tokens: Any, start: int, end: int, label: str) -> dict[str, Any
     return span | {"label": label}
 
 
-__all__ = ["LabelStudioTasks", "RowFormat", "SpanRows", "WordRows", "recognise"]
+__all__ = ["LabelStudioTasks", "RowFormat", "SpanRows", "TextPairs", "WordRows", "recognise"]

@@ -109,11 +109,11 @@ class DataArguments:
         default=None,
         metadata={"help": "Names of the integer labels 0, 1, 2, ... in the data; or a file with one name a line."},
     )
-    tag_scheme: Literal["auto", "none", "iob1", "iob2", "ioe1", "ioe2", "iobes", "bilou", "bmes"] = field(
+    tag_scheme: Literal["auto", "none", "io", "iob1", "iob2", "ioe1", "ioe2", "iobes", "bilou", "bmes"] = field(
         default="auto",
         metadata={
             "help": "How tags mark spans. auto: found out from the training data. Tags of any scheme are brought to "
-            "IOB2, which the model predicts; none leaves them as they are.",
+            "IOB2, which the model predicts; io: equal tags in a row are a span; none leaves them as they are.",
             "task": "token-classification",
         },
     )

@@ -26,6 +26,7 @@ from .conll_layout import (
     split_line,
     survey_lines,
 )
+from .tag_schemes import types_of
 
 logger = logging.get_logger(__name__)
 
@@ -36,6 +37,10 @@ CSV_OPTIONS = ["sep", "quotechar", "quoting"]
 PLACES = ["token", "storage_options", "cache_dir", "keep_in_memory"]
 # Where more than this share of the words begin sentences, these are no sentences.
 _MOST_SHORT = 0.7
+# Words that are looked at to tell two columns apart.
+_MOST_LOOKED_AT = 2000
+# More words than these make no sentence.
+_MOST_UNBROKEN = 1000
 # Part of the fingerprint of what is kept: another one where files are read in another way.
 _VERSION = "1"
 
@@ -185,9 +190,31 @@ def _find_layout(files: Files, shown_name: str, options: dict[str, Any], like: L
         layout = replace(layout, sentence_columns=sentence_columns(lower), word_index=index)
     if is_csv or layout.sentence_columns:
         _check_sentences(files, layout, shown_name)
+    if not is_csv and survey.num_sentences == 1 and survey.num_plain + survey.num_tabs > _MOST_UNBROKEN:
+        raise LayoutError(
+            f"{shown_name} has {survey.num_plain + survey.num_tabs:,} words, but nothing that says which make a "
+            "sentence. Put an empty line after each sentence."
+        )
+    if width == 2 and named is None and header is None:
+        layout = _with_order(layout, files, shown_name, said, like)
     if layout.finds_comments or (width > 2 and named is None and header is None):
         layout = _with_columns(layout, files, shown_name, options, like)
     return layout
+
+
+def _with_order(layout: Layout, files: Files, shown_name: str, said: list[str | None], like: Layout | None) -> Layout:
+    """Tell which of two columns holds the tags: the second, unless the first marks spans and the second does not."""
+    if any(said):
+        return layout
+    if like is not None and len(like.column_names) == 2:
+        return replace(layout, column_names=like.column_names, tag_index=like.tag_index)
+    values = survey_columns(files, layout, most_rows=_MOST_LOOKED_AT).values
+    if types_of(values[0]) is None or types_of(values[1]) is not None:
+        return layout
+    logger.warning(
+        f"{shown_name}: the first column marks spans, and is taken for the tags; the second holds the words."
+    )
+    return replace(layout, column_names=("tags", "tokens"), tag_index=0)
 
 
 def _index(names: list[str], known: Iterable[str]) -> int:
@@ -263,7 +290,7 @@ def _with_columns(
 
 
 def _one_column(name: str, line: str) -> str:
-    found = next((separator for separator in ",;|" if separator in line), None)
+    found = next((separator for separator in ",;|/" if separator in line), None)
     text = f"{name} has no column of tags: its lines have one column, such as {shown(line, 60)}."
     if found is not None:
         text += f" If {shown(found)} separates columns, say --dataset_kwargs '{json.dumps({'delimiter': found})}'."

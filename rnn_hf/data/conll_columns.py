@@ -93,8 +93,10 @@ class ColumnSurvey:
     num_rows: int = 0
 
 
-def survey_columns(files: Iterable[tuple[str, Iterable[str]]], layout: Layout) -> ColumnSurvey:
-    """Collect what the columns of some files hold."""
+def survey_columns(
+    files: Iterable[tuple[str, Iterable[str]]], layout: Layout, most_rows: int = _MOST_ROWS
+) -> ColumnSurvey:
+    """Collect what the columns of some files hold, in so many rows at most unless comments have to be found."""
     survey = ColumnSurvey([Counter() for _ in layout.column_names])
     for name, lines in files:
         expected: int | None = None
@@ -103,7 +105,7 @@ def survey_columns(files: Iterable[tuple[str, Iterable[str]]], layout: Layout) -
                 expected = None
                 continue
             cells = row[1]
-            if survey.num_rows == _MOST_ROWS and not layout.finds_comments:
+            if survey.num_rows >= most_rows and not (layout.finds_comments and most_rows == _MOST_ROWS):
                 return survey
             survey.num_rows += 1
             for values, cell in zip(survey.values, cells, strict=True):

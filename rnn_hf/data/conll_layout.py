@@ -184,12 +184,18 @@ def _is_comment(cells: list[str], layout: Layout, where: str) -> bool:
 
 
 def may_be_comment(line: str) -> bool:
-    """Tell a comment from a word with `#`: `# text` and `#begin document`, not `#tag` nor `#` alone."""
-    return re.match(r"#+[ \t]+[^ \t]|#(begin|end) document", line) is not None
+    """Tell a comment from a word with `#`: `# text`, `#begin document`, `###MEDLINE:1`; not `#tag` nor `#` alone."""
+    return re.match(r"#+[ \t]+[^ \t]|###[^# \t][^ \t]*$|#(begin|end) document", line) is not None
 
 
 def _ragged(name: str, number: int, cells: Sequence[str], width: int) -> str:
     where = f"{name}, line {number}"
+    joined = next((one for one in "/|_" if len(cells) > 1 and all(one in cell[1:] for cell in cells)), None)
+    if joined is not None:
+        return (
+            f"{where}: {shown(joined)} joins each word to its tag, as in {shown(cells[0], 60)}, in lines of several "
+            "words, which are not read. Write a word and its tag in each line, and an empty line after each sentence."
+        )
     if cells and cells[0].startswith("#"):
         cure = 'If it is a comment, say so with --dataset_kwargs \'{"comment_prefix": "#"}\'.'
     else:
@@ -215,6 +221,7 @@ class Survey:
         num_plain (`int`): How many lines have no tab.
         num_tabs (`int`): How many have.
         has_spaces (`bool`): Whether there are spaces within what tabs separate.
+        num_sentences (`int`): How often a blank line stands before a word, or the file begins.
     """
 
     counts: dict[str, dict[int, list[Any]]] = field(default_factory=dict)
@@ -225,6 +232,7 @@ class Survey:
     num_plain: int = 0
     num_tabs: int = 0
     has_spaces: bool = False
+    num_sentences: int = 0
 
 
 def survey_lines(
@@ -262,6 +270,7 @@ def survey_lines(
             if is_first:
                 survey.first_lines.append(line)
                 is_first = False
+            survey.num_sentences += at_start
             at_start = False
             if "\t" not in line or len(splitters) == 1:
                 survey.num_plain += 1

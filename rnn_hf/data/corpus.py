@@ -1,10 +1,8 @@
 """Load a labelled corpus, check it, and encode it for a classifier or a tagger."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from datasets import Dataset
@@ -15,7 +13,9 @@ from ..text.tokenization import encode_texts, encode_words, max_length_of
 from ..utils.messages import listed, shown
 from .arguments import DataArguments, Task, check_data_arguments, columns
 from .columns import choose_column
+from .hints import column_hint
 from .hold_out import hold_out
+from .label_columns import accepted_rows
 from .labels import LabelReader
 from .loading import CONLLU_COLUMNS, SPLIT_NAMES, Split, column_names, format_of, load_splits
 from .tag_conversion import to_iob2
@@ -24,8 +24,6 @@ from .validation import SplitCheck, class_label, label_name
 
 logger = logging.get_logger(__name__)
 
-# Rows that are looked at for a value of the first line.
-_NUM_LOOKED_AT = 100
 _BATCH_SIZE = 1000
 
 
@@ -172,6 +170,8 @@ def load_corpus(
     if additional_labels and label_names is not None:
         raise ValueError("--additional_labels is for training: a trained model knows its labels. Leave it out.")
     splits, origins = load_splits(arguments, task)
+    if task == "text-classification":
+        splits = {name: accepted_rows(split, origins[name]) for name, split in splits.items()}
     input_column, label_column = _columns(arguments, task, splits, origins)
     splits = _without_unlabelled_test(splits, label_column, origins)
     for_training = label_names is None
@@ -367,28 +367,11 @@ def _columns(
             if column not in column_names(split):
                 raise ValueError(
                     f"The {name} data has no column {shown(column)}, only: {listed(column_names(split))}. "
-                    f"Name the right one with --{option}.{_separator_hint(column_names(split)) or _header_hint(split)}"
+                    f"Name the right one with --{option}.{column_hint(split, task, option)}"
                 )
     if input_column == label_column:
         raise ValueError(f"{' and '.join(f'--{name}' for name in wanted)} both mean the column {shown(input_column)}.")
     return input_column, label_column
-
-
-def _separator_hint(names: list[str]) -> str:
-    found = [separator for separator in ("\t", ";", "|", ",") if len(names) == 1 and separator in names[0]]
-    return f" Or the separator, with --dataset_kwargs '{json.dumps({'sep': found[0]})}'." if found else ""
-
-
-def _header_hint(split: Split) -> str:
-    """Say so where the first line of a table looks like a row: one of its values stands in the same column again."""
-    rows: Iterator[dict[str, Any]] = iter(split)
-    for row in islice(rows, _NUM_LOOKED_AT):
-        if found := [name for name, value in row.items() if name == value]:
-            return (
-                f" If the first line is a row, as {shown(found[0])} in it suggests, name the columns: --dataset_kwargs "
-                '\'{"column_names": ["text", "label"]}\'.'
-            )
-    return ""
 
 
 def _without_unlabelled_test(splits: dict[str, Split], label_column: str, origins: dict[str, str]) -> dict[str, Split]:

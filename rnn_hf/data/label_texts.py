@@ -19,6 +19,8 @@ _NUMPY_ELEMENT = re.compile(r"'([^']*)'|\"([^\"]*)\"|(\d+)\.?", re.ASCII)
 _ADJACENT = re.compile(r"\w['\"]\s*['\"]\w")
 # Separators that people put between labels, without naming them.
 _SEPARATORS = ",;|#"
+# The share of the parts of joins that occur again, at least.
+_LEAST_AGAIN = 0.8
 
 
 def parse_list(text: str) -> list[Any] | None:
@@ -107,7 +109,7 @@ def joined_labels(names: Sequence[str]) -> str | None:
         names (`Sequence[str]`): Different labels.
 
     Returns:
-        `str`, *optional*: the separator that makes few parts of them, each of which occurs again.
+        `str`, *optional*: the separator that makes few parts of them, of which nearly all occur again.
 
     Example:
     ```python
@@ -127,8 +129,36 @@ def joined_labels(names: Sequence[str]) -> str | None:
                 counts[part] = counts.get(part, 0) + 1
         if "" in counts or len(counts) >= len(names):
             continue
-        if all(counts[part.strip()] > 1 for name in joins for part in name.split(separator)):
+        parts = [part.strip() for name in joins for part in name.split(separator)]
+        if sum(counts[part] > 1 for part in parts) >= _LEAST_AGAIN * len(parts):
             return separator
+    return None
+
+
+def number_hint(names: Sequence[str]) -> str | None:
+    """Say what to do with labels that are numbers with a decimal comma or a percent sign, if all are.
+
+    Args:
+        names (`Sequence[str]`): Different labels.
+
+    Example:
+    ```python
+    >>> from rnn_hf.data.label_texts import number_hint
+    >>> number_hint(["85%", "7 %"])
+    "look like percentages ('85%'), and are classes. For a regression, write them without the sign."
+
+    ```
+    """
+    if len(names) > 2 and all(re.fullmatch(r"[+-]?\d+,\d+", name) for name in names):
+        return (
+            f"look like numbers with a decimal comma ({shown(names[0])}), and are classes. For a regression, say "
+            '--dataset_kwargs \'{"decimal": ","}\'.'
+        )
+    if names and all(re.fullmatch(r"[+-]?\d+(?:[.,]\d+)? ?%", name) for name in names):
+        return (
+            f"look like percentages ({shown(names[0])}), and are classes. For a regression, write them without the "
+            "sign."
+        )
     return None
 
 
@@ -145,4 +175,4 @@ def number_fault(column: str, label: Any) -> str:
     )
 
 
-__all__ = ["joined_labels", "missing_fault", "number_fault", "parse_list", "read_label_names"]
+__all__ = ["joined_labels", "missing_fault", "number_fault", "number_hint", "parse_list", "read_label_names"]

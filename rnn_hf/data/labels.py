@@ -11,6 +11,7 @@ from transformers.utils import logging
 
 from ..utils.messages import listed, shown
 from .arguments import DataArguments
+from .label_columns import LISTS, are_whole_fractions, has_blanks
 from .label_texts import missing_fault, number_fault, parse_list, read_label_names
 from .loading import Split
 
@@ -39,6 +40,8 @@ class LabelForm:
         separator (`str`, *optional*): What stands between labels.
         is_one_hot (`bool`): Whether lists have a 0 or 1 for each label.
         names (`tuple[str]`, *optional*): Names of the integer labels, or of the positions.
+        is_single (`bool`): Whether a list holds the one label of a text.
+        has_blanks (`bool`): Whether labels may have blanks around them, which are no part of them.
 
     Example:
     ```python
@@ -57,11 +60,14 @@ class LabelForm:
     separator: str | None = None
     is_one_hot: bool = False
     names: tuple[str, ...] | None = None
+    is_single: bool = False
+    has_blanks: bool = False
 
     @property
     def is_plain(self) -> bool:
         """Whether labels are what the column holds."""
-        return not (self.is_number or self.is_list or self.is_one_hot or self.names)
+        is_written = self.is_number or self.is_list or self.is_one_hot or self.names
+        return not (is_written or self.is_single or self.has_blanks)
 
     def read(self, label: Any) -> Any:
         """Read a label.
@@ -75,6 +81,10 @@ class LabelForm:
         Raises:
             ValueError: It is not in this form.
         """
+        if self.is_single and isinstance(label, list) and len(label) == 1:
+            label = label[0]
+        if self.has_blanks and isinstance(label, str):
+            label = label.strip() or label
         if isinstance(label, str):
             if self.is_number:
                 if _NUMBER.fullmatch(label.strip()):
@@ -193,7 +203,11 @@ class LabelReader:
         elif self.problem_type == "regression":
             form = replace(form, is_number=True)
         is_text = feature is None or getattr(feature, "dtype", None) in ("string", "large_string")
-        if not is_text and not form.is_one_hot and form.names is None:
+        if self.problem_type == "single_label_classification" and isinstance(feature, LISTS):
+            form = replace(form, is_single=True)
+        elif is_text and has_blanks(split, self.column) and all(one == one.strip() for one in self.known or ()):
+            form = replace(form, has_blanks=True)
+        if not is_text and not form.is_one_hot and form.names is None and not form.is_single:
             return split
         return split if form.is_plain else self._mapped(split, origin, form, [self.column])
 
@@ -204,6 +218,11 @@ class LabelReader:
             return replace(form, is_list=True)
         if self.problem_type in ("regression", "single_label_classification"):
             return form
+        if self.problem_type is None and names is None and are_whole_fractions(split, self.column):
+            logger.warning(
+                f"{origin}: column {self.column!r} holds whole numbers with a decimal point, such as 1.0: a "
+                "regression. If they are classes, say --problem_type single_label_classification."
+            )
         scan = _Scan(self.column, origin, self.optional_separator)
         for row, label in self._labels(split):
             if not scan.goes_on(row, label):

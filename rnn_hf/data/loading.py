@@ -3,16 +3,14 @@
 import contextlib
 import dataclasses
 import glob
-import gzip
 import inspect
-import json
 import logging
 import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import datasets
 from datasets import Dataset, IterableDataset
@@ -23,14 +21,20 @@ from datasets.packaged_modules.parquet.parquet import ParquetConfig
 from datasets.packaged_modules.text.text import TextConfig
 from transformers.utils import logging as transformers_logging
 
-from ..utils.display import json_line, one_line, shorten
+from ..utils.display import json_line, shorten
 from ..utils.messages import listed, shown
-from ..utils.secrets import find_secrets, mask, mask_options
+from ..utils.secrets import mask_options
 from .arguments import DataArguments, Task, builder_options, source_name
+from .class_folders import class_folders, load_class_folders
+from .columns import USUAL_NAMES
 from .conll import CONLLU_COLUMNS, CSV_OPTIONS, OPTIONS, PLACES, Layout, LayoutError, load_conll
+from .conll_columns import SENTENCE_NAMES, TAG_NAMES, WORD_NAMES
 from .fasttext import is_fasttext, part_rows
+from .faults import first_line, json_fault
+from .sentence_cells import find_cells, split_cells, table_cells
+from .sniffing import content_format, first_line_hint
 from .span_splits import load_span_split
-from .tables import WORKBOOKS, TableError, check_tables, open_text, workbook_fault
+from .tables import WORKBOOKS, TableError, check_tables, find_separator, open_text, unreadable, workbook_fault
 
 logger = transformers_logging.get_logger(__name__)
 
@@ -60,6 +64,9 @@ _BUILDER_CONFIGS: dict[str, Any] = {
 }
 # Options of the csv builder that say how values other than texts are written, and how columns come about.
 _TYPED = ("features", "decimal", "thousands", "true_values", "false_values", "converters", "index_col", "usecols")
+
+# Rows that are looked at for cells that hold sentences.
+_NUM_LOOKED_AT = 100
 
 SPLIT_NAMES = {"train": ["train"], "validation": ["validation", "valid", "dev", "val"], "test": ["test"]}
 
@@ -102,18 +109,41 @@ def load_splits(arguments: DataArguments, task: Task | None = None) -> tuple[dic
         if spans is not None:
             splits[name] = spans
             continue
-        file_format = _format_of(file, arguments)
-        if file_format in ("conll", "conllu") or (task == "token-classification" and file_format in ("csv", "tsv")):
-            splits[name], layout = _load_words(file, file_format, arguments, options, layout)
-        else:
-            splits[name] = _load_file(name, file, file_format, arguments, options)
+        if task != "token-classification" and arguments.dataset_format is None and class_folders(file):
+            splits[name] = _load_folders(file, arguments, options)
+            continue
+        file_format = _format_of(file, arguments, task)
+        is_table = file_format in ("csv", "tsv") and task == "token-classification"
+        own = options | _separator_of_words(file, file_format, arguments, options) if is_table else options
+        cells = _cells_of_table(file, file_format, arguments, own) if is_table else None
+        if cells is None and (is_table or file_format in ("conll", "conllu")):
+            splits[name], layout = _load_words(file, file_format, arguments, own, layout)
+            continue
+        splits[name] = _load_file(name, file, file_format, arguments, own)
+        if task == "token-classification" and cells is None:
+            cells = find_cells(list(splits[name].take(_NUM_LOOKED_AT)), arguments)
+        if cells is not None:
+            splits[name] = split_cells(splits[name], cells, arguments, source_name(file))
     return splits, {name: source_name(file) for name, file in files.items()}
+
+
+def _load_folders(folder: str, arguments: DataArguments, options: dict[str, Any]) -> Split:
+    if other := [option for option in options if option != "encoding"]:
+        raise ValueError(f"--dataset_kwargs {listed(other)}: folders of texts are read with encoding only.")
+    split = load_class_folders(folder, options.get("encoding"))
+    return split.to_iterable_dataset() if arguments.streaming else split
 
 
 def _load_named(
     arguments: DataArguments, name: str, options: dict[str, Any]
 ) -> tuple[dict[str, Split], dict[str, str]]:
     try:
+        if inner := [one for one in ("", "train") if class_folders(os.path.join(name, one))]:
+            shown_name = source_name(os.path.join(name, inner[0]) if inner[0] else name)
+            raise TableError(
+                f"{source_name(name)} has a folder for each label: say --train_file {shown_name} in place of "
+                f"--dataset_name{', and --test_file for the folder of the test' if inner[0] else ''}."
+            )
         with quiet():
             if os.path.isdir(name):
                 options = _options_of_folder(name, arguments, options)
@@ -162,18 +192,31 @@ def _options_of_folder(name: str, arguments: DataArguments, options: dict[str, A
     return defaults | {"features": datasets.Features(names)} | options
 
 
-def _format_of(file: str, arguments: DataArguments) -> str:
+def _format_of(file: str, arguments: DataArguments, task: Task | None) -> str:
     shown_file = source_name(file)
-    _local_paths(file)
+    paths = _local_paths(file)
     name = arguments.dataset_format or format_of(file)
+    if name is None and paths and (name := content_format(paths[0], task)):
+        logger.warning(f"{shown_file} is read as {name}, as its first lines show; --dataset_format names another.")
     if name is None and _ending(file) in WORKBOOKS:
         raise ValueError(workbook_fault(shown_file))
     if name is None:
         raise ValueError(
             f"The name of {shown_file} does not tell its format. Say it with --dataset_format: "
-            f"{listed(list(_FORMATS))}."
+            f"{listed(list(_FORMATS))}.{first_line_hint(paths[0]) if paths else ''}"
         )
     return name
+
+
+def _separator_of_words(file: str, name: str, arguments: DataArguments, options: dict[str, Any]) -> dict[str, Any]:
+    said = [one for one in (arguments.tokens_column, arguments.tags_column) if one is not None]
+    seen = {"sep": "\t" if name == "tsv" else ","} | options
+    return _separator(_local_paths(file), source_name(file), seen, [*said, *WORD_NAMES, *TAG_NAMES, *SENTENCE_NAMES])
+
+
+def _cells_of_table(file: str, name: str, arguments: DataArguments, options: dict[str, Any]) -> tuple[str, str] | None:
+    seen = {"sep": "\t" if name == "tsv" else ","} | options
+    return next((table_cells(path, seen, arguments) for path in _local_paths(file)), None)
 
 
 def _load_words(
@@ -191,6 +234,7 @@ def _load_words(
             f"--dataset_kwargs: reading {name} has no option {listed(unknown)}. It has {listed(known, most=50)}."
         )
     own: dict[str, Any] = {"sep": ","} if name == "csv" else {}
+    paths = _local_paths(file)
     if name in ("csv", "tsv") and ({*CSV_OPTIONS, "delimiter"} & options.keys()):
         own["sep"] = options.get("sep") or options.get("delimiter") or ("," if name == "csv" else "\t")
         options = {name: value for name, value in options.items() if name != "delimiter"}
@@ -210,6 +254,8 @@ def _load_words(
     except Exception as error:
         if isinstance(error.__cause__, LayoutError):
             raise error.__cause__ from error
+        if fault := unreadable(paths, shown_file, options.get("encoding"), error):
+            raise ValueError(fault) from error
         with_options = f" with --dataset_kwargs {_masked(options)}" if options else ""
         raise ValueError(
             f"{shown_file} could not be read as {name}{with_options}: {first_line(error, options)} If it is something "
@@ -223,6 +269,9 @@ def _load_file(split_name: str, file: str, name: str, arguments: DataArguments, 
     builder, defaults = _FORMATS[name]
     _check_builder_options(options, builder, name)
     if builder == "csv":
+        wanted = [arguments.text_column, arguments.label_column, *(arguments.label_columns or ())]
+        known = [*wanted, *USUAL_NAMES["text_column"], *USUAL_NAMES["label_column"]]
+        options = options | _separator(paths, shown_file, defaults | options, known)
         check_tables(paths, shown_file, defaults | options, arguments)
     load: Callable[..., Any] = partial(
         datasets.load_dataset,
@@ -246,7 +295,9 @@ def _load_file(split_name: str, file: str, name: str, arguments: DataArguments, 
             raise ValueError(f"{shown_file} has no rows.") from error
         if not paths and (isinstance(error, StopIteration) or "Please pass `features`" in first_line(error)):
             raise ValueError(f"{shown_file} has no rows, or could not be reached. Check the address.") from error
-        fault = _json_fault(paths) if name == "json" and "field" not in options else None
+        if fault := unreadable(paths, shown_file, options.get("encoding"), error):
+            raise ValueError(fault) from error
+        fault = json_fault(paths) if name == "json" and "field" not in options else None
         fault = fault or first_line(error, options)
         with_options = f" with --dataset_kwargs {_masked(options)}" if options else ""
         raise ValueError(
@@ -256,6 +307,17 @@ def _load_file(split_name: str, file: str, name: str, arguments: DataArguments, 
     if name == "fasttext":
         split = part_rows(split)
     return split
+
+
+def _separator(paths: list[str], shown_file: str, options: dict[str, Any], wanted: list[str]) -> dict[str, str]:
+    """Find the separator of tables that have another one than their names tell."""
+    if options.get("delimiter") or not paths:
+        return {}
+    found = find_separator(paths[0], options, wanted)
+    if found is None:
+        return {}
+    logger.warning(f"{shown_file}: {shown(found)} separates columns, as the first line shows.")
+    return {"sep": found}
 
 
 def format_of(file: str) -> str | None:
@@ -347,34 +409,6 @@ def _is_empty(load: Callable[..., IterableDataset]) -> bool:
     return False
 
 
-def _json_fault(paths: list[str]) -> str | None:
-    """Find the first line that is no row, of which the library names no line or a wrong one."""
-    for path in paths:
-        with contextlib.suppress(OSError, EOFError), _opened(path) as lines:
-            for number, line in enumerate(lines, start=1):
-                line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-                if not line.strip():
-                    continue
-                if number == 1 and line.lstrip().startswith(b"["):
-                    break  # a single list of rows
-                where = f"line {number}" if len(paths) == 1 else f"{source_name(path)}, line {number}"
-                try:
-                    row = json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    if number == 1 and line.strip() == b"{":
-                        break  # a single object on several lines
-                    column = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-                    reason = getattr(error, "msg", str(error))
-                    return f"{where}{column}: {reason}: {shown(line.decode(errors='replace').strip(), 60)}."
-                if not isinstance(row, dict):
-                    return f"{where}: a row must be an object with the columns as its keys, got {shown(row, 60)}."
-    return None
-
-
-def _opened(path: str) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
-
-
 def column_names(split: Split) -> list[str]:
     """Return the names of a split's columns."""
     # A stream does not always know its columns before its first row.
@@ -395,37 +429,7 @@ def quiet() -> Iterator[None]:
 def reading_fault(error: BaseException, origin: str) -> str:
     """Say why a split could not be read to its end, with the line where it is JSON lines."""
     is_json = os.path.isfile(origin) and _ENDINGS.get(_ending(origin)) == "json"
-    return (_json_fault([origin]) if is_json else None) or first_line(error)
-
-
-def first_line(error: BaseException, options: dict[str, Any] | None = None) -> str:
-    r"""Return what an error says in its first line, as a sentence.
-
-    Args:
-        error (`BaseException`): Any error.
-        options (`dict`, *optional*): Options whose secrets are masked.
-
-    Example:
-    ```python
-    >>> from rnn_hf.data.loading import first_line
-    >>> first_line(ValueError("token=1234 is wrong\nin many ways"))
-    'token=… is wrong.'
-
-    ```
-    """
-    if isinstance(error, datasets.exceptions.DatasetGenerationError):
-        # Its own message says only that there was an error.
-        error = error.__cause__ or error.__context__ or error
-    if isinstance(error, datasets.table.CastError):
-        line = f"its rows differ in their columns; at some point {error.details()}"
-    elif isinstance(error, OverflowError):
-        line = "a whole number in it has more than 64 bits; write such numbers in quotes, or with a decimal point"
-    elif isinstance(error, OSError) and error.strerror:
-        line = f"{error.strerror}{'' if error.filename is None else f': {error.filename}'}"
-    else:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    line = shorten(one_line(mask(line, find_secrets((), options or {}))), 500)
-    return line if line.endswith(".") else line + "."
+    return (json_fault([origin]) if is_json else None) or first_line(error)
 
 
 __all__ = [

@@ -12,11 +12,12 @@ from typing import IO, Any
 
 from ..utils.messages import listed, shown
 from .arguments import DataArguments, Task, builder_options, source_name
-from .columns import choose_column
+from .columns import USUAL_NAMES, choose_column
 from .conll import OPTIONS, conllu_layout, is_range, load_conll
+from .conll_columns import WORD_NAMES
 from .conll_layout import Layout, iterate_rows
 from .loading import quiet
-from .tables import check_table, csv_options, encoding_fault, open_text
+from .tables import check_table, csv_options, encoding_fault, find_separator, open_text
 
 ROW_FORMATS = ("csv", "tsv", "json", "parquet", "conll", "conllu")
 _ENDINGS = {
@@ -159,6 +160,9 @@ def _lines(path: str, name: str, encoding: str | None) -> Iterator[str]:
 
 
 def _table(path: str, name: str, options: dict[str, Any], format: str, arguments: DataArguments) -> Rows:
+    if path != "-" and "delimiter" not in options:
+        wanted = [arguments.text_column, *USUAL_NAMES["text_column"], *WORD_NAMES]
+        options = options | {"sep": find_separator(path, options, wanted) or options.get("sep") or ","}
     usual = csv_options(options)
     if usual is None:
         raise ValueError(

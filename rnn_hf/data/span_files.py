@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from ..utils.display import printable
 from ..utils.messages import listed, shown
-from .annotations import RowFormat, recognise
+from .annotations import RowFormat, TextPairs, recognise
 from .brat import brat_lines, brat_texts, read_brat
 from .spans import Document, describe_notes, tag_spans
 
@@ -71,7 +71,7 @@ class SpanFile:
                 continue
             for number, row in enumerate(_rows(path), start=1):
                 try:
-                    if not isinstance(row, dict):
+                    if not isinstance(row, dict) and not isinstance(self.row_format, TextPairs):
                         raise ValueError(f"a row must be an object, got {shown(row)}.")
                     document = self.row_format.read(row)
                 except ValueError as error:

@@ -3,12 +3,15 @@
 import bz2
 import csv
 import gzip
+import json
 import lzma
 import re
 import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from typing import IO, Any
 
 from ..utils.messages import listed, shown
@@ -19,9 +22,13 @@ from .columns import USUAL_NAMES
 _UNCHECKED = ("skiprows", "comment", "lineterminator", "dialect", "skipfooter", "nrows", "usecols", "index_col")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+# What may stand between columns.
+SEPARATORS = (",", ";", "\t", "|")
 WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 # Different values of a column of classes, at most.
 _MOST_CLASSES = 1000
+# What no text has near its beginning.
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x7f]")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
 _CP1252 = '--dataset_kwargs \'{"encoding": "cp1252"}\''
 _QUOTING = "--dataset_kwargs '{\"quoting\": 3}'"
@@ -34,10 +41,11 @@ class TableError(ValueError):
 def open_text(path: str, encoding: str | None = None) -> IO[str]:
     """Open a text file, compressed or not, with the ends of its lines as they are."""
     encoding = "utf-8-sig" if encoding is None or encoding.lower() in ("utf-8", "utf8") else encoding
-    return _opener(path)(path, "rt", encoding=encoding, newline="")
+    return opener(path)(path, "rt", encoding=encoding, newline="")
 
 
-def _opener(path: str) -> Any:
+def opener(path: str) -> Any:
+    """Return what opens a file by its ending: a function as `open`."""
     return next((opener for ending, opener in _OPENERS.items() if path.endswith(ending)), open)
 
 
@@ -152,6 +160,48 @@ def check_table(path: str, shown_file: str, options: dict[str, Any], wanted: Ite
     return rows.names or []
 
 
+def find_separator(path: str, options: dict[str, Any], wanted: Iterable[str] = ()) -> str | None:
+    r"""Find what separates columns, where the header shows that it is not what the name of the file tells.
+
+    Args:
+        path (`str`): A local file.
+        options (`dict[str, Any]`): Options of the datasets builder.
+        wanted (`Iterable[str]`): Names that columns have.
+
+    Returns:
+        `str`, *optional*: `;`, `|`, a tab or a comma, if one alone parts the first line into several names, of which
+        one is wanted, and the separator of the options does not part it.
+
+    Example:
+    ```python
+    >>> import tempfile
+    >>> from rnn_hf.data.tables import find_separator
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+    ...     _ = file.write("text;label\nGreat, really;pos\n")
+    ...     file.flush()
+    ...     find_separator(file.name, {"sep": ","}, ["text"])
+    ';'
+
+    ```
+    """
+    usual = csv_options(options)
+    if usual is None or options.get("column_names") or options.get("names") or options.get("header", "infer") is None:
+        return None
+    line = ""
+    faults = (OSError, EOFError, LookupError, UnicodeDecodeError, lzma.LZMAError, zlib.error)
+    with suppress(*faults), open_text(path, options.get("encoding")) as file:
+        line = next((one for one in islice(file, 100) if one.strip()), "")
+    found = []
+    for separator in dict.fromkeys([usual["delimiter"], *SEPARATORS]):
+        with suppress(csv.Error):
+            names = next(csv.reader([line], **(usual | {"delimiter": separator})), [])
+            if len(names) > 1 and separator == usual["delimiter"]:
+                return None
+            if len(names) > 1 and {name.strip().lower() for name in names} & {name.lower() for name in wanted}:
+                found.append(separator)
+    return found[0] if len(found) == 1 else None
+
+
 def _remembered(lines: Iterable[str], taken: list[str]) -> Iterator[str]:
     for line in lines:
         taken.append(line)
@@ -193,9 +243,26 @@ class _Rows:
     def look(self, row: list[str], line: int, taken: list[str]) -> None:
         """Look at a row: its fields, the number of its first line, and its lines."""
         if self.names is None:
+            separator = self.usual["delimiter"]
+            if found := re.fullmatch("sep=(.)", separator.join(row).strip(), re.IGNORECASE):
+                cure = "" if found[1] == separator else f", and say --dataset_kwargs '{json.dumps({'sep': found[1]})}'"
+                raise TableError(
+                    f"{self.file}, line {line}: {shown(found[0])} is for Excel alone, and names no columns. Remove the "
+                    f"line{cure}."
+                )
             self.names = row
             self.classes, self.is_number = [set() for _ in row], [True for _ in row]
             return
+        if row == self.names and len(row) > 1:
+            raise TableError(f"{self.file}, line {line}: the header stands here again. Remove the line.")
+        if len(row) > len(self.names) == 1 and (
+            other := next((one for one in SEPARATORS if one in self.names[0] and one != self.usual["delimiter"]), None)
+        ):
+            raise TableError(
+                f"{self.file}: the first line, {shown(self.names[0], 60)}, is one column, but line {line} has "
+                f"{len(row)}. If {shown(other)} separates columns, say --dataset_kwargs "
+                f"'{json.dumps({'sep': other})}'."
+            )
         if len(row) > len(self.names):
             raise TableError(
                 f"{self.file}, line {line}: {len(row)} fields, but {len(self.names)} columns "
@@ -257,6 +324,11 @@ def _quote_fault(shown_file: str, line: int, taken: list[str], reason: str) -> s
         )
     last = line + max(len(taken) - 1, 0)
     where = f"line {line}" if last == line else f"lines {line} to {last}"
+    if any('\\"' in one for one in taken):
+        return (
+            f"{shown_file}, {where}: a backslash stands before a quote within the text. If it says that the quote is "
+            f"part of the text, say --dataset_kwargs '{json.dumps({'escapechar': chr(92)})}'; else double the quote."
+        )
     return (
         f"{shown_file}, {where}: text follows on a closing quote ({shown((taken or [''])[-1].strip(), 60)}). If quotes "
         f"are part of the text, say {_QUOTING}; else double those within the text."
@@ -271,10 +343,7 @@ def _check_encoding(path: str, shown_file: str, encoding: str | None) -> None:
             return
         raise TableError(workbook_fault(shown_file))
     if beginning.startswith(_UTF_16) and encoding is None:
-        raise TableError(
-            f'{shown_file} is written in UTF-16. Say --dataset_kwargs \'{{"encoding": "utf-16"}}\', or save it as '
-            "UTF-8."
-        )
+        raise TableError(utf_16_fault(shown_file))
 
 
 def workbook_fault(shown_file: str) -> str:
@@ -283,6 +352,44 @@ def workbook_fault(shown_file: str) -> str:
         f"{shown_file} is a workbook of a spreadsheet program, which is not read: save the sheet as CSV (in Excel: "
         "Save As, CSV UTF-8), and name that."
     )
+
+
+def unreadable(paths: Sequence[str], shown_file: str, encoding: str | None, error: BaseException | None) -> str | None:
+    """Say what is wrong with the encoding of files, if that is what an error, or one behind it, is about.
+
+    Args:
+        paths (`Sequence[str]`): Local files.
+        shown_file (`str`): What they are called together.
+        encoding (`str`, *optional*): The encoding that was given.
+        error (`BaseException`): What reading them raised.
+    """
+    if encoding is None:
+        for path in paths:
+            with open(path, "rb") as file:
+                if file.read(2) in _UTF_16:
+                    return utf_16_fault(shown_file if len(paths) == 1 else source_name(path))
+    while error is not None and not isinstance(error, UnicodeDecodeError):
+        error = error.__cause__ or error.__context__
+    if error is None:
+        return None
+    for path in paths:
+        with suppress(OSError, EOFError), opener(path)(path, "rb") as file:
+            if _BINARY.search(file.read(1000)):
+                return None  # it is no text at all
+        try:
+            with open_text(path, encoding) as text:
+                for _ in text:
+                    pass
+        except UnicodeDecodeError as fault:
+            return encoding_fault(path, shown_file if len(paths) == 1 else source_name(path), encoding, fault)
+        except (OSError, EOFError, LookupError):
+            return None
+    return None
+
+
+def utf_16_fault(shown_file: str) -> str:
+    """Say what to do with a file in UTF-16."""
+    return f'{shown_file} is written in UTF-16. Say --dataset_kwargs \'{{"encoding": "utf-16"}}\', or save it as UTF-8.'
 
 
 def encoding_fault(path: str, shown_file: str, encoding: str | None, error: UnicodeDecodeError) -> str:
@@ -297,7 +404,7 @@ def encoding_fault(path: str, shown_file: str, encoding: str | None, error: Unic
     if encoding is not None:
         return f"{shown_file} is not written in {encoding}, as --dataset_kwargs says: {error.reason}."
     where, byte = shown_file, error.object[error.start]
-    with _opener(path)(path, "rb") as lines:
+    with opener(path)(path, "rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 line.decode("utf-8")
@@ -312,12 +419,17 @@ def encoding_fault(path: str, shown_file: str, encoding: str | None, error: Unic
 
 
 __all__ = [
+    "SEPARATORS",
     "WORKBOOKS",
     "TableError",
     "check_table",
     "check_tables",
     "csv_options",
     "encoding_fault",
+    "find_separator",
     "open_text",
+    "opener",
+    "unreadable",
+    "utf_16_fault",
     "workbook_fault",
 ]

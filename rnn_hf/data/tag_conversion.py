@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from transformers.utils import logging
 
 from ..models.crf import allowed_transitions
 from ..models.labels import tagging_scheme
-from ..utils.messages import listed
+from ..utils.messages import listed, shown
 from .loading import Split, quiet
 from .tag_schemes import (
     MOST_TAGS,
@@ -71,7 +71,11 @@ def to_iob2(
         if label_names is None or wanted != "auto":
             raise ValueError(f"{origins[name]}, row {first_rows[error.tag]}: {error}") from error
         found = error.scheme  # what it does not cover, the model does not know
+    if found is None and label_names is not None and _are_types(first_rows, label_names):
+        found = TagScheme("io")
     if found is None:
+        if label_names is None:
+            _check_unmarked(origins[name], first_rows, bigrams)
         return splits, None
     converted = {name: _converted(splits[name], origins[name], label_column, found, bigrams, is_said=True)}
     for name in others:
@@ -91,6 +95,31 @@ def _converted(
     if is_said or counts.faults:
         logger.warning(f"{origin}: {_described(scheme, counts)}")
     return split if scheme.is_plain and not counts.faults else _convert(split, label_column, scheme)
+
+
+def _are_types(tags: Collection[str], label_names: Sequence[str]) -> bool:
+    """Tell whether tags are the types of a model's spans, without marks."""
+    types = {name[2:] for name in label_names if name[1:2] == "-"}
+    return bool(tags) and all(tag == "O" or tag in types for tag in tags)
+
+
+def _check_unmarked(origin: str, first_rows: dict[str, int], bigrams: Bigrams) -> None:
+    """Say what tags may be that look like those of spans, but mark none as any scheme does."""
+    counts: Counter[str] = Counter()
+    for (_, tag), count in bigrams.items():
+        if tag is not None:
+            counts[tag] += count
+    if "*" in first_rows and (opened := [tag for tag in first_rows if tag.startswith("(")]):
+        raise ValueError(
+            f"{origin}, row {first_rows[opened[0]]}: the tag {shown(opened[0])} marks a span with brackets, as in "
+            f"CoNLL-2012, which is not read: write B-{opened[0].strip('(*)')}, I-{opened[0].strip('(*)')} and O."
+        )
+    types = [tag for tag in counts if tag != "O"]
+    if len(types) > 1 and counts["O"] > max(counts[tag] for tag in types):
+        logger.warning(
+            f"{origin}: most words have the tag 'O', but no tag marks a span, as B-{types[0]} would: each tag stands "
+            "for itself, and scores count words. If equal tags in a row are a span, say --tag_scheme io."
+        )
 
 
 def _warn_of_forbidden(origin: str, bigrams: Bigrams, names: list[str]) -> None:

@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args
 from ..models.labels import tagging_scheme
 from ..utils.messages import listed, shown
 
-SchemeName = Literal["iob1", "iob2", "ioe1", "ioe2", "iobes", "bilou", "bmes"]
-TagSchemeOption = Literal["auto", "none", "iob1", "iob2", "ioe1", "ioe2", "iobes", "bilou", "bmes"]
+SchemeName = Literal["io", "iob1", "iob2", "ioe1", "ioe2", "iobes", "bilou", "bmes"]
+TagSchemeOption = Literal["auto", "none", "io", "iob1", "iob2", "ioe1", "ioe2", "iobes", "bilou", "bmes"]
 
 # The type of spans whose marks stand alone: B, I, O.
 SPAN_TYPE = "SPAN"
@@ -47,7 +47,8 @@ class TagScheme:
     r"""How tags mark spans, and how they are written.
 
     Args:
-        name (`str`): `"iob1"`, `"iob2"`, `"ioe1"`, `"ioe2"`, `"iobes"`, `"bilou"` or `"bmes"`.
+        name (`str`): `"iob1"`, `"iob2"`, `"ioe1"`, `"ioe2"`, `"iobes"`, `"bilou"` or `"bmes"`; `"io"` where tags
+            are types without marks, and equal ones in a row are a span.
         separator (`str`): Between mark and type; empty where tags have no type.
         is_suffix (`bool`): Whether the mark stands behind the type.
         is_lower (`bool`): Whether marks are lower case.
@@ -79,6 +80,8 @@ class TagScheme:
         """
         if tag is None or tag == "O" or (self.is_lower and tag == "o"):
             return "O", ""
+        if self.name == "io":
+            return "I", tag
         if not self.separator:
             mark, kind = tag, SPAN_TYPE
         elif self.is_suffix:
@@ -124,6 +127,8 @@ class TagScheme:
         return self.name == "iob2" and self.separator == "-" and not self.is_suffix and not self.is_lower
 
     def __str__(self) -> str:
+        if self.name == "io":
+            return "IO, written as TYPE"
         name = "BMEWO" if self.family == "bmewo" else self.name.upper()
         marks = [mark for mark, meaning in self._marks.items() if meaning in ("B" if "B" in self._allowed else "I")]
         kind = "TYPE" if self.separator else ""
@@ -344,6 +349,8 @@ def count_spans(scheme: TagScheme, bigrams: Bigrams) -> TagCounts:
 
 
 def _is_fault(name: str, before: tuple[str, str], here: tuple[str, str]) -> bool:
+    if name == "io":
+        return False
     is_same = before[0] != "O" and before[1] == here[1]
     if name == "iob1":
         return here[0] == "B" and not is_same

@@ -11,7 +11,7 @@ from transformers.utils import logging
 
 from ..utils.messages import listed, shown
 from .arguments import Task, check_label_name
-from .label_texts import joined_labels, missing_fault, number_fault
+from .label_texts import joined_labels, missing_fault, number_fault, number_hint
 from .labels import RowError
 from .loading import Split, quiet, reading_fault
 
@@ -91,7 +91,7 @@ class SplitCheck:
         self.counts: dict[str, int] = {}  # texts of each label, where each has one
         self.from_feature = named  # names in their order, as a ClassLabel or an option says
         self.smallest, self.largest = math.inf, -math.inf  # numbers of a regression
-        self.fewest = math.inf  # labels of a row
+        self.fewest, self.most = math.inf, 0  # labels of a row
         self.words: set[str] = set()  # the first different words, and how many tags these have
         self.tags_of_words = 0
         self._digest = hashlib.blake2b(digest_size=6)
@@ -195,7 +195,7 @@ class SplitCheck:
             self.counts[name] = self.counts.get(name, 0) + 1
             return
         names = [self._check_name(row, one, feature) for one in label]
-        self.fewest = min(self.fewest, len(names))
+        self.fewest, self.most = min(self.fewest, len(names)), max(self.most, len(names))
         for position, name in enumerate(names):
             if name in names[:position]:
                 self._refuse(
@@ -340,6 +340,11 @@ class SplitCheck:
                 )
         if self.task == "token-classification":
             self._check_all_tags()
+        if self.problem_type == "multi_label_classification" and self.fewest == self.most == 1 < len(self.first_rows):
+            logger.warning(
+                f"{self.origin}: column {self.label_column!r} lists one label in each row; texts may have several all "
+                "the same. If each has one, say --problem_type single_label_classification."
+            )
         if self.problem_type == "multi_label_classification" and self.fewest == len(self.first_rows) > 0:
             logger.warning(
                 f"{self.origin}: all rows have all labels in column {self.label_column!r}, "
@@ -347,6 +352,20 @@ class SplitCheck:
             )
         self._warn_of_twins()
         self._warn_of_joins()
+        if not numbers:
+            self._warn_of_missing([name for name in odd if name not in self.additional_labels], num_rows)
+
+    def _warn_of_missing(self, odd: list[str], num_rows: int) -> None:
+        """Warn of labels that libraries write where there is none; a sign may be one, if it is not rare."""
+        signs = [name for name in ("-", "--", "?") if self.counts.get(name, 0) > num_rows / 20]
+        odd = [name for name in odd if name.lower() not in ("none", "nil", *signs)]
+        if self.task == "token-classification":
+            odd = ["_"] if "_" in self.first_rows and "O" not in self.first_rows else []
+        for name in odd:
+            logger.warning(
+                f"{self.origin}, row {self.first_rows[name]}: column {self.label_column!r} holds {shown(name)}, which "
+                "is a label as the others are. If it says that there is none, remove such rows."
+            )
 
     def _warn_of_joins(self) -> None:
         if self.task == "text-classification" and self.problem_type == "single_label_classification":
@@ -357,7 +376,9 @@ class SplitCheck:
                     f"{self.first_rows[lists[0]]}), which looks like a list of labels and cannot be read as one: it is "
                     "a class."
                 )
-            if separator := joined_labels(names):
+            if hint := number_hint(names):
+                logger.warning(f"{self.origin}: the labels in column {self.label_column!r} {hint}")
+            elif separator := joined_labels(names):
                 example = next(name for name in names if separator in name)
                 logger.warning(
                     f"{self.origin}: the labels in column {self.label_column!r} look like several in one, as "
@@ -382,11 +403,14 @@ class SplitCheck:
     def _warn_of_twins(self) -> None:
         twins: dict[str, str] = {}
         for name in self.first_rows:
-            other = twins.setdefault(" ".join(unicodedata.normalize("NFKC", name).split()), name)
+            plain = " ".join(unicodedata.normalize("NFKC", name).split())
+            other = twins.setdefault(plain.casefold(), name)
             if other != name:
+                is_same = plain == " ".join(unicodedata.normalize("NFKC", other).split())
                 logger.warning(
                     f"{self.origin}: the labels {shown(other)} (row {self.first_rows[other]}) and {shown(name)} (row "
-                    f"{self.first_rows[name]}) in column {self.label_column!r} look the same, but are two."
+                    f"{self.first_rows[name]}) in column {self.label_column!r} "
+                    f"{'look the same' if is_same else 'differ in capitals alone'}, but are two."
                 )
                 return
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from strategies import draw_spans, few, texts_of_all_scripts
 
 from rnn_hf.data.annotations import LabelStudioTasks, SpanRows, WordRows, recognise
+from rnn_hf.data.span_files import find_span_file
 from rnn_hf.data.spans import Document, Span, tag_spans
 
 TEXT = "Anna 😀 lives in Oslo."
@@ -110,6 +111,7 @@ GLINER = {
     "ner": [[0, 0, "PER"], [4, 4, "LOC"]],
     "negatives": ["ORG"],
 }
+SPACY = [TEXT, {"entities": [[0, 4, "PER"], [16, 20, "LOC"]], "links": {}}]
 EXPORTS = {
     "doccano": DOCCANO,
     "doccano, old": DOCCANO_OLD,
@@ -125,6 +127,28 @@ every_export = pytest.mark.parametrize("row", EXPORTS.values(), ids=EXPORTS.keys
 
 def spans_of(document):
     return [tuple(span)[:3] for span in document.spans]
+
+
+class TestPairs:
+    """Of a text and its entities, as spaCy was trained on."""
+
+    def test_pairs_are_read_and_written(self, tmp_path):
+        row_format = recognise([SPACY])
+        assert row_format.title == "spaCy (pairs)"
+        document = row_format.read(SPACY)
+        assert document.tags() == GOLD
+        assert row_format.write(document, tag_spans(document.offsets, GOLD)) == SPACY
+        file = tmp_path / "train.json"
+        file.write_text(json.dumps([SPACY, [TEXT, {"entities": []}]]), "utf-8")
+        found = find_span_file(str(file))
+        assert [document.tags() for document in found.documents()] == [GOLD, ["O"] * len(GOLD)]
+        written = "".join(found.write((document, document.tags()) for document in found.documents()))
+        assert json.loads(written) == json.loads(file.read_text("utf-8"))
+
+    @pytest.mark.parametrize("row", [{"text": TEXT}, [TEXT], [TEXT, {"cats": {}}], [TEXT, {"entities": [[0, 4]]}]])
+    def test_other_rows_are_refused(self, row):
+        with pytest.raises(ValueError, match="a row must be a pair"):
+            recognise([SPACY]).read(row)
 
 
 class TestReading:

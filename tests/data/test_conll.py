@@ -274,10 +274,13 @@ class TestShapes:
 
     def test_encodings(self, tmp_path, streaming):
         file = write(tmp_path / "a.conll", "café X\nthé Y\n".encode("latin-1"))
-        assert "can't decode byte 0xe9" in refusal(file, streaming=streaming)
+        message = refusal(file, streaming=streaming)
+        assert "a.conll, line 1: the byte 0xe9 is not UTF-8" in message
+        assert '{"encoding": "cp1252"}' in message
         corpus = load(file, dataset_kwargs={"encoding": "latin-1"}, streaming=streaming)
         assert read(corpus) == [[("café", "X"), ("thé", "Y")]]
         file = write(tmp_path / "b.conll", "café X\nthé Y\n".encode("utf-16"))
+        assert "b.conll is written in UTF-16. Say" in refusal(file, streaming=streaming)
         assert read(load(file, dataset_kwargs={"encoding": "utf-16"}, streaming=streaming)) == read(corpus)
 
     def test_a_changed_file_is_read_anew(self, tmp_path):
@@ -389,6 +392,57 @@ class TestRefused:
 
 WORDS = ["Anna", "lives", "in", "New", "York", "#", "#tag", ".", "1", "5\u00a0km", "-", "_", "O", "B-PER", '"', "the"]
 clean_corpora = st.integers(0, 10**9)
+
+
+def test_tags_may_stand_first(tmp_path, messages):
+    file = write(tmp_path / "a.conll", "B-PER\tAnna\nO\tlives\n\nO\tin\nB-LOC\tOslo\n")
+    assert read(load(file)) == [[("Anna", "B-PER"), ("lives", "O")], [("in", "O"), ("Oslo", "B-LOC")]]
+    assert any("the first column marks spans" in one for one in messages())
+
+
+def test_words_that_look_like_tags_stay_words(tmp_path):
+    file = write(tmp_path / "a.conll", "O O\nB O\n\nI B-LOC\n")
+    assert read(load(file)) == [[("O", "O"), ("B", "O")], [("I", "B-LOC")]]
+
+
+def test_lines_with_marks_of_documents_as_in_jnlpba_are_comments(tmp_path):
+    file = write(tmp_path / "a.iob2", "###MEDLINE:95369245\n\nIL-2\tB-DNA\ngene\tI-DNA\n\n###MEDLINE:1\n\na\tO\n")
+    assert read(load(file)) == [[("IL-2", "B-DNA"), ("gene", "I-DNA")], [("a", "O")]]
+
+
+def test_lines_without_sentences_are_refused(tmp_path):
+    message = refusal(write(tmp_path / "a.conll", "Anna B-PER\nlives O\n" * 600))
+    assert message.endswith(
+        "1,200 words, but nothing that says which make a sentence. Put an empty line after each sentence."
+    )
+    load(write(tmp_path / "b.conll", "Anna B-PER\nlives O\n" * 300))
+
+
+def test_types_without_marks(tmp_path, messages):
+    file = write(tmp_path / "a.conll", "in O\nNew LOC\nYork LOC\n\nI O\nsaw O\nAnna PER\n\nso O\n")
+    assert load(file).label_names == ["LOC", "O", "PER"]
+    assert any("say --tag_scheme io" in one for one in messages())
+    corpus = load(file, tag_scheme="io")
+    assert read(corpus)[0] == [("in", "O"), ("New", "B-LOC"), ("York", "I-LOC")]
+    assert corpus.tag_scheme == "IO, written as TYPE"
+    test = load(test_file=file, file="", needed=("test",), label_names=corpus.label_names)  # a model says what it is
+    assert read(test, "test") == read(corpus)
+
+
+def test_words_joined_to_their_tags_are_refused(tmp_path):
+    message = refusal(write(tmp_path / "a.conll", "Anna/NNP lives/VBZ\n\nBye/UH now/RB ./.\n"))
+    assert "'/' joins each word to its tag, as in" in message
+    assert 'delimiter": "/"' in refusal(write(tmp_path / "b.conll", "Anna/NNP\nlives/VBZ\n"))
+
+
+def test_an_underscore_that_says_there_is_no_tag(tmp_path, messages):
+    load(write(tmp_path / "a.conll", "Anna NN\nlives _\n\nBye UH\n"))
+    assert any("row 1: column 'tags' holds '_', which is a label as the others are" in one for one in messages())
+
+
+def test_brackets_of_conll_2012_are_refused(tmp_path):
+    message = refusal(write(tmp_path / "a.conll", "New (GPE*\nYork *)\n\nAnna (PERSON)\nlives *\n"))
+    assert "row 1: the tag '(GPE*' marks a span with brackets" in message
 
 
 def clean(seed: int) -> list[list[tuple[str, str]]]:

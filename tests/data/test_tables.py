@@ -129,9 +129,46 @@ class TestFields:
     def test_missing_header(self, tmp_path, streaming):
         file = write(tmp_path / "a.csv", "Great film,pos\nBad film,neg\nSo so,neg\nLovely,pos\n")
         assert refusal(file, streaming=streaming).endswith(
-            "If the first line is a row, as 'pos' in it suggests, name the columns: --dataset_kwargs "
+            "If the first line is a row, as 'pos' in it suggests, name the columns, such as: --dataset_kwargs "
             '\'{"column_names": ["text", "label"]}\'.'
         )
+
+    def test_missing_header_of_several_columns(self, tmp_path):
+        file = write(tmp_path / "a.tsv", "".join(f"g{row}\t{row % 2}\t\tA long text {row}\n" for row in range(9)))
+        assert refusal(file).endswith('\'{"column_names": ["column_1", "label", "column_3", "text"]}\'.')
+
+    @pytest.mark.parametrize(("name", "separator"), [("a.csv", ";"), ("a.csv", "\t"), ("a.tsv", ","), ("a.csv", "|")])
+    def test_the_header_shows_the_separator(self, tmp_path, name, separator, streaming):
+        rows = [("one, two", "a"), ("three", "b")]
+        written = [(f'"{text}"' if separator == "," else text, label) for text, label in rows]
+        file = write(tmp_path / name, "\ufeff" + lines(written, separator, ("Text", "Label")))
+        assert pairs(load(file, streaming=streaming)) == rows
+
+    def test_a_header_of_unknown_names_shows_none(self, tmp_path):
+        file = write(tmp_path / "a.csv", lines([("one, two", "a")], ";", ("Kommentar", "Note")))
+        message = refusal(file)
+        assert "the first line, 'Kommentar;Note', is one column, but line 2 has 2." in message
+        assert message.endswith("If ';' separates columns, say --dataset_kwargs '{\"sep\": \";\"}'.")
+
+    def test_a_line_for_excel(self, tmp_path):
+        file = write(tmp_path / "a.csv", "sep=;\n" + lines([("one", "a")], ";"))
+        assert refusal(file).endswith('Remove the line, and say --dataset_kwargs \'{"sep": ";"}\'.')
+        assert refusal(file, dataset_kwargs='{"sep": ";"}').endswith("Remove the line.")
+
+    def test_backslashes_before_quotes(self, tmp_path):
+        file = write(tmp_path / "a.csv", 'text,label\n"a \\"b\\", c",x\n"d",y\n')
+        assert 'say --dataset_kwargs \'{"escapechar": "\\\\"}\'' in refusal(file)
+        assert pairs(load(file, dataset_kwargs={"escapechar": "\\"})) == [('a "b", c', "x"), ("d", "y")]
+
+    def test_a_header_that_stands_twice(self, tmp_path):
+        table = lines([("one", "a"), ("two", "b")], ",")
+        assert refusal(write(tmp_path / "a.csv", table + table)).endswith(
+            "a.csv, line 4: the header stands here again. Remove the line."
+        )
+
+    def test_columns_of_flags(self, tmp_path):
+        file = write(tmp_path / "a.csv", "id,text,toxic,rude\n7,one,0,1\n8,two,1,1\n")
+        assert refusal(file).endswith("name the columns with --label_columns toxic rude.")
 
     @pytest.mark.parametrize("header", ["text,label,text", "label,text,label", "Text,x,Text,label"])
     def test_columns_of_one_name(self, tmp_path, header, streaming):
