@@ -241,16 +241,17 @@ def entities(japanese_sentences, tmp_path_factory) -> dict[str, str]:
 
 
 class TestModelOptions:
-    def test_taggers_of_spans_score_whole_sequences_unless_told(self, entities, tagged, tmp_path):
+    def test_taggers_of_spans_or_of_few_sentences_score_whole_sequences_unless_told(self, entities, tagged, tmp_path):
         once = [*TINY, "--num_train_epochs", "1"]
         train_tagger(entities, tmp_path / "spans", *once)
         train_tagger(entities, tmp_path / "told", *once, "--use_crf", "false")
-        train_tagger(tagged, tmp_path / "parts of speech", *once)
+        train_tagger(tagged, tmp_path / "few", *once)
+        train_tagger(tagged, tmp_path / "parts of speech", *once, "--preset", "none")
         models = [
             AutoModelForTokenClassification.from_pretrained(tmp_path / name)
-            for name in ("spans", "told", "parts of speech")
+            for name in ("spans", "told", "few", "parts of speech")
         ]
-        assert [model.config.use_crf for model in models] == [True, False, False]
+        assert [model.config.use_crf for model in models] == [True, False, True, False]
         assert models[0].crf.transitions.any()
 
     def test_fine_tuning_on_other_spans_begins_their_transitions_anew(self, entities, tmp_path):
@@ -360,7 +361,8 @@ class TestModelOptions:
 
     def test_weight_decay_spares_biases_and_embeddings(self, tagged, tmp_path):
         still = ["--optim", "sgd", "--learning_rate", "0.5", "--lr_scheduler_type", "constant", "--warmup_steps", "0"]
-        once = [*TINY, *still, "--max_steps", "1", "--eval_strategy", "no", "--max_grad_norm", "1e-9"]
+        plain = ["--lexical_learning_rate", "0.5", "--use_crf", "false", "--eval_strategy", "no"]
+        once = [*TINY, *still, *plain, "--max_steps", "1", "--max_grad_norm", "1e-9"]
         train_tagger(tagged, tmp_path / "decayed", *once, "--weight_decay", "0.5")
         train_tagger(tagged, tmp_path / "kept", *once, "--weight_decay", "0")
         decayed, kept = weights(tmp_path / "decayed"), weights(tmp_path / "kept")
@@ -410,8 +412,9 @@ class TestDivergence:
         assert not numbers_that_json_lacks(tmp_path)
 
     def test_shows_in_the_losses_where_weights_stay_finite(self, tagged, tmp_path):
+        once = [*TINY, "--num_train_epochs", "1", "--per_device_train_batch_size", "32"]
         with pytest.raises(ValueError, match="Training diverged: loss is inf after 3 steps, and no model is saved in"):
-            train_tagger(tagged, tmp_path, *TINY, "--num_train_epochs", "1", "--lm_loss_weight", "3e38")
+            train_tagger(tagged, tmp_path, *once, "--lm_loss_weight", "3e38")
         assert not (tmp_path / "model.safetensors").exists()
         assert not numbers_that_json_lacks(tmp_path)
 
@@ -586,7 +589,7 @@ class TestStreaming:
     def test_trains_and_evaluates(self, tagged, tmp_path):
         metrics = train_tagger(tagged, tmp_path, *TINY, "--streaming", "--num_train_epochs", "2")
         state = json.loads((tmp_path / "trainer_state.json").read_text())
-        assert state["max_steps"] == 2 * 3
+        assert state["max_steps"] == 2 * 6
         assert sum("eval_accuracy" in entry for entry in state["log_history"]) == 2
         assert {"eval_accuracy", "test_accuracy"} <= metrics.keys()
 
