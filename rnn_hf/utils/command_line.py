@@ -33,6 +33,7 @@ _EXIT_CLOSED_PIPE = 141  # and by a closed pipe
 EXTRAS = {
     "train": (
         *("accelerate", "datasets", "evaluate", "filelock", "jinja2", "matplotlib", "yaml", "rich", "sklearn"),
+        "scipy",
         "seqeval",
     ),
     "onnx": ("onnx", "onnxruntime"),
