@@ -7,6 +7,7 @@ sequences, then all second tokens, and so on, with the longest sequence first in
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -352,6 +353,32 @@ class Packing:
         return padded.index_copy_(0, self.positions, packed).view(self.batch_size, self.sequence_length, *rest)
 
 
+def pack_rows(rows: Sequence[Tensor]) -> tuple[Tensor, Packing]:
+    """Pack rows of any lengths, 0 included, without padding them first.
+
+    Args:
+        rows (`Sequence[torch.Tensor]`): Values of each row, along the first dimension.
+
+    Returns:
+        All values in packed layout, and the layout.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.models.packing import pack_rows
+    >>> values, packing = pack_rows([torch.tensor([1]), torch.tensor([2, 3])])
+    >>> values, packing.batch_sizes
+    (tensor([2, 1, 3]), tensor([2, 1]))
+
+    ```
+    """
+    lengths = torch.tensor([len(row) for row in rows])
+    sorted_indices = lengths.argsort(descending=True, stable=True)
+    steps = torch.cat([torch.arange(length) for length in lengths.tolist()])
+    order = (steps * len(rows) + sorted_indices.argsort().repeat_interleave(lengths)).argsort()
+    return torch.cat(list(rows))[order], Packing.from_batch_sizes(steps.bincount(), sorted_indices)
+
+
 def _indices(name: str, values: Tensor) -> Tensor:
     """Check that a field is one list of integers."""
     if values.dim() != 1 or values.dtype not in INTEGERS:
@@ -368,4 +395,4 @@ def _shown(values: Tensor) -> str:
     return f"[{', '.join(map(str, listed))}{', …' if len(values) > 10 else ''}]"
 
 
-__all__ = ["INTEGERS", "SEGMENT_COST", "Packing"]
+__all__ = ["INTEGERS", "SEGMENT_COST", "Packing", "pack_rows"]

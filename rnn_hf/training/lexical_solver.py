@@ -20,7 +20,7 @@ from torch import Tensor
 from ..models.crf import ConditionalRandomField
 from ..models.lexical import WINDOW, LexicalFeatures, Words, join_characters
 from ..models.modeling_rnn import RnnForTokenClassification
-from ..models.packing import Packing
+from ..models.packing import Packing, pack_rows
 from .batching import iterate_examples
 
 # Sentences whose features are looked up together.
@@ -121,11 +121,7 @@ def _solve_words(words: _LabelledWords, found: np.ndarray, num_labels: int) -> n
 def _solve_chain(words: _LabelledWords, crf: ConditionalRandomField, lexical: LexicalFeatures) -> np.ndarray:
     """Solve a linear-chain conditional random field (https://doi.org/10.1007/BF01589116); its transitions are kept."""
     lengths = np.unique(words.sentences, return_counts=True)[1]
-    mask = torch.from_numpy(np.arange(lengths.max()) < lengths[:, None])
-    packing = Packing.from_mask(mask.long())
-    positions = torch.zeros(mask.shape, dtype=torch.long)
-    positions[mask] = torch.arange(len(words.labels))
-    order = packing.pack(positions)
+    order, packing = pack_rows(torch.arange(len(words.labels)).split(lengths.tolist()))
     labels = torch.from_numpy(words.labels)[order]
     chain = ConditionalRandomField(crf.label_names)
     parameters = list(chain.parameters())
@@ -175,10 +171,7 @@ def _read_chunk(model: RnnForTokenClassification, lexical: LexicalFeatures, exam
     ids, labels = (
         [torch.as_tensor(example[name], dtype=torch.long) for example in examples] for name in ("input_ids", "labels")
     )
-    lengths = torch.tensor([len(one) for one in ids])
-    padded, padded_labels = (torch.nn.utils.rnn.pad_sequence(one, batch_first=True) for one in (ids, labels))
-    packing = Packing.from_mask((torch.arange(padded.shape[1]) < lengths.unsqueeze(1)).long())
-    packed = packing.pack(padded)
+    packed, packing = pack_rows(ids)
     words = Words.find(model.word_starts[packed], packing)
     features = lexical.find_features(*join_characters(lexical.character_codes, packed, words)).numpy()
     positions, sequences = np.arange(len(features)), words.sequences.numpy()
@@ -194,7 +187,7 @@ def _read_chunk(model: RnnForTokenClassification, lexical: LexicalFeatures, exam
     indices = (np.concatenate(rows), np.concatenate(columns))
     shape = (len(features), (2 * WINDOW + 1) * len(lexical.weight))
     matrix = csr_matrix((np.ones(len(indices[0]), dtype=np.float32), indices), shape=shape)
-    known = packing.pack(padded_labels)[words.order[words.firsts]].numpy()
+    known = pack_rows(labels)[0][words.order[words.firsts]].numpy()
     return _LabelledWords(matrix[known >= 0], known[known >= 0], sequences[known >= 0])
 
 

@@ -17,7 +17,7 @@ from sklearn.svm import LinearSVC
 
 from ..models.modeling_rnn import RnnForSequenceClassification
 from ..models.ngrams import NgramFeatures
-from ..models.packing import Packing
+from ..models.packing import pack_rows
 from .batching import iterate_examples
 
 # Texts whose n-grams are looked up together.
@@ -120,11 +120,8 @@ def _chunks(examples: Iterator[Any]) -> Iterator[list[Any]]:
 
 def _read_chunk(ngrams: NgramFeatures, examples: list[Any], num_labels: int) -> tuple[csr_matrix, np.ndarray]:
     ids = [torch.as_tensor(example["input_ids"], dtype=torch.long) for example in examples]
-    padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
-    lengths = torch.tensor([len(one) for one in ids])
-    packing = Packing.from_mask((torch.arange(padded.shape[1]) < lengths.unsqueeze(1)).long())
     with torch.no_grad():
-        texts, buckets, values = (one.numpy() for one in ngrams.values(packing.pack(padded), packing))
+        texts, buckets, values = (one.numpy() for one in ngrams.values(*pack_rows(ids)))
     labels = np.zeros((len(examples), num_labels), dtype=np.int8)
     for row, example in enumerate(examples):
         label = np.asarray(example.get("labels", example.get("label")))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from strategies import few, random_vectors, seeds, some_lengths
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence
 
-from rnn_hf.models.packing import SEGMENT_COST, Packing
+from rnn_hf.models.packing import SEGMENT_COST, Packing, pack_rows
 
 
 @st.composite
@@ -31,6 +31,20 @@ def test_packing_takes_first_tokens_then_second_ones_longest_sequence_first(mask
     steps = [[row[step] for row in rows if step < len(row)] for step in range(len(rows[0]) if rows else 0)]
     assert packing.batch_sizes.tolist() == [len(step) for step in steps]
     assert packing.pack(positions).tolist() == [position for step in steps for position in step]
+
+
+@given(lengths=st.lists(st.integers(0, 6), min_size=1, max_size=6))
+@few(60)
+def test_rows_are_packed_as_their_mask_says(lengths):
+    rows = list(torch.arange(sum(lengths)).split(lengths))
+    values, packing = pack_rows(rows)
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
+    expected = Packing.from_mask(mask)
+    padded = torch.zeros(mask.shape, dtype=torch.long)
+    padded[mask] = torch.arange(sum(lengths))
+    assert torch.equal(values, expected.pack(padded))
+    assert torch.equal(packing.batch_sizes, expected.batch_sizes)
+    assert torch.equal(packing.sorted_indices, expected.sorted_indices)
 
 
 @given(masks())
