@@ -1,6 +1,5 @@
 """Name the tags of a tagger's corpus that are numbers."""
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,7 +7,8 @@ import datasets
 from transformers.utils import logging
 
 from ..utils.messages import listed, shown
-from .arguments import DataArguments, check_label_name, source_name
+from .arguments import DataArguments
+from .label_texts import read_label_names
 from .loading import Split
 from .validation import class_label
 
@@ -58,29 +58,6 @@ def usual_columns(
     return chosen
 
 
-def read_tag_names(given: list[str]) -> list[str]:
-    """Return the names of numbered tags: those that are given, or the lines of the file that is named.
-
-    Args:
-        given (`list[str]`): `--label_names`.
-
-    Raises:
-        ValueError: There is no such file, or a name is empty, too long or there twice.
-    """
-    names = given
-    if len(given) == 1:
-        try:
-            with open(given[0], encoding="utf-8-sig") as file:
-                names = file.read().rstrip().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            what = "is no UTF-8" if os.path.isfile(given[0]) else "is no file"
-            raise ValueError(f"--label_names: {source_name(given[0])} {what}. Name two tags or more.") from error
-    for name in names:
-        if problem := "is named twice" if names.count(name) > 1 else check_label_name(name):
-            raise ValueError(f"--label_names: {shown(name)} {problem}.")
-    return names
-
-
 def name_tags(
     splits: dict[str, Split], origins: dict[str, str], label_column: str, given: list[str] | None
 ) -> dict[str, Split]:
@@ -119,7 +96,7 @@ def name_tags(
                 "file with one name a line."
             )
         return splits
-    names = read_tag_names(given)
+    names = read_label_names(given) or []
     return {name: _named(split, origins[name], label_column, names) for name, split in splits.items()}
 
 
@@ -149,4 +126,4 @@ def _named(split: Split, origin: str, label_column: str, names: Sequence[str]) -
     return split.cast_column(label_column, datasets.List(datasets.ClassLabel(names=list(names))))
 
 
-__all__ = ["DataArguments", "name_tags", "read_tag_names", "usual_columns"]
+__all__ = ["DataArguments", "name_tags", "usual_columns"]

@@ -30,7 +30,7 @@ _CHUNK = 2**20
 # What twice the logarithm of a likelihood ratio exceeds by chance in 5 % of cases, with one parameter.
 _SIGNIFICANT = 3.84
 # How much the logits of n-grams may count beside those of states, and most logits by which that is chosen.
-_RATIOS = [2.0 ** (power / 2) for power in range(-8, 9)]
+RATIOS = [2.0 ** (power / 2) for power in range(-8, 9)]
 _MOST_WEIGHED = 2**22
 _THRESHOLDS = np.arange(1, 100) / 100
 
@@ -122,8 +122,8 @@ def fit_ratio(states: Tensor, ngrams: Tensor, labels: Tensor) -> float:
 
     ```
     """
-    losses = [_least_loss(_weighed(states, ngrams, ratio), labels) for ratio in _RATIOS]
-    return max(ratio for ratio, loss in zip(_RATIOS, losses, strict=True) if loss <= min(losses) + 0.5)
+    losses = [_least_loss(_weighed(states, ngrams, ratio), labels) for ratio in RATIOS]
+    return max(ratio for ratio, loss in zip(RATIOS, losses, strict=True) if loss <= min(losses) + 0.5)
 
 
 def _weighed(states: Tensor, ngrams: Tensor, ratio: float) -> Tensor:
@@ -315,4 +315,4 @@ def _macro_f1(applies: Tensor, labels: Tensor) -> float:
     return float((2 * (applies & expected).sum(dim=0) / counts.clamp(min=1)).mean())
 
 
-__all__ = ["calibrate", "fit_temperature", "fit_thresholds"]
+__all__ = ["RATIOS", "calibrate", "fit_temperature", "fit_thresholds"]

@@ -22,6 +22,7 @@ from ..models.lexical import WINDOW, LexicalFeatures, Words, join_characters
 from ..models.modeling_rnn import RnnForTokenClassification
 from ..models.packing import Packing, pack_rows
 from .batching import iterate_examples
+from .calibration import RATIOS
 
 # Sentences whose features are looked up together.
 _CHUNK = 64
@@ -35,7 +36,6 @@ _DECAY, _MOST_ITERATIONS = 0.1, 100
 _SCALE = 3.5
 # Words of validation data by which parts are weighed.
 _MOST_WORDS = 50_000
-_RATIOS = [2.0 ** (power / 2) for power in range(-8, 9)]
 _FACTORS = [2.0 ** (-power / 2) for power in range(7)]
 
 
@@ -199,7 +199,7 @@ def weigh_lexical(trainer: Any, dataset: Any) -> str:
 
     Args:
         trainer ([`RnnTrainer`]): With the trained tagger.
-        dataset: Encoded validation data with labels.
+        dataset: Encoded validation data with labels; of none, both count alike.
 
     Returns:
         `str`: what was done, for people.
@@ -215,12 +215,12 @@ def weigh_lexical(trainer: Any, dataset: Any) -> str:
             parameter.copy_(of_states * before + of_features * solved.to(before))
         return of_states, of_features
 
-    losses = torch.zeros(len(_RATIOS), len(_FACTORS), dtype=torch.float64)
+    losses = torch.zeros(len(RATIOS), len(_FACTORS), dtype=torch.float64)
     num_words = 0
     with torch.no_grad():
         for states, lexical, labels, packing in _parts(trainer, dataset):
             known = int((labels != -100).sum())
-            for (row, ratio), (column, factor) in product(enumerate(_RATIOS), enumerate(_FACTORS)):
+            for (row, ratio), (column, factor) in product(enumerate(RATIOS), enumerate(_FACTORS)):
                 of_states, of_features = weigh(ratio, factor)
                 scores = of_states * states + of_features * lexical
                 losses[row, column] += float(model._loss(scores, labels, packing, None)) * known
@@ -228,8 +228,9 @@ def weigh_lexical(trainer: Any, dataset: Any) -> str:
             if num_words >= _MOST_WORDS:
                 break
         least, columns = losses.min(dim=1)
-        row = max(row for row in range(len(_RATIOS)) if least[row] <= least.min() + 0.5)
-        ratio, factor = _RATIOS[row], _FACTORS[int(columns[row])]
+        best = [row for row in range(len(RATIOS)) if least[row] <= least.min() + 0.5]
+        row = max(best) if num_words else RATIOS.index(1.0)
+        ratio, factor = RATIOS[row], _FACTORS[int(columns[row])]
         of_states, of_features = weigh(ratio, factor)
         model.lexical.weight.mul_(of_features)
         for parameter in model.classifier.parameters():

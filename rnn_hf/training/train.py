@@ -271,8 +271,8 @@ def _check_finite(trainer: RnnTrainer, dataset: Any) -> None:
 def _calibrate(trainer: RnnTrainer, corpus: Corpus, validation: Any) -> list[str]:
     """Calibrate a classifier on validation data, or weigh what a tagger was solved from, and say so."""
     lexical = getattr(trainer.model, "lexical", None)
-    if lexical is not None and lexical.is_solved and validation is not None:
-        return [weigh_lexical(trainer, validation)]
+    if lexical is not None and lexical.is_solved:
+        return [weigh_lexical(trainer, [] if validation is None else validation)]
     if corpus.task == "token-classification" or corpus.problem_type == "regression":
         return []
     if validation is None:

@@ -12,26 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import few
-from transformers.utils import logging
 
 from rnn_hf import train_tokenizer
 from rnn_hf.data.conll import load_conll
 from rnn_hf.data.corpus import DataArguments, load_corpus
 
 TAG = "token-classification"
-
-
-@pytest.fixture(params=[False, True], ids=["whole", "streamed"])
-def streaming(request) -> bool:
-    return request.param
-
-
-@pytest.fixture
-def messages(caplog):
-    """Gives what the package's logger has said."""
-    logging.enable_propagation()
-    yield lambda: list(caplog.messages)
-    logging.disable_propagation()
 
 
 def write(path: Path, content: str | bytes) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Dataset, Features, IterableDataset, List, Value
-from transformers.utils import logging
 
 from rnn_hf import train_tokenizer
 from rnn_hf.data.corpus import DataArguments, load_corpus
@@ -118,19 +117,6 @@ def refusal(task=CLASSIFY, **arguments) -> str:
 
 def refusal_of(file: str, **arguments) -> str:
     return refusal(train_file=file, validation_file=file, **arguments)
-
-
-@pytest.fixture(params=[False, True], ids=["whole", "streamed"])
-def streaming(request) -> bool:
-    return request.param
-
-
-@pytest.fixture
-def messages(caplog):
-    """Gives what the package's logger has said."""
-    logging.enable_propagation()
-    yield lambda: list(caplog.messages)
-    logging.disable_propagation()
 
 
 @pytest.fixture(scope="module")

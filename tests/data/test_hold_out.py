@@ -5,25 +5,11 @@ from collections import Counter
 
 import pytest
 from datasets import Dataset
-from transformers.utils import logging
 
 from rnn_hf.data.corpus import DataArguments, load_corpus
 from rnn_hf.data.hold_out import hold_out
 
 CLASSIFY = "text-classification"
-
-
-@pytest.fixture(params=[False, True], ids=["whole", "streamed"])
-def streaming(request) -> bool:
-    return request.param
-
-
-@pytest.fixture
-def messages(caplog):
-    """Gives what the package's logger has said."""
-    logging.enable_propagation()
-    yield lambda: list(caplog.messages)
-    logging.disable_propagation()
 
 
 def load(path, labels, streaming=False):

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers.utils import logging
 
 from rnn_hf import train_tokenizer
 from rnn_hf.cli import main
@@ -16,22 +15,9 @@ from rnn_hf.data.label_texts import joined_labels, parse_list, read_label_names
 CLASSIFY = "text-classification"
 
 
-@pytest.fixture(params=[False, True], ids=["whole", "streamed"])
-def streaming(request) -> bool:
-    return request.param
-
-
 @pytest.fixture(scope="module")
 def tokenizer():
     return train_tokenizer(["text 1 2 3"], "bpe", vocab_size=300)
-
-
-@pytest.fixture
-def messages(caplog):
-    """Gives what the package's logger has said."""
-    logging.enable_propagation()
-    yield lambda: list(caplog.messages)
-    logging.disable_propagation()
 
 
 def jsonl(path: Path, labels, column="label") -> str:

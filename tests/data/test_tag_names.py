@@ -4,28 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers.utils import logging
 
 from rnn_hf import train_tokenizer
 from rnn_hf.data.corpus import DataArguments, load_corpus
-from rnn_hf.data.tag_names import read_tag_names
+from rnn_hf.data.label_texts import read_label_names
 
 TAG = "token-classification"
 NAMES = ["O", "B-PER", "I-PER", "B-LOC"]
 ROWS = [{"tokens": ["Anna", "Lee", "in", "Oslo"], "ner_tags": [1, 2, 0, 3]}, {"tokens": ["Bye"], "ner_tags": [0]}]
-
-
-@pytest.fixture(params=[False, True], ids=["whole", "streamed"])
-def streaming(request) -> bool:
-    return request.param
-
-
-@pytest.fixture
-def messages(caplog):
-    """Gives what the package's logger has said."""
-    logging.enable_propagation()
-    yield lambda: list(caplog.messages)
-    logging.disable_propagation()
 
 
 def save(path: Path, rows: list[dict]) -> str:
@@ -83,9 +69,9 @@ class TestNames:
 
     def test_names_that_are_none(self, tmp_path):
         with pytest.raises(ValueError, match=r"--label_names: 'O' is named twice\."):
-            read_tag_names(["O", "O"])
-        with pytest.raises(ValueError, match=r"--label_names: nowhere\.txt is no file\. Name two tags or more\."):
-            read_tag_names(["nowhere.txt"])
+            read_label_names(["O", "O"])
+        with pytest.raises(ValueError, match=r"--label_names: there is no file nowhere\.txt\. Name at least two"):
+            read_label_names(["nowhere.txt"])
 
 
 class TestColumns:

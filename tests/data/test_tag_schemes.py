@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 from strategies import few
-from transformers.utils import logging
 
 from rnn_hf import train_tokenizer
 from rnn_hf.data.corpus import DataArguments, load_corpus
@@ -161,19 +160,6 @@ class TestRecognition:
             found_in([["B-PER", "E-PER", "O"]], "iob2")
         with pytest.raises(ValueError, match="the tag 'NN' is none of BILOU: name another --tag_scheme"):
             found_in([["NN", "O"]], "bilou")
-
-
-@pytest.fixture(params=[False, True], ids=["whole", "streamed"])
-def streaming(request) -> bool:
-    return request.param
-
-
-@pytest.fixture
-def messages(caplog):
-    """Gives what the package's logger has said."""
-    logging.enable_propagation()
-    yield lambda: list(caplog.messages)
-    logging.disable_propagation()
 
 
 def save(path: Path, sentences: list[list[str]]) -> str:

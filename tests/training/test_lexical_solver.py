@@ -164,6 +164,17 @@ def test_a_trained_tagger_holds_them_weighed(tmp_path, use_crf, capsys):
     assert results["test_accuracy"] > 0.8
 
 
+def test_without_validation_data_both_count_alike(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in sentences(200)))
+    options = ["--train_file", str(file), "--output_dir", str(tmp_path / "model"), "--disable_tqdm", "true"]
+    options += ["--hidden_size", "4", "--embedding_size", "4", "--max_steps", "1", "--eval_strategy", "no"]
+    train("token-classification", *parse_arguments("token-classification", "", options))
+    model = RnnForTokenClassification.from_pretrained(tmp_path / "model")
+    # One step leaves the layers' own transitions near zero: these are those of the solved chain.
+    assert model.crf.transitions.abs().max() > 0.1
+
+
 def results_of(folder):
     """The last evaluation before weighing."""
     history = json.loads((folder / "model" / "trainer_state.json").read_text())["log_history"]
