@@ -70,7 +70,7 @@ def read_label_names(given: list[str] | None) -> list[str] | None:
         given (`list[str]`, *optional*): `--label_names`.
 
     Raises:
-        ValueError: The file cannot be read, or a name is empty, too long or there twice.
+        ValueError: The file is not there or cannot be read, or a name is empty, too long or there twice.
 
     Example:
     ```python
@@ -93,8 +93,8 @@ def read_label_names(given: list[str] | None) -> list[str] | None:
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"--label_names: {source_name(given[0])} cannot be read as UTF-8: {error}.") from error
         names = [name.strip() for name in names]
-    elif len(given) == 1 and re.search(r"[/\\]|\.\w+$", given[0]):
-        raise ValueError(f"--label_names: there is no file {source_name(given[0])}. Name at least two labels.")
+    elif len(given) == 1:
+        raise ValueError(f"--label_names: {source_name(given[0])} is no file. Name two labels or more.")
     for name in names:
         problem = "is named twice" if names.count(name) > 1 else check_label_name(name)
         if problem is not None:

@@ -1,12 +1,10 @@
 """Folders of texts: one for each label."""
 
 import pytest
-from test_labels import CLASSIFY, messages
+from test_labels import CLASSIFY
 
 from rnn_hf.data.class_folders import class_folders
 from rnn_hf.data.corpus import DataArguments, load_corpus
-
-__all__ = ["messages"]
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 import json
 
 import pytest
-from test_labels import evaluate, jsonl, load, messages, streaming, table
-
-__all__ = ["messages", "streaming"]
+from test_labels import evaluate, jsonl, load, table
 
 
 def test_blanks_around_labels_are_no_part_of_them(tmp_path, streaming):

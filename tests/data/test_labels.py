@@ -179,7 +179,7 @@ class TestNamesOfIntegers:
         [
             (["a", "b", "a"], "'a' is named twice"),
             (["a", " "], "' ' is empty"),
-            (["nosuch.txt"], "there is no file nosuch.txt"),
+            (["nosuch.txt"], "nosuch.txt is no file"),
         ],
     )
     def test_names_that_are_none(self, names, fault):

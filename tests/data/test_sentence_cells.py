@@ -4,9 +4,7 @@ import json
 
 import pytest
 from test_conll import load as load_words
-from test_conll import messages, read, refusal, streaming, write
-
-__all__ = ["messages", "streaming"]
+from test_conll import read, refusal, write
 
 SENTENCES = [["Anna", "lives", "in", "Oslo"], ["Bye", "now"], ["Hi"]]
 TAGS = [["B-PER", "O", "O", "B-LOC"], ["O", "O"], ["O"]]

@@ -1,12 +1,10 @@
 """Files whose names do not tell their format."""
 
 import pytest
-from test_conll import TAG, messages, write
+from test_conll import TAG, write
 
 from rnn_hf.data.corpus import DataArguments, load_corpus
 from rnn_hf.data.sniffing import content_format
-
-__all__ = ["messages"]
 
 WORDS = "Anna NNP B-PER\nlives VBZ O\n\nBye UH O\nnow RB O\n"
 CONLLU = "# text = a b\n" + "".join(f"{row}\ta\t_\tX\t_\t_\t_\t_\t_\t_\n" for row in ("1-2", 1, 2)) + "\n"

@@ -70,7 +70,7 @@ class TestNames:
     def test_names_that_are_none(self, tmp_path):
         with pytest.raises(ValueError, match=r"--label_names: 'O' is named twice\."):
             read_label_names(["O", "O"])
-        with pytest.raises(ValueError, match=r"--label_names: there is no file nowhere\.txt\. Name at least two"):
+        with pytest.raises(ValueError, match=r"--label_names: nowhere\.txt is no file\. Name two"):
             read_label_names(["nowhere.txt"])
 
 
