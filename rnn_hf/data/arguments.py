@@ -83,11 +83,12 @@ class DataArguments:
         default=None,
         metadata={"help": "Column of the tags. (default: tags, in CoNLL-U upos)", "task": "token-classification"},
     )
-    auxiliary_tags_column: str | None = field(
-        default=None,
+    auxiliary_tags_column: str = field(
+        default="auto",
         metadata={
             "help": "Column with auxiliary labels, which the model also learns in training and does not need "
-            "afterwards: parts of speech for chunks, or xpos for upos.",
+            "afterwards: parts of speech for chunks, or xpos for upos. auto: found in the training data, if there is "
+            "one; none: without.",
             "task": "token-classification",
         },
     )
@@ -257,6 +258,23 @@ def columns(arguments: DataArguments, task: Task, is_conllu: bool = False) -> di
     }
 
 
+def named_auxiliary(arguments: DataArguments) -> str | None:
+    """Return the column of auxiliary labels that the options name, if they name one.
+
+    Args:
+        arguments ([`DataArguments`]): The options.
+
+    Example:
+    ```python
+    >>> from rnn_hf.data.arguments import DataArguments, named_auxiliary
+    >>> named_auxiliary(DataArguments()), named_auxiliary(DataArguments(auxiliary_tags_column="pos"))
+    (None, 'pos')
+
+    ```
+    """
+    return None if arguments.auxiliary_tags_column in ("auto", "none") else arguments.auxiliary_tags_column
+
+
 def check_label_name(name: str) -> str | None:
     """Say what is wrong with a label's name, if anything.
 
@@ -327,7 +345,7 @@ def _check_task(arguments: DataArguments, task: Task) -> None:
         if getattr(arguments, name) != defaults[name]:
             raise ValueError(f"--{name} is {reason}. Leave it out.")
     (input_option, input_column), *others = columns(arguments, task).items()
-    for option, column in [*others, ("auxiliary_tags_column", arguments.auxiliary_tags_column)]:
+    for option, column in [*others, ("auxiliary_tags_column", named_auxiliary(arguments))]:
         if column == input_column:
             raise ValueError(f"--{input_option} and --{option} both name the column {shown(column)}: they must differ.")
 
@@ -366,5 +384,6 @@ __all__ = [
     "check_data_arguments",
     "check_label_name",
     "columns",
+    "named_auxiliary",
     "source_name",
 ]

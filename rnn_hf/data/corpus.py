@@ -12,6 +12,7 @@ from transformers.utils import logging
 from ..text.tokenization import encode_texts, encode_words, max_length_of
 from ..utils.messages import listed, shown
 from .arguments import DataArguments, Task, check_data_arguments, columns
+from .auxiliary import auxiliary_labels
 from .columns import choose_column
 from .hints import column_hint
 from .hold_out import hold_out
@@ -221,9 +222,11 @@ def load_corpus(
         unseen_names |= dict.fromkeys(check.unseen)
         label_counts = check.counts if name == "train" else label_counts
         _warn_of_unseen(check, num_rows[name])
-    auxiliary_column, auxiliary_names = arguments.auxiliary_tags_column, []
-    if auxiliary_column is not None:
-        auxiliary_names = _auxiliary_names(splits, origins, input_column, auxiliary_column)
+    auxiliary_column, auxiliary_names = None, []
+    if task == "token-classification" and for_training and "train" in splits:
+        auxiliary_column, auxiliary_names = auxiliary_labels(
+            splits["train"], origins["train"], input_column, label_column, arguments.auxiliary_tags_column
+        )
     if "train" in splits and "validation" not in splits and "validation" in needed:
         counted = {} if problem_type == "regression" or task == "token-classification" else label_counts
         splits, num_rows = hold_out(splits, num_rows, origins["train"], label_column, counted)
@@ -271,24 +274,6 @@ def _warn_of_unseen(check: SplitCheck, num_rows: int) -> None:
             f"{check.origin}: {counted} have labels that the training data lacks ({listed(list(check.unseen))}); each "
             "counts as an error."
         )
-
-
-def _auxiliary_names(
-    splits: dict[str, Split], origins: dict[str, str], input_column: str, auxiliary_column: str
-) -> list[str]:
-    """Check the auxiliary labels in the training data, and return their names."""
-    if "train" not in splits:
-        return []
-    if auxiliary_column not in column_names(splits["train"]):
-        raise ValueError(
-            f"The train data has no column {shown(auxiliary_column)}, only: {listed(column_names(splits['train']))}. "
-            "Name the right one with --auxiliary_tags_column."
-        )
-    check = SplitCheck(
-        "token-classification", origins["train"], input_column, auxiliary_column, None, None, allow_empty_text=True
-    )
-    check.read(splits["train"])
-    return check.label_names()
 
 
 def _encode_text_batch(

@@ -4,7 +4,7 @@ import ast
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,25 @@ def number_hint(names: Sequence[str]) -> str | None:
     return None
 
 
+def sort_names(names: Iterable[str]) -> list[str]:
+    """Sort the names of labels; where all are whole numbers, as numbers.
+
+    Args:
+        names (`Iterable[str]`): Different labels.
+
+    Example:
+    ```python
+    >>> from rnn_hf.data.label_texts import sort_names
+    >>> sort_names({"10", "9"}), sort_names({"10", "9", "a"})
+    (['9', '10'], ['10', '9', 'a'])
+
+    ```
+    """
+    found = list(names)
+    numeric = all(name.removeprefix("-").isdecimal() for name in found)
+    return sorted(found, key=lambda name: (int(name), name)) if numeric else sorted(found)
+
+
 def missing_fault(column: str, label: Any) -> str:
     """Say that a row has no label."""
     return f"column {column!r} holds no label: {shown(label)}. Give it one, or remove the row."
@@ -175,4 +194,12 @@ def number_fault(column: str, label: Any) -> str:
     )
 
 
-__all__ = ["joined_labels", "missing_fault", "number_fault", "number_hint", "parse_list", "read_label_names"]
+__all__ = [
+    "joined_labels",
+    "missing_fault",
+    "number_fault",
+    "number_hint",
+    "parse_list",
+    "read_label_names",
+    "sort_names",
+]

@@ -126,6 +126,8 @@ class DataReport:
         label_names (`list[str]`): Labels, or types of spans, in the order of their ids.
         unseen_names (`list[str]`): Those of validation and test that the model does not know.
         tag_scheme (`str`, *optional*): How the tags mark spans in the files.
+        auxiliary_column (`str`, *optional*): Column of auxiliary labels.
+        num_auxiliary_labels (`int`): Number of auxiliary labels.
         examples (`list[tuple[str, str]]`): The first training texts as tokens, each with its label; of a tagger, each
             word with its tag, and an empty label.
     """
@@ -140,6 +142,8 @@ class DataReport:
     label_names: list[str]
     unseen_names: list[str] = field(default_factory=list)
     tag_scheme: str | None = None
+    auxiliary_column: str | None = None
+    num_auxiliary_labels: int = 0
     examples: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -261,6 +265,8 @@ def report_on(
         [] if corpus.problem_type == "regression" else names,
         corpus.unseen_names,
         corpus.tag_scheme,
+        corpus.auxiliary_column,
+        len(corpus.auxiliary_names),
         list(examples_of(corpus, tokenizer, secrets)) if has_examples else [],
     )
 

@@ -131,6 +131,9 @@ def _lines(report: DataReport) -> Iterator[str]:
         yield f"Numbers in the training data: {least:g} to {greatest:g}, {mean:g} on average."
     elif report.label_names:
         yield _labels_line(report)
+    if report.auxiliary_column is not None:
+        what = f"{report.num_auxiliary_labels:,} in {shown(report.auxiliary_column)}"
+        yield f"Auxiliary labels, for training alone: {what} (--auxiliary_tags_column)."
     for text, label in report.examples:
         text = shorten(text, _MOST_EXAMPLE_CHARACTERS)
         yield f"Example: {text} → {shorten(label, _MOST_NAME_CHARACTERS)}" if label else f"Example: {text}"

@@ -112,11 +112,12 @@ def split_cells(
     Args:
         split (`Dataset`): With a text in each cell.
         columns (`tuple[str, str]`): Of the words and the tags.
-        arguments ([`DataArguments`]): `tokens_column` and `tags_column` are read.
+        arguments ([`DataArguments`]): The columns that they name are read.
         shown_name (`str`): Where the split comes from, for messages.
 
     Returns:
-        The split, with the columns `tokens` and `tags`, unless the options name others.
+        The split, with the columns `tokens` and `tags`, unless the options name others, and with those that may be of
+        auxiliary labels.
     """
     words, tags = columns
     rows = list(split.take(_NUM_LOOKED_AT))
@@ -127,10 +128,14 @@ def split_cells(
         f"{shown(tags)}, {how[1]}."
     )
     taken = {arguments.tokens_column or "tokens": words, arguments.tags_column or "tags": tags}
-    auxiliary = arguments.auxiliary_tags_column
-    if auxiliary is not None and auxiliary not in taken and auxiliary in rows[0]:
-        taken[auxiliary] = auxiliary
-        are_lists[auxiliary] = _are_lists([row[auxiliary] for row in rows])
+    for auxiliary in rows[0]:
+        cells = [row[auxiliary] for row in rows]
+        is_wanted = auxiliary == arguments.auxiliary_tags_column
+        if arguments.auxiliary_tags_column == "auto":
+            is_wanted = auxiliary not in columns and _fit([row[words] for row in rows], cells)
+        if is_wanted and auxiliary not in taken:
+            taken[auxiliary] = auxiliary
+            are_lists[auxiliary] = _are_lists(cells)
     text = datasets.List(datasets.Value("string"))
     return split.map(
         _read_row,

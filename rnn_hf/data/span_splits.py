@@ -6,7 +6,7 @@ from typing import Any
 from datasets import ClassLabel, Dataset, Features, IterableDataset, List, Value
 from transformers.utils import logging
 
-from .arguments import DataArguments, source_name
+from .arguments import DataArguments, named_auxiliary, source_name
 from .span_files import SpanFile, SpanSummary, find_span_file
 from .spans import tag_names
 
@@ -43,7 +43,7 @@ def load_span_split(file: str, arguments: DataArguments) -> Dataset | IterableDa
     ```
     """
     says_otherwise = arguments.dataset_format not in (None, "json") or arguments.dataset_kwargs not in ("{}", {})
-    if says_otherwise or arguments.tokens_column or arguments.tags_column or arguments.auxiliary_tags_column:
+    if says_otherwise or arguments.tokens_column or arguments.tags_column or named_auxiliary(arguments):
         return None
     found = find_span_file(file)
     if found is None:

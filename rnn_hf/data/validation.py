@@ -11,7 +11,7 @@ from transformers.utils import logging
 
 from ..utils.messages import listed, shown
 from .arguments import Task, check_label_name
-from .label_texts import joined_labels, missing_fault, number_fault, number_hint
+from .label_texts import joined_labels, missing_fault, number_fault, number_hint, sort_names
 from .labels import RowError
 from .loading import Split, quiet, reading_fault
 
@@ -156,9 +156,7 @@ class SplitCheck:
             return ["LABEL_0"]
         if self.from_feature is not None:
             return self.from_feature + [name for name in self.additional_labels if name not in self.from_feature]
-        found = {*self.first_rows, *self.additional_labels}
-        numeric = all(name.removeprefix("-").isdecimal() for name in found)
-        return sorted(found, key=lambda name: (int(name), name)) if numeric else sorted(found)
+        return sort_names({*self.first_rows, *self.additional_labels})
 
     def _refuse(self, row: int, message: str) -> None:
         raise ValueError(f"{self.origin}, row {row}: {message}")

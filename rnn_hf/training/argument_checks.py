@@ -17,7 +17,7 @@ from transformers import Trainer, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from ..data.arguments import MODELS_OF, DataArguments, Task
+from ..data.arguments import MODELS_OF, DataArguments, Task, named_auxiliary
 from ..models.configuration_rnn import RnnConfig
 from ..utils.command_line import describe
 from ..utils.secrets import mask_options
@@ -171,7 +171,7 @@ def _check_tokenizer(data: DataArguments, tokenizer: TokenizerArguments, trainin
                 raise ValueError(f"--{name} needs --vectors: name some, or leave it out.")
     elif not Path(tokenizer.vectors).is_file() and not _is_package(tokenizer.vectors):
         raise ValueError(f"--vectors {tokenizer.vectors} is neither a file nor an installed package.")
-    if data.auxiliary_tags_column is None and _is_given(training, "auxiliary_loss_weight"):
+    if data.auxiliary_tags_column == "none" and _is_given(training, "auxiliary_loss_weight"):
         raise ValueError("--auxiliary_loss_weight has no effect without --auxiliary_tags_column.")
 
 
@@ -273,7 +273,7 @@ def _check_losses(data: DataArguments, training: RnnTrainingArguments) -> None:
     others = {
         "--rdrop_loss_weight": training.rdrop_loss_weight,
         "--lm_loss_weight": training.lm_loss_weight,
-        "--auxiliary_tags_column": data.auxiliary_tags_column,
+        "--auxiliary_tags_column": named_auxiliary(data),
     }
     for name, value in others.items():
         if value:

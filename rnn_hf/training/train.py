@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import json
 import math
 import shutil
@@ -164,7 +165,16 @@ def _prepare(
     with args.main_process_first(desc="loading the corpus"):
         checkpoint = find_checkpoint(output_dir, args.resume_from_checkpoint, set_aside=is_first)
         needed = ("train",) if args.eval_strategy == "no" else ("train", "validation")
+        has_auxiliary_loss = args.auxiliary_loss_weight > 0 and args.label_smoothing_factor == 0
+        if task == "token-classification" and not has_auxiliary_loss:
+            data_arguments = dataclasses.replace(data_arguments, auxiliary_tags_column="none")
         corpus = load_corpus(data_arguments, task, config_arguments.problem_type, needed=needed)
+        is_weighed = "auxiliary_loss_weight" in getattr(args, "given_options", ())
+        if is_weighed and has_auxiliary_loss and corpus.auxiliary_column is None:
+            raise ValueError(
+                "--auxiliary_loss_weight has no effect: no column of auxiliary labels was found in "
+                f"{corpus.origins['train']}. Name one with --auxiliary_tags_column, or leave the option out."
+            )
         is_new = tokenizer_arguments.model_name_or_path is None
         if args.preset == "auto" and is_new:
             config_arguments, args, chosen = apply_preset(corpus, config_arguments, args)
@@ -227,8 +237,7 @@ def _solve_linear_parts(model: Any, dataset: Any, config_arguments: Any, args: R
 
 def _describe(corpus: Corpus, data_arguments: DataArguments) -> dict[str, str]:
     """Describe the data of a run, so that other data is noticed when the run is resumed."""
-    names = ("max_seq_length", "auxiliary_tags_column")
-    given = {name: getattr(data_arguments, name) for name in names}
+    given = {"max_seq_length": data_arguments.max_seq_length, "auxiliary_tags_column": corpus.auxiliary_column}
     return corpus.fingerprints | {name: str(value) for name, value in given.items() if value is not None}
 
 

@@ -230,7 +230,11 @@ OF_TAGGERS = [
     ("--tag_scheme nope", "invalid choice: 'nope'"),
     ("--label_names nope", "--label_names: nope is no file. Name two labels or more."),
     ("--auxiliary_tags_column nope", "has no column 'nope'"),
-    ("--auxiliary_loss_weight 1", "--auxiliary_loss_weight has no effect without --auxiliary_tags_column"),
+    ("--auxiliary_loss_weight 1", "--auxiliary_loss_weight has no effect: no column of auxiliary labels was found"),
+    (
+        "--auxiliary_loss_weight 1 --auxiliary_tags_column none",
+        "--auxiliary_loss_weight has no effect without --auxiliary_tags_column",
+    ),
     ("--auxiliary_tags_column tags --label_smoothing_factor 0.1", "replaces the model's own loss"),
     ("--lm_loss_weight 1 --label_smoothing_factor 0.1", "replaces the model's own loss"),
     ("--metric_for_best_model mse", "--metric_for_best_model mse is no score of this task"),

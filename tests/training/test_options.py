@@ -188,7 +188,7 @@ class TestFile:
         data, tokenizer, _, training = parse(
             *config, "--vectors", "none", "--auxiliary_tags_column", "none", task="token-classification"
         )
-        assert (data.auxiliary_tags_column, tokenizer.vectors, training.num_train_epochs) == (None, None, 2)
+        assert (data.auxiliary_tags_column, tokenizer.vectors, training.num_train_epochs) == ("none", None, 2)
 
     def test_command_line_wins_with_a_default_value(self, parse, write):
         options = write({"tokenizer_kind": "bpe", "vocab_size": 10})

@@ -323,6 +323,27 @@ class TestModelOptions:
         assert one.keys() == other.keys()
         assert not torch.equal(one["classifier.bias"], other["classifier.bias"])
 
+    def test_auxiliary_labels_are_found(self, entities, japanese_sentences, tmp_path):
+        """And learned, noted and not saved; where they have no loss, they are left out."""
+        rows = [{"tokens": [w[0] for w in words], "pos": [w[2] for w in words], "tags": [w[-1] for w in words]}
+                for words in japanese_sentences[:96]]  # fmt: skip
+        files = entities | {"train": write_jsonl(tmp_path / "train.jsonl", rows)}
+        once = [*TINY, "--num_train_epochs", "1"]
+        off = {"none": ["--auxiliary_tags_column", "none"], "zero": ["--auxiliary_loss_weight", "0"]}
+        named = {"found": [], "named": ["--auxiliary_tags_column", "pos"], **off}
+        for name, options in named.items():
+            train_tagger(files, tmp_path / name, *once, *options)
+        data = {name: json.loads((tmp_path / name / "training_args.json").read_text())["data"] for name in named}
+        assert [data[name].get("auxiliary_tags_column") for name in named] == ["pos", "pos", None, None]
+        assert_same_weights(tmp_path / "found", tmp_path / "named")
+        assert_same_weights(tmp_path / "none", tmp_path / "zero")
+        one, other = weights(tmp_path / "found"), weights(tmp_path / "none")
+        assert one.keys() == other.keys()
+        assert not torch.equal(one["classifier.bias"], other["classifier.bias"])
+        assert "auxiliary labels" in (tmp_path / "found" / "README.md").read_text()
+        smoothed = [*once, "--label_smoothing_factor", "0.1", "--use_crf", "false"]
+        assert train_tagger(files, tmp_path / "smoothed", *smoothed)["train_loss"] > 0
+
     def test_balanced_weights_are_for_classes(self, news_articles, tmp_path):
         file = write_jsonl(
             tmp_path / "n.jsonl", [{"text": text[:99], "label": len(text) / 7} for text, _ in news_articles]
