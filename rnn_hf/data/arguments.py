@@ -51,6 +51,13 @@ class DataArguments:
         default=None,
         metadata={"help": "Test data. Where validation data is missing too, another tenth is held out for it."},
     )
+    unlabelled_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "Texts, or sentences of words, without labels, to learn from beside the training data: a file or "
+            "pattern, in any of the formats or with a text a line."
+        },
+    )
     dataset_format: Literal["csv", "tsv", "json", "parquet", "arrow", "fasttext", "conll", "conllu"] | None = field(
         default=None,
         metadata={

@@ -21,6 +21,7 @@ from .labels import LabelReader
 from .loading import CONLLU_COLUMNS, SPLIT_NAMES, Split, column_names, format_of, load_splits
 from .tag_conversion import to_iob2
 from .tag_names import name_tags, usual_columns
+from .unlabelled import Unlabelled, load_unlabelled
 from .validation import SplitCheck, class_label, label_name
 
 logger = logging.get_logger(__name__)
@@ -50,6 +51,7 @@ class Corpus:
             Texts of each label in the training data, where each has one, before any were held out.
         tag_scheme (`str`, *optional*): How the tags marked spans that are in IOB2 now, such as `"iob1"`.
         origins (`dict[str, str]`): Where each split that was read comes from, for messages.
+        unlabelled ([`Unlabelled`], *optional*): Texts or sentences without labels to learn from, too.
     """
 
     task: Task
@@ -67,11 +69,19 @@ class Corpus:
     label_counts: dict[str, int] = field(default_factory=dict)
     tag_scheme: str | None = None
     origins: dict[str, str] = field(default_factory=dict)
+    unlabelled: Unlabelled | None = None
 
     def inputs(self, split: str) -> Iterator[Any]:
         """Yield the texts, or the lists of words, of a split."""
         for batch in self.splits[split].select_columns([self.input_column]).iter(batch_size=_BATCH_SIZE):
             yield from batch[self.input_column]
+
+    def training_inputs(self) -> Iterator[Any]:
+        """Yield the texts, or the lists of words, of the training data, and then those without labels."""
+        yield from self.inputs("train")
+        if self.unlabelled is not None:
+            for batch in self.unlabelled.split.iter(batch_size=_BATCH_SIZE):
+                yield from batch[self.unlabelled.column]
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> dict[str, Split]:
         """Turn texts into `input_ids` and labels into `labels`, auxiliary labels into `auxiliary_tags`.
@@ -170,6 +180,8 @@ def load_corpus(
     _check_problem_type(arguments, problem_type)
     if additional_labels and label_names is not None:
         raise ValueError("--additional_labels is for training: a trained model knows its labels. Leave it out.")
+    if arguments.unlabelled_file is not None and label_names is not None:
+        raise ValueError("--unlabelled_file is for training. Leave it out.")
     splits, origins = load_splits(arguments, task)
     if task == "text-classification":
         splits = {name: accepted_rows(split, origins[name]) for name, split in splits.items()}
@@ -256,6 +268,7 @@ def load_corpus(
         label_counts,
         None if tag_scheme is None else str(tag_scheme),
         origins,
+        None if arguments.unlabelled_file is None else load_unlabelled(arguments, task),
     )
 
 

@@ -141,7 +141,7 @@ def build(
         tokenizer = load_tokenizer(str(tokenizer_folder or output_dir))
     else:
         tokenizer = train_tokenizer(
-            corpus.inputs("train"),
+            corpus.training_inputs(),
             _tokenizer_kind(corpus, arguments),
             vocab_size=arguments.vocab_size,
             min_frequency=arguments.min_frequency,
