@@ -10,6 +10,7 @@ from .utils.command_line import command, fail
 COMMANDS = {
     "train-classifier": "train a text classifier",
     "train-tagger": "train a tagger of words",
+    "train-teacher": "fine-tune a transformer, for a classifier or tagger to learn from",
     "inspect": "show what a corpus holds, before training",
     "predict": "classify or tag the lines of a file",
     "evaluate": "score a saved model on a corpus",

@@ -20,6 +20,7 @@ PAGES = ["README.md", "scripts/README.md", "model_cards/README.md", "CONTRIBUTIN
 SCRIPTS = {
     "train-classifier": "train_classifier",
     "train-tagger": "train_tagger",
+    "train-teacher": "train_teacher",
     "inspect": "inspect_data",
     "predict": "predict",
     "evaluate": "evaluate_checkpoint",

@@ -34,6 +34,8 @@ class DataCollatorWithPacking:
       `[batch_size, num_labels]` for lists of which one holds a float, `[batch_size, max_length]` for lists of integers
       (tags);
     - `auxiliary_tags`, where the examples of a tagger have them: `[batch_size, max_length]`;
+    - `teacher_logits`, where the examples have them: `[batch_size, num_labels]`, of a tagger `[batch_size, max_length,
+      num_labels]`, NaN behind the end of a sequence;
     - `sorted_indices`, `unsorted_indices` `[batch_size]`, `input_ids` `[num_tokens]` and `batch_sizes`
       `[max_length]`, or with `padding=True`: `input_ids` and `attention_mask` `[batch_size, max_length]`.
 
@@ -71,7 +73,7 @@ class DataCollatorWithPacking:
                     "special token, as rnn_hf.train_tokenizer makes them, or leave the example out."
                 )
         # Labels come first: the Trainer takes the first entry's length for the number of examples.
-        batch = self._labels(features, sequences)
+        batch = self._labels(features, sequences) | _teacher_logits(features, sequences)
         if self.padding:
             pad_token_id = self.tokenizer.pad_token_id or 0
             batch["input_ids"] = pad_sequence(sequences, batch_first=True, padding_value=pad_token_id)
@@ -119,6 +121,20 @@ class DataCollatorWithPacking:
                     "one tag a token (-100 for none); several labels of a whole sequence must be floats."
                 )
         return pad_sequence(tensors, batch_first=True, padding_value=self.label_pad_token_id)
+
+
+def _teacher_logits(features: Sequence[dict[str, Any]], sequences: list[Tensor]) -> dict[str, Tensor]:
+    if "teacher_logits" not in features[0]:
+        return {}
+    rows = [torch.as_tensor(feature.get("teacher_logits", []), dtype=torch.float32) for feature in features]
+    for position, (row, sequence) in enumerate(zip(rows, sequences, strict=True)):
+        fits = row.shape == rows[0].shape if rows[0].dim() == 1 else row.shape == (len(sequence), rows[0].shape[1])
+        if not fits:
+            raise ValueError(
+                f"Example {position} of the batch has teacher_logits of the shape {list(row.shape)} for "
+                f"{len(sequence)} tokens: a classifier needs a number for each label, a tagger as many for each token."
+            )
+    return {"teacher_logits": pad_sequence(rows, batch_first=True, padding_value=float("nan"))}
 
 
 def _numbers(name: str, values: Sequence[Any]) -> list[Tensor]:

@@ -76,6 +76,11 @@ class Corpus:
         for batch in self.splits[split].select_columns([self.input_column]).iter(batch_size=_BATCH_SIZE):
             yield from batch[self.input_column]
 
+    @property
+    def num_training_rows(self) -> int:
+        """`int`: number of texts or sentences to learn from, with and without labels."""
+        return self.num_rows["train"] + (0 if self.unlabelled is None else self.unlabelled.num_rows)
+
     def training_inputs(self) -> Iterator[Any]:
         """Yield the texts, or the lists of words, of the training data, and then those without labels."""
         yield from self.inputs("train")

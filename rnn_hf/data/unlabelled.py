@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from ..text.tokenization import encode_texts, encode_words, max_length_of
 from ..utils.messages import listed, shown
 from .arguments import DataArguments, Task, columns, source_name
+from .augmentation import fill_masks
 from .columns import choose_column
 from .loading import CONLLU_COLUMNS, Split, column_names, first_line, format_of, load_splits, quiet, reading_fault
 from .sniffing import content_format
@@ -141,12 +142,14 @@ def encode_unlabelled(
 def _encode_texts(
     texts: list[str], tokenizer: PreTrainedTokenizerBase, missing: Any, max_length: int | None
 ) -> dict[str, list]:
+    texts = fill_masks(texts, tokenizer)
     return {"input_ids": encode_texts(tokenizer, texts, max_length), "labels": [missing] * len(texts)}
 
 
 def _encode_sentences(sentences: list[list[str]], tokenizer: PreTrainedTokenizerBase, missing: int) -> dict[str, list]:
-    all_ids = encode_words(tokenizer, sentences)[0]
-    return {"input_ids": all_ids, "labels": [[missing] * len(ids) for ids in all_ids]}
+    all_ids, all_firsts = encode_words(tokenizer, fill_masks(sentences, tokenizer))
+    labels = [[missing] * len(ids) for ids in all_ids]
+    return {"input_ids": all_ids, "labels": labels, "word_positions": all_firsts}
 
 
 def _format(file: str, task: Task) -> str | None:

@@ -163,18 +163,24 @@ def _binary_cross_entropy(
 ) -> Tensor:
     logits = at_least_float32(logits)
     weight = _class_weights(class_weights, logits)
-    total = nn.functional.binary_cross_entropy_with_logits(
-        logits, labels.to(logits.dtype), pos_weight=weight, reduction="sum"
-    )
-    return average_loss(total, labels.numel(), num_items_in_batch)
+    labels, known = _without_missing(labels.to(logits.dtype))
+    losses = nn.functional.binary_cross_entropy_with_logits(logits, labels, pos_weight=weight, reduction="none")
+    return average_loss((losses * known).sum(), known.sum(), num_items_in_batch)
 
 
 def _squared_error(
     logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None, class_weights: list[float] | None
 ) -> Tensor:
     logits = at_least_float32(logits)
-    total = nn.functional.mse_loss(logits, labels.to(logits.dtype).view_as(logits), reduction="sum")
-    return average_loss(total, labels.numel(), num_items_in_batch)
+    labels, known = _without_missing(labels.to(logits.dtype).view_as(logits))
+    losses = nn.functional.mse_loss(logits, labels, reduction="none")
+    return average_loss((losses * known).sum(), known.sum(), num_items_in_batch)
+
+
+def _without_missing(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Put 0 in place of NaN, and say where there is a label."""
+    known = ~labels.isnan()
+    return labels.masked_fill(~known, 0.0), known
 
 
 def _class_weights(class_weights: list[float] | None, logits: Tensor) -> Tensor | None:

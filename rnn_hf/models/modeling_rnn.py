@@ -228,6 +228,7 @@ class RnnForSequenceClassification(NgramsMixin, RnnPreTrainedModel):
         input_ids: Tensor | PackedSequence | None = None,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
+        teacher_logits: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
@@ -239,9 +240,10 @@ class RnnForSequenceClassification(NgramsMixin, RnnPreTrainedModel):
             labels (`torch.Tensor`, *optional*):
                 `[batch_size]` class ids (-100: ignored); `[batch_size, num_labels]` floats 0 and 1 for
                 several labels at once; `[batch_size]` or `[batch_size, num_labels]` floats for a regression.
+            teacher_logits (`torch.FloatTensor` of shape `[batch_size, num_labels]`, *optional*):
+                A teacher's logits, which count where training has an objective for them.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*):
-                Number of labels over which the loss is averaged, when this is one of several accumulated or
-                distributed batches; without it the batch's own.
+                Number of labels over which the loss is averaged, of several accumulated or distributed batches.
             inputs: The other arguments of [`RnnModel.forward`]: vectors, packed layout, initial states.
 
         Returns:
@@ -270,12 +272,9 @@ class RnnForSequenceClassification(NgramsMixin, RnnPreTrainedModel):
             num_items = None if num_items_in_batch is None else num_items_in_batch * num_passes
             loss = LOSSES[problem_type](logits, labels, num_items, self._class_weights)
             if self.objectives is not None and self.training:
-                loss = loss + self.objectives(self, encoded, logits, labels, num_items)
-        result = SequenceClassifierOutput(
-            loss=loss,
-            logits=logits[:num_rows],
-            hidden_states=select_hidden_states(self.config, encoded, output_hidden_states, num_passes),
-        )
+                loss = loss + self.objectives(self, encoded, logits, labels, num_items, teacher_logits)
+        hidden_states = select_hidden_states(self.config, encoded, output_hidden_states, num_passes)
+        result = SequenceClassifierOutput(loss=loss, logits=logits[:num_rows], hidden_states=hidden_states)
         return as_wanted(self.config, result, return_dict)
 
     def _classify(self, encoded: Encoded) -> Tensor:
@@ -330,6 +329,7 @@ class RnnForTokenClassification(WordStartsMixin, RnnPreTrainedModel):
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         auxiliary_tags: Tensor | None = None,
+        teacher_logits: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
@@ -343,9 +343,10 @@ class RnnForTokenClassification(WordStartsMixin, RnnPreTrainedModel):
             auxiliary_tags (`torch.LongTensor` of shape `[batch_size, sequence_length]`, *optional*):
                 Ids of auxiliary labels, which count where training has an objective for them; -100 where a token has
                 none.
+            teacher_logits (`torch.FloatTensor` of shape `[batch_size, sequence_length, num_labels]`, *optional*):
+                A teacher's logits, which count as `auxiliary_tags` do; NaN where a token has none.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*):
-                Number of labels over which the loss is averaged, when this is one of several accumulated or
-                distributed batches; without it the batch's own.
+                Number of labels over which the loss is averaged, of several accumulated or distributed batches.
             inputs: The other arguments of [`RnnModel.forward`]: vectors, packed layout, initial states.
 
         Returns:
@@ -371,16 +372,14 @@ class RnnForTokenClassification(WordStartsMixin, RnnPreTrainedModel):
             num_items = None if num_items_in_batch is None else num_items_in_batch * num_passes
             loss = self._loss(packed_logits, packing.pack(labels), packing, num_items)
             if self.objectives is not None and self.training:
-                loss = loss + self.objectives(self, encoded, packed_logits, labels, num_items, auxiliary_tags)
+                targets = (labels, num_items, teacher_logits, auxiliary_tags)
+                loss = loss + self.objectives(self, encoded, packed_logits, *targets)
         if self.crf is None or self.training:
             logits = packing.pad(packed_logits)
         else:
             logits = self.score_words(encoded, packed_logits, self.crf.max_marginals)
-        result = TokenClassifierOutput(
-            loss=loss,
-            logits=logits[:num_rows],
-            hidden_states=select_hidden_states(self.config, encoded, output_hidden_states, num_passes),
-        )
+        hidden_states = select_hidden_states(self.config, encoded, output_hidden_states, num_passes)
+        result = TokenClassifierOutput(loss=loss, logits=logits[:num_rows], hidden_states=hidden_states)
         return as_wanted(self.config, result, return_dict)
 
     @torch.no_grad()

@@ -53,6 +53,9 @@ _LEAST: dict[str, tuple[float, bool]] = {
     "rdrop_loss_weight": (0, True),
     "lm_loss_weight": (0, True),
     "auxiliary_loss_weight": (0, True),
+    "augment": (0, True),
+    "distillation_loss_weight": (0, True),
+    "distillation_temperature": (0, False),
     "early_stopping_patience": (0, True),
     "dataloader_num_workers": (0, True),
     "eval_delay": (0, True),
@@ -123,6 +126,7 @@ def check_arguments(
     _check_optimizer(training)
     _check_unfit(training)
     _check_losses(data, training)
+    _check_teacher(data, training)
     _check_reports(training)
 
 
@@ -274,6 +278,7 @@ def _check_losses(data: DataArguments, training: RnnTrainingArguments) -> None:
         "--rdrop_loss_weight": training.rdrop_loss_weight,
         "--lm_loss_weight": training.lm_loss_weight,
         "--auxiliary_tags_column": named_auxiliary(data),
+        "--teacher": training.teacher,
     }
     for name, value in others.items():
         if value:
@@ -281,6 +286,18 @@ def _check_losses(data: DataArguments, training: RnnTrainingArguments) -> None:
                 f"--label_smoothing_factor replaces the model's own loss, and with it that of {name}: leave one of "
                 "them out."
             )
+
+
+def _check_teacher(data: DataArguments, training: RnnTrainingArguments) -> None:
+    if training.teacher is not None:
+        if training.distillation_loss_weight == 0:
+            raise ValueError("--distillation_loss_weight 0 leaves nothing of the --teacher: leave one of them out.")
+        return
+    for name in ("augment", "distillation_loss_weight", "distillation_temperature"):
+        if _is_given(training, name):
+            raise ValueError(f"--{name} has no effect without --teacher: name one, or leave it out.")
+    if data.unlabelled_file is not None:
+        raise ValueError("--unlabelled_file needs a --teacher that labels its texts: name one, or leave it out.")
 
 
 def _check_reports(training: RnnTrainingArguments) -> None:

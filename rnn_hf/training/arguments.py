@@ -238,6 +238,31 @@ class RnnTrainingArguments(TrainingArguments):
             "task": "token-classification",
         },
     )
+    teacher: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Models to learn from beside the labels, and to label --unlabelled_file: folders or hub ids of "
+            "classifiers or taggers with the labels of the data, as rnn-hf train-teacher makes them. Several count as "
+            "their mean."
+        },
+    )
+    augment: int = field(
+        default=0,
+        metadata={
+            "help": "Make so many further texts of each, for the teacher to label: with masked words, with other words "
+            "of their class, or of a few words in a row."
+        },
+    )
+    distillation_loss_weight: float = field(
+        default=1.0, metadata={"help": "How much the teacher's logits count, beside the labels."}
+    )
+    distillation_temperature: float | None = field(
+        default=None,
+        metadata={
+            "help": "Learn the teacher's probabilities, of logits that are divided by this. (default: 1 of taggers and "
+            "of several labels a text; classifiers learn the logits themselves, by squared error)"
+        },
+    )
     max_tokens_per_batch: int | None = field(
         default=None,
         metadata={

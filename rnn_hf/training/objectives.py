@@ -18,6 +18,7 @@ from ..models.losses import at_least_float32, average_loss, check_class_ids, cro
 from ..models.packing import Packing
 from ..utils.messages import shown
 from .batching import iterate_column
+from .distillation import distillation_losses
 
 # Entries, beside those of the batch, that the right one has to be told from.
 _NUM_SAMPLED = 1000
@@ -94,6 +95,9 @@ class TrainingObjectives(nn.Module):
         auxiliary_loss_weight (`float`): How much auxiliary labels count, of a tagger
             (https://aclanthology.org/P16-2038).
         num_auxiliary_tags (`int`): Number of auxiliary labels; 0 for none.
+        distillation_loss_weight (`float`): How much a teacher's logits count, where examples have them
+            (https://arxiv.org/abs/1503.02531).
+        distillation_temperature (`float`, *optional*): See [`~distillation.distillation_losses`].
 
     Raises:
         ValueError: Weights that are negative or not finite, or of another number than the labels.
@@ -120,9 +124,12 @@ class TrainingObjectives(nn.Module):
         lm_loss_weight: float = 0.0,
         auxiliary_loss_weight: float = 0.5,
         num_auxiliary_tags: int = 0,
+        distillation_loss_weight: float = 0.0,
+        distillation_temperature: float | None = None,
     ):
         super().__init__()
         weights = {"rdrop": rdrop_loss_weight, "lm": lm_loss_weight, "auxiliary": auxiliary_loss_weight}
+        weights["distillation"] = distillation_loss_weight
         for name, weight in weights.items():
             if not math.isfinite(weight) or weight < 0:
                 raise ValueError(f"{name}_loss_weight must not be negative, and finite; got {weight}.")
@@ -138,6 +145,8 @@ class TrainingObjectives(nn.Module):
         self.rdrop_loss_weight = rdrop_loss_weight
         self.lm_loss_weight = lm_loss_weight
         self.auxiliary_loss_weight = auxiliary_loss_weight
+        self.distillation_loss_weight = distillation_loss_weight
+        self.distillation_temperature = distillation_temperature
         self.language_model = LanguageModelHead(config) if lm_loss_weight > 0 else None
         self.auxiliary_classifier: nn.Linear | None = None
         if num_auxiliary_tags > 0:
@@ -159,6 +168,7 @@ class TrainingObjectives(nn.Module):
         logits: Tensor,
         labels: Tensor,
         num_items_in_batch: Tensor | int | None,
+        teacher_logits: Tensor | None = None,
         auxiliary_tags: Tensor | None = None,
     ) -> Tensor:
         """Sum the additional losses of a batch that stands `num_passes` times, row after row.
@@ -170,6 +180,8 @@ class TrainingObjectives(nn.Module):
                 tagger.
             labels (`torch.Tensor`): Those of all rows, padded.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): See [`~losses.average_loss`].
+            teacher_logits (`torch.FloatTensor`, *optional*): Those of a teacher, `[batch_size, num_labels]`, of a
+                tagger `[batch_size, sequence_length, num_labels]`, NaN where there are none.
             auxiliary_tags (`torch.LongTensor` of shape `[batch_size, sequence_length]`, *optional*): Ids of auxiliary
                 labels, -100 where there is none.
 
@@ -188,6 +200,8 @@ class TrainingObjectives(nn.Module):
             loss = loss + self.lm_loss_weight * average_loss(total, num_labelled, num_items_in_batch)
         if self.auxiliary_classifier is not None and is_tagger and auxiliary_tags is not None:
             loss = loss + self._auxiliary_loss(model, encoded, auxiliary_tags, num_items_in_batch)
+        if teacher_logits is not None and self.distillation_loss_weight > 0:
+            loss = loss + self._distillation_loss(model, encoded, logits, teacher_logits, num_items_in_batch, is_tagger)
         return loss
 
     def _consistency_loss(
@@ -206,6 +220,28 @@ class TrainingObjectives(nn.Module):
         if is_tagger:
             apart = apart[labels != -100]
         return self.rdrop_loss_weight * average_loss(apart.sum(), apart.numel(), num_items_in_batch)
+
+    def _distillation_loss(
+        self,
+        model: Any,
+        encoded: Encoded,
+        logits: Tensor,
+        teacher_logits: Tensor,
+        num_items_in_batch: Tensor | int | None,
+        is_tagger: bool,
+    ) -> Tensor:
+        problem_type, temperature = model.config.problem_type, self.distillation_temperature
+        targets = teacher_logits.repeat(self.num_passes, *[1] * (teacher_logits.dim() - 1))
+        if is_tagger:
+            targets = encoded.packing.pack(targets)
+            problem_type, temperature = "single_label_classification", temperature or 1.0
+        if targets.shape != logits.shape:
+            raise ValueError(
+                f"teacher_logits must be those of {logits.shape[-1]} labels, got {teacher_logits.shape[-1]}."
+            )
+        known = ~targets[:, 0].isnan()
+        losses = distillation_losses(logits[known], targets[known], problem_type, temperature)
+        return self.distillation_loss_weight * average_loss(losses.sum(), losses.numel(), num_items_in_batch)
 
     def _auxiliary_loss(
         self, model: Any, encoded: Encoded, tags: Tensor, num_items_in_batch: Tensor | int | None
@@ -253,6 +289,8 @@ def balanced_weights(train_dataset: Any, num_labels: int, problem_type: str) -> 
     counts, num_rows = np.zeros(num_labels), 0
     for labels in iterate_column(train_dataset, "labels", "label"):
         values = np.asarray(labels)
+        if is_multi_label and np.isnan(values).any():
+            continue  # a text without labels
         num_rows += 1
         if is_multi_label:
             fits = values.shape == (num_labels,) and np.isin(values, (0, 1)).all()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, TrainingArguments
 from transformers.hf_argparser import string_to_bool
 from transformers.trainer_pt_utils import AcceleratorConfig
 
@@ -91,7 +91,7 @@ class DataclassParser(CommandParser, HfArgumentParser):
         hints = typing.get_type_hints(dtype)
         for one in dataclasses.fields(dtype):
             task: Any = one.metadata.get("task") or self._task
-            if one.name == "label_names" and dtype is RnnTrainingArguments:
+            if one.name == "label_names" and issubclass(dtype, TrainingArguments):
                 continue  # names of inputs, which has the name of an option of the data
             # `TrainingArguments.debug`, for mixed precision and TPUs, has the name of the option of all commands.
             if task != self._task and self._task is not None:

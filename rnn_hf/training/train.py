@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,15 @@ from .model_setup import build
 from .ngram_choice import set_ngrams
 from .ngram_solver import solve_ngrams
 from .presets import apply_preset
+from .soft_labels import teach
+from .teacher import Teacher, load_teacher
 from .trainer import RnnTrainer, diverged
 
 logger = logging.get_logger(__name__)
 
 _SHUFFLE_BUFFER = 10_000
 # What a batch holds beside the inputs.
-_TARGETS = ("labels", "auxiliary_tags")
+_TARGETS = ("labels", "auxiliary_tags", "teacher_logits")
 
 
 def train(
@@ -175,13 +177,14 @@ def _prepare(
                 "--auxiliary_loss_weight has no effect: no column of auxiliary labels was found in "
                 f"{corpus.origins['train']}. Name one with --auxiliary_tags_column, or leave the option out."
             )
+        teachers = [load_teacher(name, corpus, args.device) for name in args.teacher or ()]
         is_new = tokenizer_arguments.model_name_or_path is None
         if args.preset == "auto" and is_new:
             config_arguments, args, chosen = apply_preset(corpus, config_arguments, args)
             if is_first and chosen:
                 settings = ", ".join(f"{name} {value}" for name, value in chosen.items())
                 logger.warning(f"By the data, --preset auto chooses {settings}.")
-        options = mask_options(args.to_dict() | {"data": _describe(corpus, data_arguments)}, secrets)
+        options = mask_options(args.to_dict() | {"data": _describe(corpus, data_arguments, teachers)}, secrets)
         if is_first:
             if checkpoint is None:
                 replace_file(output_dir / ARGUMENTS, json.dumps(options, indent=2))
@@ -203,12 +206,24 @@ def _prepare(
             print_report(report)
         if is_new:
             _solve_linear_parts(model, encoded["train"], config_arguments, args)
+        num_rows = corpus.num_rows["train"]
+        if teachers:
+            encoded["train"], num_rows = teach(
+                teachers,
+                corpus,
+                encoded["train"],
+                tokenizer,
+                max_length=data_arguments.max_seq_length,
+                augment=args.augment,
+                seed=args.seed,
+                show_progress=is_first and not args.disable_tqdm,
+            )
     if checkpoint is not None:
         _check_resumed(checkpoint, model)
     train_dataset = encoded.pop("train")
     if isinstance(train_dataset, datasets.IterableDataset):
         shuffled = train_dataset.shuffle(seed=args.seed, buffer_size=_SHUFFLE_BUFFER)
-        train_dataset = SizedStream(shuffled, corpus.num_rows["train"])
+        train_dataset = SizedStream(shuffled, num_rows)
     trainer = RnnTrainer(
         model=model,
         args=args,
@@ -235,9 +250,13 @@ def _solve_linear_parts(model: Any, dataset: Any, config_arguments: Any, args: R
         logger.warning("Lexical features are solved before training, as a linear model of their own.")
 
 
-def _describe(corpus: Corpus, data_arguments: DataArguments) -> dict[str, str]:
+def _describe(corpus: Corpus, data_arguments: DataArguments, teachers: Sequence[Teacher]) -> dict[str, str]:
     """Describe the data of a run, so that other data is noticed when the run is resumed."""
     given = {"max_seq_length": data_arguments.max_seq_length, "auxiliary_tags_column": corpus.auxiliary_column}
+    if teachers:
+        given["teacher"] = " ".join(teacher.digest for teacher in teachers)
+    if corpus.unlabelled is not None:
+        given["unlabelled"] = corpus.unlabelled.fingerprint
     return corpus.fingerprints | {name: str(value) for name, value in given.items() if value is not None}
 
 

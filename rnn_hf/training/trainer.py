@@ -27,6 +27,7 @@ from .batching import (
 )
 from .calibration import calibrate
 from .checkpoints import write_checksums
+from .distillation import count_targets
 from .objectives import TrainingObjectives, balanced_weights
 from .optimization import diverged, parameter_groups
 from .task_metrics import compute_metrics_for, labels_and_confidences
@@ -39,8 +40,8 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
     Beside what the stock Trainer does, it
 
     - packs batches, and measures what belongs to the task;
-    - adds the objectives that the options ask for (class weights, R-Drop, a language model, auxiliary labels), as
-      `model.objectives`, which checkpoints hold and saved models do not;
+    - adds the objectives that the options ask for (class weights, R-Drop, a language model, auxiliary labels, a
+      teacher), as `model.objectives`, which checkpoints hold and saved models do not;
     - does what the fields of [`RnnTrainingArguments`] say: batches by tokens, early stopping, weight
       decay that spares biases and embeddings, a learning rate of their own for pretrained word vectors;
     - resumes a run, in the middle of an epoch too, to the weights of the uninterrupted run: plain, by tokens, by
@@ -54,7 +55,7 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
         data_collator (`Callable`, *optional*): What makes batches; [`DataCollatorWithPacking`] without it.
         train_dataset (*optional*): Encoded examples with `input_ids` and `labels` (or `label`): a `datasets.Dataset`,
             a dataset of torch, a list of dictionaries, or a stream. With `class_weights="balanced"` their labels are
-            counted.
+            counted; with a column `teacher_logits`, a teacher's are learnt too.
         eval_dataset (*optional*): Examples to evaluate on, or a dictionary of several datasets. Then the first one
             chooses the best model, unless `metric_for_best_model` names another's score (`"eval_b_accuracy"`).
         processing_class (`PreTrainedTokenizerBase`, *optional*): The tokenizer.
@@ -153,7 +154,8 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
     def _attach_objectives(self, model: Any) -> None:
         """Let a model have the additional objectives that are asked for; others that it has stay."""
         if self._objectives["class_weights"] is None and not any(
-            self._objectives[name] for name in ("rdrop_loss_weight", "lm_loss_weight", "num_auxiliary_tags")
+            self._objectives[name]
+            for name in ("rdrop_loss_weight", "lm_loss_weight", "num_auxiliary_tags", "distillation_loss_weight")
         ):
             return
         model = model.get_base_model() if hasattr(model, "get_base_model") else model  # of the adapters of peft
@@ -357,6 +359,14 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
             # The folder may have been moved since.
             best = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.best_global_step}"
             self.state.best_model_checkpoint = str(best) if best.is_dir() else None
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Any:
+        if not batch_samples or "teacher_logits" not in batch_samples[0]:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        # What a teacher has scored counts, with and without a label.
+        problem_type: Any = self._find_problem_type()
+        counts = [count_targets(batch["teacher_logits"], problem_type) for batch in batch_samples]
+        return super()._get_num_items_in_batch([{"labels": torch.zeros(int(sum(counts)))}], device)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._saves_checkpoint = True

@@ -146,6 +146,7 @@ class TrainerChecksMixin:
             "--rdrop_loss_weight": options["rdrop_loss_weight"],
             "--lm_loss_weight": options["lm_loss_weight"],
             "--auxiliary_loss_weight": options["auxiliary_loss_weight"] if options["num_auxiliary_tags"] else 0,
+            "--distillation_loss_weight": options["distillation_loss_weight"],
         }
         if objectives is not None:
             losses |= {f"--{name}": getattr(objectives, name) for name in ("rdrop_loss_weight", "lm_loss_weight")}
@@ -165,7 +166,13 @@ class TrainerChecksMixin:
             "lm_loss_weight": getattr(self.args, "lm_loss_weight", 0.0) if is_tagger else 0.0,
             "auxiliary_loss_weight": getattr(self.args, "auxiliary_loss_weight", 0.0) if num_tags else 0.0,
             "num_auxiliary_tags": num_tags if getattr(self.args, "auxiliary_loss_weight", 0.0) else 0,
+            "distillation_loss_weight": self._distillation_loss_weight(),
+            "distillation_temperature": getattr(self.args, "distillation_temperature", None),
         }
+
+    def _distillation_loss_weight(self) -> float:
+        weight = getattr(self.args, "distillation_loss_weight", 0.0)
+        return weight if weight and "teacher_logits" in self._first_batch(self.train_dataset) else 0.0
 
     def _count_auxiliary_tags(self) -> int:
         if self._num_auxiliary_tags is None:

@@ -121,4 +121,4 @@ def test_encoded_sentences_have_a_label_for_each_token(tmp_path, streaming):
     tokenizer = train_tokenizer(SENTENCES, kind="word", min_frequency=1, is_split_into_words=True)
     unlabelled = load(tmp_path, "a.txt", FILES["a.txt"], "token-classification", streaming=streaming)
     rows = list(encode_unlabelled(unlabelled.split, tokenizer, "single_label_classification", 2))
-    assert rows[2] == {"input_ids": tokenizer("so so").input_ids, "labels": [-100] * 3}
+    assert rows[2] == {"input_ids": tokenizer("so so").input_ids, "labels": [-100] * 3, "word_positions": [0, 1]}
