@@ -11,6 +11,7 @@ from ..utils.display import hide_folders, markdown, markdown_code
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "tanh RNN", "rnn_relu": "ReLU RNN"}
 # What results hold beside scores.
 _NO_SCORES = {"runtime", "samples_per_second", "steps_per_second", "samples", "model_preparation_time"}
+_SPLITS = {"eval": "validation", "test": "test"}
 _SCORE_NAMES = {
     "average_precision": "macro average precision",
     "exact_match": "exact match",
@@ -94,6 +95,8 @@ def training_rows(
         )
     if "num_rows" in run:
         rows["Examples"] = ", ".join(f"{count:,} {markdown(split)}" for split, count in run["num_rows"].items())
+    if "teaching" in run:
+        rows |= _teaching_rows(config, run["teaching"], run.get("num_rows", {}).get("train", 0))
     if "data_report" in run:
         rows |= _data_rows(run["data_report"]["splits"])
     if run.get("tag_scheme"):
@@ -117,6 +120,7 @@ def training_rows(
         "a language model": args.get("lm_loss_weight"),
         "auxiliary labels": args.get("auxiliary_loss_weight") if has_tags else None,
         "R-Drop": args.get("rdrop_loss_weight"),
+        "the logits of the teacher": args.get("distillation_loss_weight") if "teaching" in run else None,
     }
     if any(beside.values()):
         parts = [f"{name} (weight {weight:g})" for name, weight in beside.items() if weight]
@@ -127,6 +131,26 @@ def training_rows(
         rows["Hardware"] = f"{markdown(run['device'])}; {threads}{processes}"
         rows["Software"] = ", ".join(markdown(f"{name} {version}") for name, version in run["versions"].items())
         rows["Date"] = markdown(run["date"])
+    return rows
+
+
+def _teaching_rows(config: RnnConfig, teaching: dict[str, Any], num_labelled: int) -> dict[str, str]:
+    """Tell who taught the model, and on which texts beside those with labels."""
+    named = []
+    for teacher in teaching["teachers"]:
+        scores = [
+            f"{score_name(config, name.partition('_')[2])} {value:.4f} on {_SPLITS[name.partition('_')[0]]}"
+            for name, value in teacher["scores"].items()
+        ]
+        named.append(markdown_code(teacher["name"]) + (f" ({scores[0]} data, by its own results)" if scores else ""))
+    rows = {"Teacher" if len(named) == 1 else "Teachers, whose mean counts": ", ".join(named)}
+    what = "sentences" if is_tagger(config) else "texts"
+    num_unlabelled = teaching.get("num_unlabelled", 0)
+    others = [f"{num_unlabelled:,} {what} of {markdown_code(teaching['unlabelled'])}"] if num_unlabelled else []
+    if num_made := teaching["num_rows"] - num_labelled - num_unlabelled:
+        others.append(f"{num_made:,} that were made of the {what}")
+    if others:
+        rows["Labelled by the teacher alone"] = ", ".join(others)
     return rows
 
 

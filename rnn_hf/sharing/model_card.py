@@ -354,7 +354,8 @@ def _limits(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> lis
             if is_calibrated
             else "Its scores are not calibrated: 0.9 need not be right in nine of ten cases."
         )
-    limits.append("What the training data gets wrong or leaves out, it does too. It was not examined for bias.")
+    source = "the training data" if "teaching" not in run else "the training data or its teacher"
+    limits.append(f"What {source} gets wrong or leaves out, it does too. It was not examined for bias.")
     return limits
 
 

@@ -55,6 +55,7 @@ def record_run(
     secrets: Collection[str] = (),
     has_examples: bool = True,
     report: DataReport | None = None,
+    teaching: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `run.json` into the folder of a trained model, which is loaded and timed.
 
@@ -69,6 +70,9 @@ def record_run(
         secrets (`Collection[str]`): Values that must not be written, as [`~secrets.find_secrets`] gives them.
         has_examples (`bool`): Whether to write down texts of the data.
         report ([`DataReport`], *optional*): What the corpus holds; its numbers are written down.
+        teaching (`dict[str, Any]`, *optional*): Who taught it what: `teachers`, each a `name` and `scores`;
+            `num_rows` of all texts that they labelled; of those without labels `num_unlabelled`, and the name of their
+            file, `unlabelled`. The others were made of these.
 
     Returns:
         `dict`: the content. `speed` is that of [`measure_speed`], `confusion_matrix`, of at most 200 labels, has a
@@ -86,6 +90,7 @@ def record_run(
         "num_rows": corpus.num_rows,
         **({} if corpus.tag_scheme is None else {"tag_scheme": corpus.tag_scheme}),
         **({} if report is None else {"data_report": report.to_dict()}),
+        **({} if teaching is None else {"teaching": mask_options(teaching, secrets)}),
         "base_model": mask_options(base_model, secrets),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
         "num_processes": num_processes,
@@ -224,10 +229,11 @@ def _data(arguments: DataArguments) -> dict[str, str]:
             return {"folder": Path(arguments.dataset_name).name}
         return {key: value for key, value in named.items() if value is not None}
     files = {name: getattr(arguments, f"{name}_file") for name in ("train", "validation", "test")}
-    return {name: _file_name(file) for name, file in files.items() if file is not None}
+    return {name: file_name(file) for name, file in files.items() if file is not None}
 
 
-def _file_name(file: str) -> str:
+def file_name(file: str) -> str:
+    """Name a file without its folder, or that of an address."""
     return Path(urlsplit(file).path).name if "://" in file else Path(file).name
 
 
@@ -256,4 +262,4 @@ def _confusion_matrix(output: PredictionOutput, num_labels: int) -> np.ndarray:
     return matrix
 
 
-__all__ = ["measure_speed", "processor_name", "record_export", "record_run"]
+__all__ = ["file_name", "measure_speed", "processor_name", "record_export", "record_run"]

@@ -203,21 +203,27 @@ def _digest(model: Any, tokenizer: PreTrainedTokenizerBase) -> str:
     return digest.hexdigest()
 
 
-def known_score(folder: str, corpus: Corpus) -> dict[str, float]:
-    """Return the scores that a teacher's folder tells of its test or validation data, if it does.
+def describe_teachers(teachers: Sequence[Teacher], corpus: Corpus) -> list[dict[str, Any]]:
+    """Name teachers, with the scores that their folders tell, for the record of a run.
 
     Args:
-        folder (`str`): Its folder; a hub id tells none.
+        teachers (`Sequence[Teacher]`): The teachers.
         corpus ([`Corpus`]): Says which score matters.
 
     Returns:
-        `dict[str, float]`: at most one score, by its name with the prefix `test_` or `eval_`.
+        `list[dict]`: of each its `name`, without the folders before it, and `scores`: at most one, by its name with
+        the prefix `test_` or `eval_`.
     """
-    path = Path(folder, RESULTS)
-    results: dict[str, Any] = read_json(path) if path.is_file() else {}
     score = score_names(corpus.task, corpus.problem_type, corpus.label_names)[0]
-    name = next((f"{prefix}_{score}" for prefix in ("test", "eval") if f"{prefix}_{score}" in results), None)
-    return {} if name is None else {name: float(results[name])}
+    found = []
+    for teacher in teachers:
+        path = Path(teacher.name, RESULTS)
+        results: dict[str, Any] = read_json(path) if path.is_file() else {}
+        name = next((f"{prefix}_{score}" for prefix in ("test", "eval") if f"{prefix}_{score}" in results), None)
+        scores = {} if name is None else {name: results[name]}
+        is_folder = Path(teacher.name).is_dir()
+        found.append({"name": Path(teacher.name).resolve().name if is_folder else teacher.name, "scores": scores})
+    return found
 
 
-__all__ = ["Teacher", "known_score", "load_teacher"]
+__all__ = ["Teacher", "describe_teachers", "load_teacher"]

@@ -27,7 +27,7 @@ from ..models.configuration_rnn import RnnConfig
 from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
 from ..sharing.hub import check_access, push_folder
 from ..sharing.model_card import write_model_card
-from ..sharing.run_record import record_run
+from ..sharing.run_record import file_name, record_run
 from ..utils.display import printable, shorten
 from ..utils.files import replace_file
 from ..utils.secrets import find_secrets, mask, mask_options
@@ -50,7 +50,7 @@ from .ngram_choice import set_ngrams
 from .ngram_solver import solve_ngrams
 from .presets import apply_preset
 from .soft_labels import teach
-from .teacher import Teacher, load_teacher
+from .teacher import Teacher, describe_teachers, load_teacher
 from .trainer import RnnTrainer, diverged
 
 logger = logging.get_logger(__name__)
@@ -108,7 +108,7 @@ def train(
     with locked(output_dir) if is_first else contextlib.nullcontext():
         try:
             was_finished = (output_dir / RESULTS).exists()
-            trainer, corpus, encoded, checkpoint, options, report = _prepare(
+            trainer, corpus, encoded, checkpoint, options, report, teaching = _prepare(
                 task, data_arguments, tokenizer_arguments, config_arguments, args, secrets
             )
             first_step = 0 if checkpoint is None else read_json(checkpoint / "trainer_state.json")["global_step"]
@@ -141,9 +141,8 @@ def train(
                 print(printable(line))
             base_model = tokenizer_arguments.model_name_or_path
             where = (args.device, args.world_size)
-            record_run(
-                output_dir, corpus, data_arguments, base_model, *where, predictions, secrets, args.examples, report
-            )
+            told: dict[str, Any] = {"has_examples": args.examples, "report": report, "teaching": teaching}
+            record_run(output_dir, corpus, data_arguments, base_model, *where, predictions, secrets, **told)
             write_model_card(output_dir)
             _tidy(output_dir, args.keep_checkpoints)
             if push_to is not None:
@@ -159,7 +158,7 @@ def _prepare(
     config_arguments: Any,
     args: RnnTrainingArguments,
     secrets: Collection[str],
-) -> tuple[RnnTrainer, Corpus, dict[str, Any], Path | None, dict[str, Any], DataReport | None]:
+) -> tuple[RnnTrainer, Corpus, dict[str, Any], Path | None, dict[str, Any], DataReport | None, Any]:
     """Load corpus, tokenizer and model, find the checkpoint to resume from, describe the options and the corpus."""
     quieten()
     set_seed(args.seed)
@@ -206,7 +205,7 @@ def _prepare(
             print_report(report)
         if is_new:
             _solve_linear_parts(model, encoded["train"], config_arguments, args)
-        num_rows = corpus.num_rows["train"]
+        num_rows, teaching = corpus.num_rows["train"], None
         if teachers:
             encoded["train"], num_rows = teach(
                 teachers,
@@ -218,6 +217,10 @@ def _prepare(
                 seed=args.seed,
                 show_progress=is_first and not args.disable_tqdm,
             )
+            teaching = {"teachers": describe_teachers(teachers, corpus), "num_rows": num_rows}
+            if corpus.unlabelled is not None:
+                teaching["unlabelled"] = file_name(str(data_arguments.unlabelled_file))
+                teaching["num_unlabelled"] = corpus.unlabelled.num_rows
     if checkpoint is not None:
         _check_resumed(checkpoint, model)
     train_dataset = encoded.pop("train")
@@ -235,7 +238,7 @@ def _prepare(
         label_counts=[corpus.label_counts.get(name, 0) for name in corpus.label_names],
         callbacks=[_Announcement(), _Watch()],
     )
-    return trainer, corpus, encoded, checkpoint, options, report
+    return trainer, corpus, encoded, checkpoint, options, report, teaching
 
 
 def _solve_linear_parts(model: Any, dataset: Any, config_arguments: Any, args: RnnTrainingArguments) -> None:

@@ -3,7 +3,9 @@
 import json
 import math
 import os
+import re
 import signal
+import sys
 from pathlib import Path
 
 import datasets
@@ -312,8 +314,16 @@ def run(task, files, output_dir, *options):
 )
 def test_a_classifier_is_trained(make_teacher, texts, tmp_path, options):
     teacher = make_teacher(["positive", "negative"])
+    Path(teacher, "all_results.json").write_text(json.dumps({"test_accuracy": 0.875, "test_loss": 1}))
     metrics = run("text-classification", texts, tmp_path / "out", "--teacher", teacher, *options)
     assert metrics["test_accuracy"] > 0
+    card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    assert f"| Teacher | `{Path(teacher).name}` (accuracy 0.8750 on test data, by its own results) |" in card
+    made = r"40 texts of `others\.jsonl`" + (r", \d+ that were made of the texts" if "--augment" in options else "")
+    assert re.search(rf"\| Labelled by the teacher alone \| {made} \|", card)
+    assert "| Training loss | with that of the logits of the teacher (weight 1); validation and test without |" in card
+    assert "What the training data or its teacher gets wrong" in card
+    assert teacher not in (tmp_path / "out/run.json").read_text(encoding="utf-8").replace(" ".join(sys.argv), "")
     assert not any("objectives" in path.read_text(errors="ignore") for path in (tmp_path / "out").glob("*.safetensors"))
 
 
