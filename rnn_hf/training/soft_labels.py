@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import torch
@@ -189,6 +190,21 @@ def _add(
     return {"teacher_logits": padded}
 
 
+class Lesson(NamedTuple):
+    """What a student learns from.
+
+    Args:
+        rows (`Split`): Encoded rows with `teacher_logits`.
+        num_rows (`int`): How many there are.
+        for_solving (`Split`): Those of the training data and of texts without labels, with the labels that teachers
+            predict where there are none: for the linear parts, which are solved before training.
+    """
+
+    rows: Split
+    num_rows: int
+    for_solving: Split
+
+
 def teach(
     teachers: Sequence[Teacher],
     corpus: Corpus,
@@ -199,7 +215,7 @@ def teach(
     augment: int = 0,
     seed: int = 0,
     show_progress: bool = True,
-) -> tuple[Split, int]:
+) -> Lesson:
     """Join the training data and texts without labels, all labelled by teachers.
 
     Args:
@@ -213,7 +229,7 @@ def teach(
         show_progress (`bool`): Whether there is a progress bar.
 
     Returns:
-        The rows with `teacher_logits`, and their number.
+        [`Lesson`]
     """
     options: Any = {"show_progress": show_progress}
     labels = soft_labels(teachers, corpus.label_names, corpus.inputs("train"), corpus.num_rows["train"], **options)
@@ -232,7 +248,28 @@ def teach(
             encoded = encoded.map(_copy_labels, batched=True, input_columns=["labels"])
         parts.append(add_soft_labels(encoded, labels))
         sizes.append(labels.num_rows)
-    return _joined(parts, sizes, seed), sum(sizes)
+    num_own = len(parts) - (augment > 0)
+    own = _joined(parts[:num_own], sizes[:num_own], seed)
+    return Lesson(
+        _joined(parts, sizes, seed),
+        sum(sizes),
+        own.map(_predict, batched=True, fn_kwargs={"problem_type": corpus.problem_type}) if num_own > 1 else own,
+    )
+
+
+def _predict(batch: dict[str, list], problem_type: str) -> dict[str, list]:
+    """Put what teachers predict where a label is missing."""
+    filled = []
+    for labels, logits in zip(batch["labels"], batch["teacher_logits"], strict=True):
+        scores = torch.tensor(logits)
+        if isinstance(labels, int):
+            labels = int(scores.argmax()) if labels == -100 else labels
+        elif problem_type == "multi_label_classification":
+            labels = (scores > 0).float().tolist() if math.isnan(labels[0]) else labels
+        elif problem_type == "single_label_classification" and all(label == -100 for label in labels):
+            labels = torch.where(scores[:, 0].isnan(), -100, scores.argmax(dim=1)).tolist()
+        filled.append(labels)
+    return {"labels": filled}
 
 
 def _augmented(augmentation: Augmentation, column: str, is_whole: bool) -> Split:
@@ -261,4 +298,4 @@ def _joined(parts: list[Split], sizes: list[int], seed: int) -> Split:
     return interleave_datasets(streams, shares, seed=seed, stopping_strategy=strategy)
 
 
-__all__ = ["CHUNK", "SoftLabels", "add_soft_labels", "soft_labels", "teach"]
+__all__ = ["CHUNK", "Lesson", "SoftLabels", "add_soft_labels", "soft_labels", "teach"]

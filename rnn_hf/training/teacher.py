@@ -141,7 +141,7 @@ def load_teacher(name_or_path: str, corpus: Corpus, device: torch.device) -> Tea
     """
     kind = "ForTokenClassification" if corpus.task == "token-classification" else "ForSequenceClassification"
     with _loading(name_or_path):
-        config: Any = AutoConfig.from_pretrained(name_or_path)
+        config: Any = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
     architecture = (getattr(config, "architectures", None) or ["model without a head"])[0]
     if not architecture.endswith(kind):
         raise ValueError(
@@ -152,9 +152,9 @@ def load_teacher(name_or_path: str, corpus: Corpus, device: torch.device) -> Tea
         if config.model_type == RnnConfig.model_type:
             model, tokenizer = load(name_or_path, device=device)
         else:
-            tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-            auto_class = AUTO_CLASSES[corpus.task]
-            model = auto_class.from_pretrained(name_or_path, use_safetensors=True).eval().to(device)
+            tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+            options = {"use_safetensors": True, "trust_remote_code": False}
+            model = AUTO_CLASSES[corpus.task].from_pretrained(name_or_path, **options).eval().to(device)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     _check_labels(name_or_path, model.config, corpus)

@@ -185,11 +185,11 @@ def _load(name: str, corpus: Corpus) -> tuple[PreTrainedTokenizerBase, Any]:
         options["id2label"] = dict(enumerate(corpus.label_names))
         options["label2id"] = {label: index for index, label in enumerate(corpus.label_names)}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         # Only the head is new, and transformers would warn of it.
         with _without_warnings():
             model = AUTO_CLASSES[corpus.task].from_pretrained(
-                name, ignore_mismatched_sizes=True, use_safetensors=True, **options
+                name, ignore_mismatched_sizes=True, use_safetensors=True, trust_remote_code=False, **options
             )
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"The transformer {name} could not be loaded: {one_line(str(error))}") from error

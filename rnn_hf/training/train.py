@@ -203,11 +203,9 @@ def _prepare(
         if is_first:
             report = report_on(corpus, data_arguments, tokenizer, encoded, args.examples, secrets)
             print_report(report)
-        if is_new:
-            _solve_linear_parts(model, encoded["train"], config_arguments, args)
-        num_rows, teaching = corpus.num_rows["train"], None
+        num_rows, teaching, for_solving = corpus.num_rows["train"], None, encoded["train"]
         if teachers:
-            encoded["train"], num_rows = teach(
+            lesson = teach(
                 teachers,
                 corpus,
                 encoded["train"],
@@ -217,10 +215,13 @@ def _prepare(
                 seed=args.seed,
                 show_progress=is_first and not args.disable_tqdm,
             )
+            encoded["train"], num_rows, for_solving = lesson
             teaching = {"teachers": describe_teachers(teachers, corpus), "num_rows": num_rows}
             if corpus.unlabelled is not None:
                 teaching["unlabelled"] = file_name(str(data_arguments.unlabelled_file))
                 teaching["num_unlabelled"] = corpus.unlabelled.num_rows
+        if is_new:
+            _solve_linear_parts(model, for_solving, config_arguments, args)
     if checkpoint is not None:
         _check_resumed(checkpoint, model)
     train_dataset = encoded.pop("train")

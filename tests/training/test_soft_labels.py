@@ -213,9 +213,15 @@ def test_texts_without_labels_join_the_training_data(make_teacher, texts, stream
     teacher = load_teacher(make_teacher(["positive", "negative"]), corpus, CPU)
     tokenizer = train_tokenizer(corpus.training_inputs(), kind="word", min_frequency=1)
     encoded = corpus.encode(tokenizer)["train"]
-    split, num_rows = teach([teacher], corpus, encoded, tokenizer, show_progress=False)
+    lesson = teach([teacher], corpus, encoded, tokenizer, augment=1, show_progress=False)
+    assert lesson.num_rows == len(list(lesson.rows)) > 64 + 40
+    solved = {tuple(row["input_ids"]): row for row in lesson.for_solving}
+    split, num_rows, _ = teach([teacher], corpus, encoded, tokenizer, show_progress=False)
     rows = list(split)
     assert len(rows) == num_rows == 64 + 40
+    for row in rows:
+        best = row["labels"] if row["labels"] >= 0 else row["teacher_logits"].index(max(row["teacher_logits"]))
+        assert solved[tuple(row["input_ids"])]["labels"] == best
     assert sum(row["labels"] == -100 for row in rows) == 40
     expected = dict(
         zip(
@@ -235,8 +241,11 @@ def test_sentences_without_labels_join_the_training_data(make_teacher, tagged, s
     corpus = corpus_of(tagged, "token-classification", streaming=streaming)
     teacher = load_teacher(make_teacher(["X", "NOUN"], is_tagger=True), corpus, CPU)
     tokenizer = train_tokenizer(corpus.training_inputs(), kind="wordpiece", vocab_size=50, is_split_into_words=True)
-    split, num_rows = teach([teacher], corpus, corpus.encode(tokenizer)["train"], tokenizer, show_progress=False)
-    rows = list(split)
+    lesson = teach([teacher], corpus, corpus.encode(tokenizer)["train"], tokenizer, show_progress=False)
+    rows, num_rows = list(lesson.rows), lesson.num_rows
+    for row, solved in zip(rows, lesson.for_solving, strict=True):
+        best = [-100 if math.isnan(one[0]) else one.index(max(one)) for one in row["teacher_logits"]]
+        assert solved["labels"] == (best if set(row["labels"]) == {-100} else row["labels"])
     assert len(rows) == num_rows == 104
     by_ids = {tuple(tokenizer(words, is_split_into_words=True).input_ids): words for words in corpus.training_inputs()}
     order = [corpus.label_names.index(label) for label in ("X", "NOUN")]
@@ -250,6 +259,20 @@ def test_sentences_without_labels_join_the_training_data(make_teacher, tagged, s
                 assert all(map(math.isnan, found))
             else:
                 assert [found[index] for index in order] == pytest.approx(scores[word].tolist(), abs=1e-4)
+
+
+def test_missing_labels_are_filled_for_what_is_solved(make_teacher, tmp_path, sentences):
+    """Of several labels a text, those above one half."""
+    rows = [{"text": " ".join(words), "label": [w for w in ("good", "bad") if w in words]} for words in sentences[:60]]
+    others = [{"text": " ".join(words)} for words in sentences[60:]]
+    files = {"train": write(tmp_path / "a.jsonl", rows), "unlabelled": write(tmp_path / "b.jsonl", others)}
+    corpus = corpus_of(files)
+    teacher = load_teacher(make_teacher(["good", "bad"], problem_type="multi_label_classification"), corpus, CPU)
+    tokenizer = train_tokenizer(corpus.training_inputs(), kind="word", min_frequency=1)
+    lesson = teach([teacher], corpus, corpus.encode(tokenizer)["train"], tokenizer, show_progress=False)
+    for row, solved in zip(lesson.rows, lesson.for_solving, strict=True):
+        best = [float(score > 0) for score in row["teacher_logits"]]
+        assert solved["labels"] == (best if math.isnan(row["labels"][0]) else row["labels"])
 
 
 @pytest.mark.parametrize("is_tagger", [False, True])
@@ -266,7 +289,7 @@ def test_further_texts_are_made_with_a_seed(make_teacher, texts, tmp_path, is_ta
     encoded = corpus.encode(tokenizer)["train"]
 
     def rows(seed):
-        split, num_rows = teach([teacher], corpus, encoded, tokenizer, augment=2, seed=seed, show_progress=False)
+        split, num_rows, _ = teach([teacher], corpus, encoded, tokenizer, augment=2, seed=seed, show_progress=False)
         found = sorted((row["input_ids"], str(row["labels"]), str(row["teacher_logits"])) for row in split)
         assert len(found) == num_rows
         assert 2.5 * corpus.num_training_rows < num_rows <= 3 * corpus.num_training_rows
