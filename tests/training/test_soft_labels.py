@@ -216,7 +216,7 @@ def test_texts_without_labels_join_the_training_data(make_teacher, texts, stream
     lesson = teach([teacher], corpus, encoded, tokenizer, augment=1, show_progress=False)
     assert lesson.num_rows == len(list(lesson.rows)) > 64 + 40
     solved = {tuple(row["input_ids"]): row for row in lesson.for_solving}
-    split, num_rows, _ = teach([teacher], corpus, encoded, tokenizer, show_progress=False)
+    split, num_rows, *_ = teach([teacher], corpus, encoded, tokenizer, show_progress=False)
     rows = list(split)
     assert len(rows) == num_rows == 64 + 40
     for row in rows:
@@ -289,7 +289,7 @@ def test_further_texts_are_made_with_a_seed(make_teacher, texts, tmp_path, is_ta
     encoded = corpus.encode(tokenizer)["train"]
 
     def rows(seed):
-        split, num_rows, _ = teach([teacher], corpus, encoded, tokenizer, augment=2, seed=seed, show_progress=False)
+        split, num_rows, *_ = teach([teacher], corpus, encoded, tokenizer, augment=2, seed=seed, show_progress=False)
         found = sorted((row["input_ids"], str(row["labels"]), str(row["teacher_logits"])) for row in split)
         assert len(found) == num_rows
         assert 2.5 * corpus.num_training_rows < num_rows <= 3 * corpus.num_training_rows
