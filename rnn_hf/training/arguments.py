@@ -257,12 +257,8 @@ class RnnTrainingArguments(TrainingArguments):
     distillation_loss_weight: float = field(
         default=1.0, metadata={"help": "How much the teacher's logits count, beside the labels."}
     )
-    distillation_temperature: float | None = field(
-        default=None,
-        metadata={
-            "help": "Learn the teacher's probabilities, of logits that are divided by this. (default: 1 of taggers and "
-            "of several labels a text; classifiers learn the logits themselves, by squared error)"
-        },
+    distillation_temperature: float = field(
+        default=2.0, metadata={"help": "What logits of teacher and student are divided by before they are compared."}
     )
     max_tokens_per_batch: int | None = field(
         default=None,

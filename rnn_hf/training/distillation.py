@@ -7,32 +7,31 @@ from ..models.losses import ProblemType, at_least_float32
 
 
 def distillation_losses(
-    logits: Tensor, teacher_logits: Tensor, problem_type: ProblemType, temperature: float | None = None
+    logits: Tensor, teacher_logits: Tensor, problem_type: ProblemType, temperature: float = 1.0
 ) -> Tensor:
-    """Tell how far a student's logits are from a teacher's.
+    """Tell how far a student's logits are from a teacher's (https://arxiv.org/abs/1503.02531).
 
     Args:
         logits (`torch.FloatTensor` of shape `[num_items, num_labels]`): The student's.
         teacher_logits (`torch.FloatTensor` of the same shape): The teacher's.
         problem_type (`str`): As in the configuration.
-        temperature (`float`, *optional*): What both logits are divided by before they make probabilities
-            (https://arxiv.org/abs/1503.02531); losses are multiplied by its square, so that gradients keep their size.
+        temperature (`float`): What both logits are divided by before they make probabilities. Losses are multiplied
+            by its square, so that gradients keep their size.
 
     Returns:
-        `torch.FloatTensor`: of one label, the squared differences of the logits, summed over labels
-        (https://arxiv.org/abs/1903.12136), or with a temperature the Kullback-Leibler divergence of the student's
-        probabilities from the teacher's, `[num_items]`; of several labels at once the binary cross-entropies, at
-        temperature 1 without one; of a regression the squared differences, `[num_items, num_labels]`.
+        `torch.FloatTensor`: of one label the Kullback-Leibler divergence of the student's probabilities from the
+        teacher's, `[num_items]`; of several labels at once the binary cross-entropies, and of a regression the squared
+        differences, `[num_items, num_labels]`.
 
     Example:
     ```python
     >>> import torch
     >>> from rnn_hf.training.distillation import distillation_losses
     >>> student, teacher = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 2.0]])
-    >>> distillation_losses(student, teacher, "single_label_classification")
-    tensor([2.])
     >>> distillation_losses(student, teacher, "single_label_classification", temperature=2.0)
     tensor([0.])
+    >>> distillation_losses(student, teacher, "regression")
+    tensor([[1., 1.]])
 
     ```
     """
@@ -40,9 +39,6 @@ def distillation_losses(
     teacher_logits = teacher_logits.to(logits.dtype)
     if problem_type == "regression":
         return (logits - teacher_logits).square()
-    if problem_type == "single_label_classification" and temperature is None:
-        return (logits - teacher_logits).square().sum(dim=-1)
-    temperature = temperature or 1.0
     logits, teacher_logits = logits / temperature, teacher_logits / temperature
     if problem_type == "multi_label_classification":
         losses = nn.functional.binary_cross_entropy_with_logits(logits, teacher_logits.sigmoid(), reduction="none")

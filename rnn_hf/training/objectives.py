@@ -97,7 +97,7 @@ class TrainingObjectives(nn.Module):
         num_auxiliary_tags (`int`): Number of auxiliary labels; 0 for none.
         distillation_loss_weight (`float`): How much a teacher's logits count, where examples have them
             (https://arxiv.org/abs/1503.02531).
-        distillation_temperature (`float`, *optional*): See [`~distillation.distillation_losses`].
+        distillation_temperature (`float`): See [`~distillation.distillation_losses`].
 
     Raises:
         ValueError: Weights that are negative or not finite, or of another number than the labels.
@@ -125,7 +125,7 @@ class TrainingObjectives(nn.Module):
         auxiliary_loss_weight: float = 0.5,
         num_auxiliary_tags: int = 0,
         distillation_loss_weight: float = 0.0,
-        distillation_temperature: float | None = None,
+        distillation_temperature: float = 2.0,
     ):
         super().__init__()
         weights = {"rdrop": rdrop_loss_weight, "lm": lm_loss_weight, "auxiliary": auxiliary_loss_weight}
@@ -230,17 +230,16 @@ class TrainingObjectives(nn.Module):
         num_items_in_batch: Tensor | int | None,
         is_tagger: bool,
     ) -> Tensor:
-        problem_type, temperature = model.config.problem_type, self.distillation_temperature
+        problem_type: Any = "single_label_classification" if is_tagger else model.config.problem_type
         targets = teacher_logits.repeat(self.num_passes, *[1] * (teacher_logits.dim() - 1))
         if is_tagger:
             targets = encoded.packing.pack(targets)
-            problem_type, temperature = "single_label_classification", temperature or 1.0
         if targets.shape != logits.shape:
             raise ValueError(
                 f"teacher_logits must be those of {logits.shape[-1]} labels, got {teacher_logits.shape[-1]}."
             )
         known = ~targets[:, 0].isnan()
-        losses = distillation_losses(logits[known], targets[known], problem_type, temperature)
+        losses = distillation_losses(logits[known], targets[known], problem_type, self.distillation_temperature)
         return self.distillation_loss_weight * average_loss(losses.sum(), losses.numel(), num_items_in_batch)
 
     def _auxiliary_loss(

@@ -333,7 +333,7 @@ def run(task, files, output_dir, *options):
 
 
 @pytest.mark.parametrize(
-    "options", [[], ["--streaming", "--distillation_temperature", "2"], ["--ngram_buckets", "0", "--augment", "1"]]
+    "options", [[], ["--streaming", "--distillation_temperature", "3"], ["--ngram_buckets", "0", "--augment", "1"]]
 )
 def test_a_classifier_is_trained(make_teacher, texts, tmp_path, options):
     teacher = make_teacher(["positive", "negative"])
@@ -371,7 +371,7 @@ def test_another_teacher_is_noticed_when_a_run_is_resumed(make_teacher, texts, t
     [
         (["--unlabelled_file", "a.txt"], "--unlabelled_file needs a --teacher that labels its texts"),
         (["--augment", "2"], "--augment has no effect without --teacher"),
-        (["--distillation_temperature", "2"], "--distillation_temperature has no effect without --teacher"),
+        (["--distillation_temperature", "3"], "--distillation_temperature has no effect without --teacher"),
         (["--teacher", "a", "--distillation_loss_weight", "0"], "leaves nothing of the --teacher"),
         (["--teacher", "a", "--distillation_temperature", "0"], "--distillation_temperature must be above 0"),
         (["--teacher", "a", "--label_smoothing_factor", "0.1"], "--label_smoothing_factor replaces .* of --teacher"),
