@@ -258,7 +258,7 @@ class RnnTrainingArguments(TrainingArguments):
         default=1.0, metadata={"help": "How much the teacher's logits count, beside the labels."}
     )
     distillation_temperature: float = field(
-        default=2.0, metadata={"help": "What logits of teacher and student are divided by before they are compared."}
+        default=1.0, metadata={"help": "What logits of teacher and student are divided by before they are compared."}
     )
     max_tokens_per_batch: int | None = field(
         default=None,

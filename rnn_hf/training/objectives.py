@@ -125,7 +125,7 @@ class TrainingObjectives(nn.Module):
         auxiliary_loss_weight: float = 0.5,
         num_auxiliary_tags: int = 0,
         distillation_loss_weight: float = 0.0,
-        distillation_temperature: float = 2.0,
+        distillation_temperature: float = 1.0,
     ):
         super().__init__()
         weights = {"rdrop": rdrop_loss_weight, "lm": lm_loss_weight, "auxiliary": auxiliary_loss_weight}

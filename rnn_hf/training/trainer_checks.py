@@ -167,7 +167,7 @@ class TrainerChecksMixin:
             "auxiliary_loss_weight": getattr(self.args, "auxiliary_loss_weight", 0.0) if num_tags else 0.0,
             "num_auxiliary_tags": num_tags if getattr(self.args, "auxiliary_loss_weight", 0.0) else 0,
             "distillation_loss_weight": self._distillation_loss_weight(),
-            "distillation_temperature": getattr(self.args, "distillation_temperature", 2.0),
+            "distillation_temperature": getattr(self.args, "distillation_temperature", 1.0),
         }
 
     def _distillation_loss_weight(self) -> float:
