@@ -79,7 +79,7 @@ def apply_preset(
     """Set what [`choose_settings`] chooses for a classifier and nobody gave.
 
     Of a tagger, all passes are used. On few sentences it is small and has a conditional random field, and its lexical
-    features are solved before training; on more they are trained with the rest.
+    features are solved before training; on more they are trained with the rest, and a solution joins them afterwards.
 
     Args:
         corpus ([`Corpus`]): The data.
