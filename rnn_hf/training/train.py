@@ -127,8 +127,9 @@ def train(
         tokenizer, model = trainer.processing_class, trainer.model
         _check_finite(trainer, encoded.get("validation", encoded.get("test", trainer.train_dataset)))
         # Whoever gives a rate wants that alone.
-        is_chosen = trainer.args.lexical_learning_rate != training_arguments.lexical_learning_rate
-        calibration = _calibrate(trainer, corpus, encoded.get("validation"), joins=is_chosen)
+        rate = getattr(trainer.args, "lexical_learning_rate", None)
+        joins = rate != training_arguments.lexical_learning_rate
+        calibration = _calibrate(trainer, corpus, encoded.get("validation"), joins)
         if is_first:
             model.save_pretrained(output_dir)
             tokenizer.save_pretrained(output_dir)  # type: ignore[union-attr]
