@@ -149,7 +149,8 @@ def _distinct(
     distinct = (texts * num_entries + ids).unique()
     of_entries, owners = take_ragged(entries.offsets, entries.hashes, distinct % num_entries)
     codes = [(texts * 2**31 + hashes)[hashes > 0], (distinct // num_entries)[owners] * 2**31 + of_entries]
-    found = np.unique(torch.cat(codes).numpy())
+    # To count, numpy sorts, and takes half the time of its table of hashes.
+    found, _ = np.unique(torch.cat(codes).numpy(), return_counts=True)
     labels = np.zeros((len(examples), num_labels), dtype=bool)
     for row, example in enumerate(examples if num_labels else []):
         label = np.asarray(example.get("labels", example.get("label")))
