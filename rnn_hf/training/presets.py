@@ -15,10 +15,12 @@ _MEASURED = 1000
 # Characters from which on texts are long documents.
 _LONG = 1000
 # Characters that are read in training, of few and of many texts, where that makes neither too few nor too many passes.
-_NUM_READ, _NUM_READ_OF_MANY = 6_000_000, 3_000_000
+_NUM_READ, _NUM_READ_OF_MANY = 6_000_000, 3_500_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 2, 20
 # Texts from which on batches are larger.
 _SOME, _MANY, _VERY_MANY = 2_000, 8_000, 50_000
+# Dropout of so many texts that few passes are made.
+_LITTLE_DROPOUT = {"word_dropout": 0.15, "embedding_dropout": 0.3, "classifier_dropout": 0.3}
 # Sentences up to which a tagger is small.
 _FEW = 4_000
 # Options that say which state is kept, or how long to train.
@@ -31,10 +33,10 @@ _OF_CHOICE = (
 def choose_settings(num_texts: int | None, num_characters: float, num_labels: int) -> dict[str, Any]:
     """Choose settings of a new classifier by its training data.
 
-    More texts make larger batches. More text makes fewer passes, and so do few labels. N-grams of characters are solved
-    beside the recurrent layers, and the character CNN is small; of long documents, n-grams say the most, and the
-    recurrent layers are small too. The learning rate falls to zero in the passes, and the last state is
-    kept: on little validation data, the best one is best by chance.
+    More texts make larger batches. More text makes fewer passes, and so do few labels; few passes over many texts go
+    with less dropout, which slows learning. N-grams of characters count beside the recurrent layers, and the character
+    CNN is small; of long documents, n-grams say the most, and the recurrent layers are small too. The learning rate
+    falls to zero in the passes, and the last state is kept: on little validation data, the best one is best by chance.
 
     Args:
         num_texts (`int`, *optional*): Number of texts; `None` where it is not known.
@@ -49,7 +51,7 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
     >>> from rnn_hf.training.presets import choose_settings
     >>> settings = choose_settings(num_texts=10_000, num_characters=60, num_labels=77)
     >>> settings["per_device_train_batch_size"], settings["num_train_epochs"]
-    (64, 5.0)
+    (64, 6.0)
 
     ```
     """
@@ -70,6 +72,8 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
         "early_stopping_patience": 0,
         "load_best_model_at_end": False,
     }
+    if num_texts >= _MANY:
+        settings |= _LITTLE_DROPOUT
     if num_labels > MOST_LABELS:
         settings["ngram_learning_rate"] = 5e-3
     return settings
