@@ -14,13 +14,14 @@ from .arguments import ConfigArguments, RnnTrainingArguments
 _MEASURED = 1000
 # Characters from which on texts are long documents.
 _LONG = 1000
-# Characters that are read in training, of few and of many texts, where that makes neither too few nor too many passes.
+# Characters that are read in training, where that makes neither too few nor too many passes; fewer of many texts whose
+# n-grams are solved.
 _NUM_READ, _NUM_READ_OF_MANY = 6_000_000, 3_500_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 2, 20
+# Dropout where so few are read.
+_LITTLE_DROPOUT = {"word_dropout": 0.15, "embedding_dropout": 0.3, "classifier_dropout": 0.3}
 # Texts from which on batches are larger.
 _SOME, _MANY, _VERY_MANY = 2_000, 8_000, 50_000
-# Dropout of so many texts that few passes are made.
-_LITTLE_DROPOUT = {"word_dropout": 0.15, "embedding_dropout": 0.3, "classifier_dropout": 0.3}
 # Sentences up to which a tagger is small.
 _FEW = 4_000
 # Options that say which state is kept, or how long to train.
@@ -58,7 +59,8 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
     num_texts = _VERY_MANY if num_texts is None else num_texts
     is_long = num_characters >= _LONG
     batch_size = 16 if num_texts < _SOME else 32 if num_texts < _MANY else 64 if num_texts < _VERY_MANY else 128
-    num_read = _NUM_READ if num_texts < _MANY else _NUM_READ_OF_MANY
+    is_quick = num_texts >= _MANY and num_labels <= MOST_LABELS
+    num_read = _NUM_READ_OF_MANY if is_quick else _NUM_READ
     epochs = round(num_read / max(num_texts * num_characters, 1))
     most_epochs = min(1 + round(5 * math.log2(max(num_labels, 2))), _MOST_EPOCHS)
     size = 64 if is_long else 128
@@ -72,7 +74,7 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
         "early_stopping_patience": 0,
         "load_best_model_at_end": False,
     }
-    if num_texts >= _MANY:
+    if is_quick:
         settings |= _LITTLE_DROPOUT
     if num_labels > MOST_LABELS:
         settings["ngram_learning_rate"] = 5e-3
