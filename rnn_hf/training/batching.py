@@ -158,6 +158,12 @@ def iterate_examples(dataset: Any) -> Iterator[Any]:
 
     ```
     """
+    if isinstance(dataset, datasets.Dataset) and dataset.format["type"] is None:
+        # Ten times as fast as one by one.
+        for columns in dataset.iter(batch_size=1000):
+            for values in zip(*columns.values(), strict=True):
+                yield dict(zip(columns, values, strict=True))
+        return
     is_stream = isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__")
     for item in dataset if is_stream else (dataset[index] for index in range(len(dataset))):
         yield from item if isinstance(item, list) else [item]
