@@ -45,7 +45,7 @@ def export(
     check_opset(opset)
     folder = Path(output_dir)
     own = Path(model_name_or_path).is_dir() and folder.exists() and folder.samefile(model_name_or_path)
-    _check_output(folder, own)
+    check_output(folder, own)
     model, tokenizer = load(model_name_or_path)
     graphs = {"model.onnx": to_onnx(model, opset=opset)}
     if int8:
@@ -65,8 +65,16 @@ def export(
     return exported_files(folder)
 
 
-def _check_output(folder: Path, own: bool) -> None:
-    """Check, before what takes long, that a folder can be written to and holds no other model."""
+def check_output(folder: Path, own: bool) -> None:
+    """Check, before what takes long, that a folder can be written to and holds no other model.
+
+    Args:
+        folder (`Path`): The folder, which may be missing.
+        own (`bool`): Whether it is that of the model itself.
+
+    Raises:
+        ValueError: It is not so.
+    """
     for path in (folder, folder / "onnx"):
         if path.exists() and not path.is_dir():
             raise ValueError(f"{path} is a file: name a folder to write to.")
@@ -101,4 +109,4 @@ def exported_files(folder: str | Path) -> dict[str, int]:
     return {name: (folder / name).stat().st_size for name in names if (folder / name).is_file()}
 
 
-__all__ = ["export", "exported_files"]
+__all__ = ["check_output", "export", "exported_files"]
