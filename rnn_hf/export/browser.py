@@ -27,9 +27,7 @@ _MODEL_TYPE = "bert"
 _ARCHITECTURES = {False: "BertForSequenceClassification", True: "BertForTokenClassification"}
 
 
-def export_for_browser(
-    model_name_or_path: str, output_dir: str | Path, *, opset: int = LOWEST_OPSET
-) -> dict[str, int]:
+def export_for_browser(model_name_or_path: str, output_dir: str | Path, *, opset: int = LOWEST_OPSET) -> dict[str, int]:
     """Write a folder for `pipeline` of transformers.js: configuration, tokenizer, and graphs in float32 and int8.
 
     The pipelines give the ids, labels and scores that Python gives. These differences remain:
@@ -38,7 +36,8 @@ def export_for_browser(
       Its scores are those of the logits, as in Python's pipeline.
     - A regression's values are the `logits` of the model; the pipeline makes probabilities of them.
     - `label_thresholds` stand in `config.json` under `rnn_hf`; the pipeline does not apply them.
-    - Byte-level BPE takes U+FEFF for white space, and U+0085 not, as JavaScript does.
+    - Byte-level BPE takes U+FEFF for white space, and U+0085 not, as JavaScript does: texts with them are cut into
+      other tokens.
 
     Args:
         model_name_or_path (`str`): Folder or hub id of a trained classifier or tagger.

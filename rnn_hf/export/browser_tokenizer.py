@@ -86,8 +86,8 @@ def _joined(steps: list[dict[str, Any]], key: str) -> dict[str, Any] | None:
 
 def _normalizer(step: dict[str, Any]) -> list[dict[str, Any]]:
     lowers = step["type"] == "Lowercase" or (step["type"] == "BertNormalizer" and step["lowercase"])
-    # Of Σ at the end of a word JavaScript makes ς, and the tokenizers library σ.
-    return [{"type": "Replace", "pattern": {"String": "Σ"}, "content": "σ"}, step] if lowers else [step]
+    # Of a capital sigma at the end of a word JavaScript makes another letter than the tokenizers library.
+    return [{"type": "Replace", "pattern": {"String": "\u03a3"}, "content": "\u03c3"}, step] if lowers else [step]
 
 
 def _pre_tokenizer(step: dict[str, Any]) -> list[dict[str, Any]]:

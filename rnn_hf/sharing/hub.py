@@ -41,6 +41,8 @@ _PURPOSES = {
     "run.json": "command, data, hardware, speed",
     "*.png": "plot",
     "LICENSE*": "licence",
+    "handler.py": "Inference Endpoints",
+    "requirements.txt": "Inference Endpoints",
     "onnx/*.onnx": "ONNX",
     "onnx/*.json": "ONNX",
     "onnx/*.md": "ONNX",

@@ -13,6 +13,7 @@ import torch
 from strategies import CELLS, POOLINGS, generator, little_config, set_random_ngrams
 
 from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification, train_tokenizer
+from rnn_hf.commands.export import main
 from rnn_hf.export.browser import BROWSER_FILES, export_for_browser
 from rnn_hf.export.runtime import load_session
 from rnn_hf.text.characters import collect_characters, set_vocabulary
@@ -38,7 +39,12 @@ TEXTS = {
         "서울에서 부산까지 KTX로 2시간 30분",
         "ㅋㅋㅋ 최고의 영화 ~ 강추!!",
     ],
-    "ja": ["東京 で 本 を 読み まし た 。", "「 吾輩 は 猫 で ある 」 と 言っ た 。", "東京で本を読みました。", "カナ ｶﾅ が か\u3099"],
+    "ja": [
+        "東京 で 本 を 読み まし た 。",
+        "「 吾輩 は 猫 で ある 」 と 言っ た 。",
+        "東京で本を読みました。",
+        "カナ ｶﾅ が か\u3099",
+    ],
 }
 TAGS = {
     "plain": ["NOUN", "VERB", "X"],
@@ -149,7 +155,9 @@ def run_in_node(runs):
     """Let the pipelines of transformers.js run."""
     node = shutil.which("node")
     if node is None or not Path(MODULES, "@huggingface", "transformers").is_dir():
-        pytest.skip("RNN_HF_NODE_MODULES names no folder node_modules with @huggingface/transformers, or node is missing")
+        pytest.skip(
+            "RNN_HF_NODE_MODULES names no folder node_modules with @huggingface/transformers, or node is missing"
+        )
     script = Path(__file__).with_name("browser_pipeline.mjs")
     result = subprocess.run(
         [node, str(script)],
@@ -218,3 +226,34 @@ def test_int8_graphs_give_what_onnxruntime_gives_in_python(exported):
             arrays = {name: torch.tensor(values).numpy() for name, values in feeds.items()}
             logits = torch.from_numpy(session.run(["logits"], arrays)[0])[0]
             assert_same_output(model, tokenizer, row, logits, output)
+
+
+def test_the_graph_ends_a_text_that_is_cut(exported):
+    model, tokenizer, folder = exported[0]
+    session = load_session(folder)
+    assert model.config.ngram_buckets and max_length_of(tokenizer) == 8
+    uncut = tokenizer("scored twice in the cup final scored twice in the cup", add_special_tokens=False)["input_ids"]
+    assert len(uncut) > 8
+    mask = torch.ones(1, 8, dtype=torch.long)
+    (logits,) = session.run(["logits"], {"input_ids": [uncut[:8]], "attention_mask": mask.numpy()})
+    with torch.no_grad():
+        expected = model(torch.tensor([[*uncut[:7], tokenizer.eos_token_id]])).logits
+    torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_model_s_own_folder_and_that_of_another_model_are_refused(exported, tmp_path):
+    model = exported[0][2].with_name("model")
+    with pytest.raises(ValueError, match=r"own folder.*name another"):
+        export_for_browser(str(model), model)
+    with pytest.raises(ValueError, match="another model"):
+        export_for_browser(str(model), exported[1][2].with_name("model"))
+    export_for_browser(str(model), tmp_path)
+    assert list(export_for_browser(str(model), tmp_path)) == list(BROWSER_FILES)  # once more
+
+
+def test_the_command_writes_the_folder(exported, tmp_path, capsys):
+    main([str(exported[8][2].with_name("model")), str(tmp_path / "web"), "--browser"])
+    assert "onnx/model_quantized.onnx" in capsys.readouterr().out
+    config = json.loads((tmp_path / "web" / "config.json").read_text())
+    assert config["architectures"] == ["BertForTokenClassification"]
+    assert config["id2label"] == {"0": "NOUN", "1": "VERB", "2": "X"}
