@@ -63,7 +63,18 @@ def test_help_lists_the_commands(words, capsys):
     listed = [line.split(maxsplit=1) for line in lines if line.startswith("  ")]
     assert dict(listed) == COMMANDS
     assert list(COMMANDS) == [
-        *("train-classifier", "train-tagger", "inspect", "predict", "evaluate", "export", "push", "card", "benchmark")
+        *(
+            "train-classifier",
+            "train-tagger",
+            "inspect",
+            "predict",
+            "evaluate",
+            "export",
+            "push",
+            "space",
+            "push-space",
+        ),
+        *("card", "benchmark"),
     ]
 
 

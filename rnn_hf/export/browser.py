@@ -27,7 +27,9 @@ _MODEL_TYPE = "bert"
 _ARCHITECTURES = {False: "BertForSequenceClassification", True: "BertForTokenClassification"}
 
 
-def export_for_browser(model_name_or_path: str, output_dir: str | Path, *, opset: int = LOWEST_OPSET) -> dict[str, int]:
+def export_for_browser(
+    model_name_or_path: str, output_dir: str | Path, *, opset: int = LOWEST_OPSET, float32: bool = True
+) -> dict[str, int]:
     """Write a folder for `pipeline` of transformers.js: configuration, tokenizer, and graphs in float32 and int8.
 
     The pipelines give the ids, labels and scores that Python gives. These differences remain:
@@ -43,6 +45,7 @@ def export_for_browser(model_name_or_path: str, output_dir: str | Path, *, opset
         model_name_or_path (`str`): Folder or hub id of a trained classifier or tagger.
         output_dir (`str` or `Path`): Folder to write to, another than the model's.
         opset (`int`): Version of ONNX's operators.
+        float32 (`bool`): Whether to write the graph in float32, beside the int8 one.
 
     Returns:
         `dict[str, int]`: bytes of each file, by its path in the folder.
@@ -80,6 +83,8 @@ def export_for_browser(model_name_or_path: str, output_dir: str | Path, *, opset
         "tokenizer_config.json": _json(_tokenizer_config(tokenizer, max_length), indent=2),
     }
     for name, int8 in (("onnx/model.onnx", False), ("onnx/model_quantized.onnx", True)):
+        if not int8 and not float32:
+            continue
         graph = to_onnx(model, opset=opset, int8=int8)
         if max_length is not None and last_token is not None:
             _end_cut_texts(graph, max_length, last_token)
@@ -87,7 +92,7 @@ def export_for_browser(model_name_or_path: str, output_dir: str | Path, *, opset
     (folder / "onnx").mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         replace_file(folder / name, content)
-    return {name: (folder / name).stat().st_size for name in BROWSER_FILES}
+    return {name: (folder / name).stat().st_size for name in BROWSER_FILES if name in files}
 
 
 def _is_for_browsers(folder: Path) -> bool:
@@ -135,19 +140,35 @@ def _tokenizer_config(tokenizer: PreTrainedTokenizerBase, max_length: int | None
     }
 
 
+def added_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Find the ids that a tokenizer puts before and behind every text.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): Any tokenizer.
+
+    Example:
+    ```python
+    >>> from rnn_hf import train_tokenizer
+    >>> from rnn_hf.export.browser import added_tokens
+    >>> added_tokens(train_tokenizer(["a a b b"], kind="word"))
+    ([], [2])
+
+    ```
+    """
+    bare, whole = tokenizer("a", add_special_tokens=False)["input_ids"], tokenizer("a")["input_ids"]
+    first = next(start for start in range(len(whole) + 1) if whole[start : start + len(bare)] == bare)
+    return whole[:first], whole[first + len(bare) :]
+
+
 def _last_token(tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> int | None:
     """Find the token that ends every encoding, also that of a text that is cut."""
-    if max_length is None:
-        return None
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    ended = tokenizer("a")["input_ids"]
-    behind = next(len(ended) - start - len(bare) for start in range(len(ended)) if ended[start:][: len(bare)] == bare)
-    if behind > 1:
+    behind = added_tokens(tokenizer)[1]
+    if max_length is not None and len(behind) > 1:
         raise ValueError(
-            f"This tokenizer ends a text with {behind} tokens, and transformers.js would cut them off texts of more "
-            f"than {max_length} tokens: train the model with a tokenizer of this package."
+            f"This tokenizer ends a text with {len(behind)} tokens, and transformers.js would cut them off texts of "
+            f"more than {max_length} tokens: train the model with a tokenizer of this package."
         )
-    return int(ended[-1]) if behind else None
+    return behind[-1] if behind else None
 
 
 def _end_cut_texts(proto: ModelProto, max_length: int, last_token: int) -> None:
@@ -163,4 +184,4 @@ def _end_cut_texts(proto: ModelProto, max_length: int, last_token: int) -> None:
     proto.graph.initializer.extend(graph.initializers)
 
 
-__all__ = ["BROWSER_FILES", "export_for_browser"]
+__all__ = ["BROWSER_FILES", "added_tokens", "export_for_browser"]
