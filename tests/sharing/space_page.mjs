@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 
-const { modules, chromium: executablePath, profile, url, models, lines, screenshots } = JSON.parse(readFileSync(0, "utf8"));
+const { modules, chromium: executablePath, profile, url, models, lines } = JSON.parse(readFileSync(0, "utf8"));
 const { chromium } = (await import(pathToFileURL(`${modules}/playwright-core/index.js`))).default;
 const context = await chromium.launchPersistentContext(profile, {
     executablePath,
@@ -62,7 +62,6 @@ for (const { folder, texts, explained } of models) {
     await settled(explained, "explained");
     found.moved = await page.$$eval("#why-text span", (words) => words.map((word) => [word.textContent, word.title]));
     found.status = await page.textContent("#status");
-    if (screenshots) await page.screenshot({ path: `${screenshots}/${folder.split("/").at(-1)}.png`, fullPage: false });
     if (await page.$("#result .word")) {
         await page.focus("#result .word.chosen");
         await page.keyboard.press("ArrowRight");

@@ -31,7 +31,7 @@ function fail(error) {
 
 const percent = (score) => `${(100 * score).toFixed(1)} %`;
 const signed = (number) => `${number < 0 ? "−" : "+"}${Math.abs(number).toFixed(2)}`;
-const hueOf = (index) => (index * 137.5 + 210) % 360;
+const hueOf = (entity, entities) => (210 + 137.5 * entities.indexOf(entity)) % 360;
 const entityOf = (label) => (/^[BIES]-/u.test(label) ? label.slice(2) : label);
 const isOutside = (label) => label === "O";
 
@@ -110,7 +110,7 @@ function taggedText() {
     const { text, words } = result;
     if (!words.length) return [element("p", { className: "quiet", textContent: "No words yet." })];
     const passage = element("p", { className: "passage", dir: "auto", lang: predictor.about.language ?? "" });
-    const entities = [...new Set(predictor.about.labels.map(entityOf))];
+    const entities = [...new Set(predictor.about.labels.filter((label) => !isOutside(label)).map(entityOf))];
     const counts = new Map();
     let before = 0;
     words.forEach(({ start, end, label, score }, index) => {
@@ -127,7 +127,7 @@ function taggedText() {
         word.setAttribute("aria-label", `${text.slice(start, end)}: ${label}`);
         word.classList.toggle("outside", isOutside(label));
         word.classList.toggle("chosen", index === chosen);
-        word.style.setProperty("--hue", hueOf(entities.indexOf(entityOf(label))));
+        word.style.setProperty("--hue", hueOf(entityOf(label), entities));
         passage.append(word);
         before = end;
         if (!isOutside(label)) counts.set(entityOf(label), (counts.get(entityOf(label)) ?? 0) + 1);
@@ -136,7 +136,7 @@ function taggedText() {
     const legend = element("ul", { className: "legend" });
     for (const [entity, count] of [...counts].sort((one, other) => other[1] - one[1])) {
         const swatch = element("span", { className: "swatch" });
-        swatch.style.setProperty("--hue", hueOf(entities.indexOf(entity)));
+        swatch.style.setProperty("--hue", hueOf(entity, entities));
         legend.append(element("li", {}, swatch, `${entity} ${count}`));
     }
     return [passage, legend];

@@ -48,7 +48,8 @@ export class Predictor {
     /** Find the words of a text, as `[start, end]`. */
     words(text) {
         if (this.isTagger && this.about.segments && text.trim() && !/\S[ \t]+\S/u.test(text)) {
-            return segmented(text, this.about.language);
+            this.segmenter ??= new Intl.Segmenter(this.about.language, { granularity: "word" });
+            return segmented(text, this.segmenter);
         }
         let pieces = [[0, text.length]];
         for (const { regex, isolated } of this.splits) {
@@ -215,8 +216,8 @@ function split(text, regex, isolated, offset) {
 }
 
 /** Let the browser split a text that has no spaces between words. */
-function segmented(text, language) {
-    return Array.from(new Intl.Segmenter(language, { granularity: "word" }).segment(text))
+function segmented(text, segmenter) {
+    return Array.from(segmenter.segment(text))
         .filter(({ segment }) => segment.trim())
         .map(({ index, segment }) => [index, index + segment.length]);
 }
