@@ -27,6 +27,7 @@ SCRIPTS = {
     "push": "push_to_hub",
     "space": "space",
     "push-space": "push_space",
+    "serve": "serve",
     "card": "write_model_card",
     "benchmark": "benchmark",
 }

@@ -83,31 +83,65 @@ class EndpointHandler:
         Raises:
             ValueError: The request is not of this form; the message says what is wrong.
         """
-        texts, parameters = self._check(data)
-        single = isinstance(data["inputs"], str)
+        texts = self.check(data)
+        return self.finish(data, self.run(texts))
+
+    def run(self, texts: list[str]) -> list[tuple[str, Any, np.ndarray]]:
+        """Run the graph.
+
+        Args:
+            texts (`list[str]`): Texts, of one request or of several.
+
+        Returns:
+            `list[tuple[str, tokenizers.Encoding, np.ndarray]]`: each text with its tokens and its logits.
+        """
         encodings = self.tokenizer.encode_batch(texts)
         logits: list[Any] = [None] * len(texts)
         for batch in _batches([len(one.ids) for one in encodings]):
             for position, row in zip(batch, self._run([encodings[position].ids for position in batch]), strict=True):
                 logits[position] = row[: len(encodings[position].ids)] if self.task == "token-classification" else row
+        return list(zip(texts, encodings, logits, strict=True))
+
+    def finish(self, data: dict[str, Any], outputs: list[tuple[str, Any, np.ndarray]]) -> list[Any]:
+        """Make the results of a request.
+
+        Args:
+            data (`dict[str, Any]`): The request.
+            outputs (`list[tuple[str, tokenizers.Encoding, np.ndarray]]`): What [`EndpointHandler.run`] gave its texts.
+
+        Returns:
+            `list`: as of a call.
+        """
+        parameters, single = data.get("parameters") or {}, isinstance(data["inputs"], str)
         if self.task == "text-classification":
             top_k = parameters.get("top_k", None if self.problem_type == "multi_label_classification" else 1)
-            results = [self._classified(row)[:top_k] for row in logits]
+            results = [self._classified(row)[:top_k] for _, _, row in outputs]
             if single or top_k != 1:
                 return results[0] if single else results
             return [one for (one,) in results]
-        spans = [self._words(*one) for one in zip(texts, encodings, logits, strict=True)]
+        spans = [self._words(*one) for one in outputs]
         ignored = set(parameters.get("ignore_labels", ["O"]))
         grouped = parameters.get("aggregation_strategy", "none") == "simple"
         tagged = [
             [one for one in _grouped(words, text) if one["entity_group"] not in ignored]
             if grouped
             else [one for one in words if one["entity"] not in ignored]
-            for text, words in zip(texts, spans, strict=True)
+            for (text, _, _), words in zip(outputs, spans, strict=True)
         ]
         return tagged[0] if single else tagged
 
-    def _check(self, data: Any) -> tuple[list[str], dict[str, Any]]:
+    def check(self, data: Any) -> list[str]:
+        """Check a request.
+
+        Args:
+            data (`Any`): The request.
+
+        Returns:
+            `list[str]`: its texts.
+
+        Raises:
+            ValueError: It is not of the form that a call takes.
+        """
         if not isinstance(data, dict) or "inputs" not in data:
             raise ValueError('A request is an object with "inputs", a text or a list of texts.')
         inputs, parameters = data["inputs"], data.get("parameters") or {}
@@ -128,7 +162,7 @@ class EndpointHandler:
         for position, text in enumerate(texts):
             if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
                 raise ValueError(f"Text {position} holds a lone surrogate, which is no character.")
-        return texts, parameters
+        return texts
 
     def _run(self, rows: list[list[int]]) -> np.ndarray:
         longest = max(map(len, rows), default=0)
