@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from transformers.utils import cached_file
 
 from ..export.browser_tokenizer import browser_tokenizer
 from ..inference.loading import is_tagger, load
@@ -91,7 +92,7 @@ def make_space(
     for name in PAGE:
         replace_file(folder / name, Path(__file__).with_name("space_page").joinpath(name).read_text(encoding="utf-8"))
     replace_file(folder / SETTINGS, json.dumps(settings, ensure_ascii=False, indent=1) + "\n")
-    replace_file(folder / "README.md", _readme(title, models, abouts))
+    replace_file(folder / "README.md", _readme(title, abouts))
     return space_files(folder)
 
 
@@ -149,13 +150,14 @@ def _add_model(model_name_or_path: str, space: Path, name: str) -> dict[str, Any
     config, tags_words = model.config, is_tagger(model)
     splits_words = tags_words and (has_word_splitter(tokenizer) or word_pattern(tokenizer) is not None)
     prefix, suffix = added_tokens(tokenizer)
-    card = _read_card(Path(model_name_or_path) / "README.md")
+    card = _read_card(model_name_or_path)
     language = card["language"]
     segments = tags_words and not has_word_splitter(tokenizer) and language in _WITHOUT_SPACES
     parameters = sum(parameter.numel() for parameter in model.parameters())
     kind = "tagger" if tags_words else "text classifier"
     return {
         "title": card["title"] or name,
+        "license": card["license"],
         "folder": folder,
         "graph": graph,
         "task": "token-classification" if tags_words else "text-classification",
@@ -197,19 +199,15 @@ def _splits(state: dict[str, Any]) -> list[dict[str, str]]:
     return [{"pattern": one["pattern"]["Regex"], "behavior": one["behavior"]} for one in steps[:2]]
 
 
-def _read_card(path: Path) -> dict[str, Any]:
+def _read_card(model_name_or_path: str) -> dict[str, Any]:
     """Read what the page says of a model from its card."""
-    found: dict[str, Any] = {
-        "title": "",
-        "summary": "",
-        "limits": [],
-        "examples": [],
-        "language": None,
-        "license": None,
-    }
-    if not path.is_file():
+    found: dict[str, Any] = {"title": "", "summary": "", "limits": [], "examples": [], "language": None}
+    found["license"] = None
+    try:
+        path = cached_file(model_name_or_path, "README.md")
+    except OSError:  # it has none
         return found
-    card = read_model_card(path)
+    card = read_model_card(Path(str(path)))
     data = card.data.to_dict()
     languages = data.get("language") or []
     found["language"] = languages if isinstance(languages, str) else next(iter(languages), None)
@@ -233,9 +231,8 @@ def _plain(markdown: str) -> str:
     return re.sub(r"\\([^\w\s]|_)", r"\1", text).strip()
 
 
-def _readme(title: str, models: list[str], abouts: list[dict[str, Any]]) -> str:
-    cards = [_read_card(Path(model) / "README.md") for model in models]
-    licenses = {card["license"] for card in cards}
+def _readme(title: str, abouts: list[dict[str, Any]]) -> str:
+    licenses = {about["license"] for about in abouts}
     data: dict[str, Any] = {
         "title": title,
         "emoji": "🔤",
@@ -247,12 +244,12 @@ def _readme(title: str, models: list[str], abouts: list[dict[str, Any]]) -> str:
     }
     if len(licenses) == 1 and None not in licenses:
         data["license"] = licenses.pop()
-    about = "\n".join(f"- {markdown(one['title'])}: {markdown(one['summary'])}" for one in abouts)
+    listed = "\n".join(f"- {markdown(about['title'])}: {markdown(about['summary'])}" for about in abouts)
     return (
         f"---\n{yaml.safe_dump(data, allow_unicode=True, sort_keys=False)}---\n\n"
-        f"A page that labels text in the browser, without a server:\n\n{about}\n\n"
+        f"A page that labels text in the browser, without a server:\n\n{listed}\n\n"
         "Made by `rnn-hf space`. To see it, serve this folder: `python -m http.server`.\n"
     )
 
 
-__all__ = ["LIBRARIES", "make_space", "space_files"]
+__all__ = ["LIBRARIES", "PAGE", "make_space", "space_files"]
