@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("model", help="folder or hub id of a trained model")
     parser.add_argument("output_dir", help="folder to write to")
     parser.add_argument("--int8", action="store_true", help="write the quantised graph too")
-    parser.add_argument("--browser", action="store_true", help="write a folder for transformers.js")
+    parser.add_argument("--browser", action="store_true", help="write a folder for transformers.js, with both graphs")
     parser.add_argument("--opset", type=int, default=18, help="version of ONNX's operators")
     options = parser.parse_args(argv)
     logging.disable_progress_bar()

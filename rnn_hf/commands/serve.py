@@ -11,6 +11,7 @@ arrived. It listens on this machine alone unless --host names another address; i
 put it behind a server that has.
 """
 
+import contextlib
 import os
 from dataclasses import fields
 
@@ -36,6 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     if not 0 < options.timeout < 3600:
         parser.error(f"--timeout must be above 0 and below 3600 seconds, got {options.timeout:g}")
     import uvicorn  # noqa: F401  (before what takes long)
+    from transformers.utils import cached_file
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a thread for each worker
     from ..export.handler import EndpointHandler
@@ -43,6 +45,8 @@ def main(argv: list[str] | None = None) -> None:
     from ..inference.download import find_folder
 
     folder = find_folder(options.model, weights=False)
+    with contextlib.suppress(OSError):
+        cached_file(options.model, options.file_name)  # from the hub, into the same folder
     handler = EndpointHandler(str(folder), options.file_name, num_threads=1)
     limits = Limits(**{one.name: getattr(options, one.name) for one in fields(Limits)})
     serve(PredictionServer(handler, limits, options.num_workers), options.host, options.port)

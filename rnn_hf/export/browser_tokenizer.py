@@ -100,6 +100,28 @@ def _pre_tokenizer(step: dict[str, Any]) -> list[dict[str, Any]]:
     return [step]
 
 
+def word_splits(pre_tokenizer: dict[str, Any], count: int = 2) -> list[dict[str, str]]:
+    r"""Say by what the first steps of a tokenizer split raw text into words.
+
+    Args:
+        pre_tokenizer (`dict[str, Any]`): What splits text, as in a `tokenizer.json`.
+        count (`int`): How many of its steps split into words.
+
+    Returns:
+        `list[dict[str, str]]`: the `pattern` of each step, which JavaScript understands, and its `behavior`.
+
+    Example:
+    ```python
+    >>> from rnn_hf.export.browser_tokenizer import word_splits
+    >>> word_splits({"type": "WhitespaceSplit"})
+    [{'pattern': '\s+', 'behavior': 'Removed'}]
+
+    ```
+    """
+    steps = [one for step in _steps(pre_tokenizer) for one in _pre_tokenizer(step)][:count]
+    return [{"pattern": step["pattern"]["Regex"], "behavior": step["behavior"]} for step in steps]
+
+
 def _split(pattern: str, behavior: str) -> dict[str, Any]:
     return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": behavior, "invert": False}
 
@@ -137,4 +159,4 @@ def _model(model: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-__all__ = ["browser_tokenizer", "portable_regex"]
+__all__ = ["browser_tokenizer", "portable_regex", "word_splits"]

@@ -160,16 +160,15 @@ class PredictionServer:
         """Read a body; `None` where the client hung up."""
         most = self.limits.max_body_size
         announced = dict(scope["headers"]).get(b"content-length", b"0")
-        size = int(announced) if announced.isdigit() else 0
-        parts: list[bytes] = []
-        while size <= most:
+        body, is_too_large = bytearray(), announced.isdigit() and int(announced) > most
+        while not is_too_large:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
-            parts.append(message.get("body", b""))
-            size = sum(map(len, parts))
-            if not message.get("more_body", False) and size <= most:
-                return b"".join(parts)
+            body += message.get("body", b"")
+            is_too_large = len(body) > most
+            if not message.get("more_body", False) and not is_too_large:
+                return bytes(body)
         raise RequestError(413, f"A request may have {most:,} bytes.")
 
     async def _predict_connected(self, data: Any, receive: _Receive) -> list[Any] | None:

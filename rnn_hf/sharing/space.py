@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from transformers.utils import cached_file
 
-from ..export.browser_tokenizer import browser_tokenizer
+from ..export.browser_tokenizer import word_splits
 from ..inference.loading import is_tagger, load
 from ..inference.model_files import read_json
 from ..text.raw_text import word_pattern
@@ -171,7 +171,7 @@ def _add_model(model_name_or_path: str, space: Path, name: str) -> dict[str, Any
         "facts": f"{config.cell_type}, {parameters:,} parameters, as an int8 graph; rnn_hf {version('rnn_hf')}",
         "hint": _HINT if segments else None,
         "segments": segments,
-        "splits": _word_splits(tokenizer, splits_words) if tags_words else _text_splits(),
+        "splits": _word_splits(model, tokenizer, splits_words),
         "word_steps": 2 if splits_words else 0,
         "prefix": prefix,
         "suffix": suffix,
@@ -181,22 +181,12 @@ def _add_model(model_name_or_path: str, space: Path, name: str) -> dict[str, Any
     }
 
 
-def _word_splits(tokenizer: Any, splits_words: bool) -> list[dict[str, str]]:
-    """Say how raw text is split into the words of a tagger, as Python splits it."""
-    if not splits_words:
-        return [{"pattern": r"\s+", "behavior": "Removed"}]
-    return _splits(json.loads(tokenizer.backend_tokenizer.to_str()))
-
-
-def _text_splits() -> list[dict[str, str]]:
-    """Say how the words of a text are found that are left out to explain it."""
-    return _splits({"pre_tokenizer": json.loads(word_splitter().__getstate__())})
-
-
-def _splits(state: dict[str, Any]) -> list[dict[str, str]]:
-    model = {"type": "Unigram"}
-    steps = browser_tokenizer({"normalizer": None, "model": model, **state})["pre_tokenizer"]["pretokenizers"]
-    return [{"pattern": one["pattern"]["Regex"], "behavior": one["behavior"]} for one in steps[:2]]
+def _word_splits(model: Any, tokenizer: Any, splits_words: bool) -> list[dict[str, str]]:
+    """Say how raw text is split: into a tagger's words, or into those of a text that are left out to explain it."""
+    if not is_tagger(model):
+        return word_splits(json.loads(word_splitter().__getstate__()))
+    state = json.loads(tokenizer.backend_tokenizer.to_str())["pre_tokenizer"]
+    return word_splits(state if splits_words else {"type": "WhitespaceSplit"})
 
 
 def _read_card(model_name_or_path: str) -> dict[str, Any]:
