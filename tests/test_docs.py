@@ -25,6 +25,9 @@ SCRIPTS = {
     "evaluate": "evaluate_checkpoint",
     "export": "export_onnx",
     "push": "push_to_hub",
+    "space": "space",
+    "push-space": "push_space",
+    "serve": "serve",
     "card": "write_model_card",
     "benchmark": "benchmark",
 }

@@ -37,6 +37,7 @@ EXTRAS = {
         "seqeval",
     ),
     "onnx": ("onnx", "onnxruntime"),
+    "serve": ("httptools", "uvicorn", "uvloop"),
 }
 # What Python and torch say when there is no memory left.
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Unable to allocate")
