@@ -114,7 +114,7 @@ def word_splits(pre_tokenizer: dict[str, Any], count: int = 2) -> list[dict[str,
     ```python
     >>> from rnn_hf.export.browser_tokenizer import word_splits
     >>> word_splits({"type": "WhitespaceSplit"})
-    [{'pattern': '\s+', 'behavior': 'Removed'}]
+    [{'pattern': '\\s+', 'behavior': 'Removed'}]
 
     ```
     """
