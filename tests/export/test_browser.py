@@ -2,14 +2,12 @@
 
 import json
 import math
-import os
 import random
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 import torch
+from javascript import MODULES, run_script, serve_files
 from strategies import CELLS, POOLINGS, generator, little_config, set_random_ngrams
 
 from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification, train_tokenizer
@@ -18,9 +16,6 @@ from rnn_hf.export.browser import BROWSER_FILES, export_for_browser
 from rnn_hf.export.runtime import load_session
 from rnn_hf.text.characters import collect_characters, set_vocabulary
 from rnn_hf.text.tokenization import encode_texts, max_length_of
-
-# Names a folder node_modules with @huggingface/transformers.
-MODULES = os.environ.get("RNN_HF_NODE_MODULES", "")
 
 TEXTS = {
     "en": [
@@ -153,21 +148,7 @@ def runs_of(exported, dtype=None):
 
 def run_in_node(runs):
     """Let the pipelines of transformers.js run."""
-    node = shutil.which("node")
-    if node is None or not Path(MODULES, "@huggingface", "transformers").is_dir():
-        pytest.skip(
-            "RNN_HF_NODE_MODULES names no folder node_modules with @huggingface/transformers, or node is missing"
-        )
-    script = Path(__file__).with_name("browser_pipeline.mjs")
-    result = subprocess.run(
-        [node, str(script)],
-        input=json.dumps({"modules": MODULES, "runs": runs}),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)
+    return run_script(Path(__file__).with_name("browser_pipeline.mjs"), {"runs": runs}, "@huggingface/transformers")
 
 
 @pytest.fixture(scope="module")
@@ -216,16 +197,42 @@ def test_a_batch_gives_what_its_texts_give(exported, in_node, number):
             assert one == {**other, "score": pytest.approx(other["score"], abs=1e-5)}
 
 
+def assert_same_as_int8(exported, number, outputs):
+    """Compare what pipelines gave with the int8 graph in Python."""
+    (model, tokenizer, folder), texts = exported[number], TEXTS[CASES[number][2]]
+    session = load_session(folder, file_name="onnx/model_quantized.onnx")
+    for row, output in zip(encode_texts(tokenizer, texts, max_length_of(tokenizer) or 10**6), outputs, strict=True):
+        feeds = {"input_ids": [row], "attention_mask": [[1] * len(row)]}
+        arrays = {name: torch.tensor(values).numpy() for name, values in feeds.items()}
+        logits = torch.from_numpy(session.run(["logits"], arrays)[0])[0]
+        assert_same_output(model, tokenizer, row, logits, output)
+
+
 def test_int8_graphs_give_what_onnxruntime_gives_in_python(exported):
-    results = run_in_node(runs_of(exported, dtype="q8"))
-    for (model, tokenizer, folder), case, found in zip(exported, CASES, results, strict=True):
-        session = load_session(folder, file_name="onnx/model_quantized.onnx")
-        ids = encode_texts(tokenizer, TEXTS[case[2]], max_length_of(tokenizer) or 10**6)
-        for row, output in zip(ids, found["outputs"], strict=True):
-            feeds = {"input_ids": [row], "attention_mask": [[1] * len(row)]}
-            arrays = {name: torch.tensor(values).numpy() for name, values in feeds.items()}
-            logits = torch.from_numpy(session.run(["logits"], arrays)[0])[0]
-            assert_same_output(model, tokenizer, row, logits, output)
+    for number, found in enumerate(run_in_node(runs_of(exported, dtype="q8"))):
+        assert_same_as_int8(exported, number, found["outputs"])
+
+
+def test_a_browser_runs_the_int8_graphs_by_default(exported, tmp_path):
+    (tmp_path / "index.html").write_text("<!doctype html>")
+    (tmp_path / "modules").symlink_to(MODULES or tmp_path)
+    (tmp_path / "models").mkdir()
+    numbers, runs = (1, 9, 10), runs_of(exported)
+    for number in numbers:
+        (tmp_path / "models" / str(number)).symlink_to(exported[number][2])
+    with serve_files(tmp_path) as url:
+        request = {
+            "url": url,
+            "profile": str(tmp_path / "profile"),
+            "runs": [{**runs[number], "name": str(number)} for number in numbers],
+        }
+        packages = ("@huggingface/transformers", "playwright-core")
+        found = run_script(Path(__file__).with_name("browser_page.mjs"), request, *packages, browse=True)
+    assert all(one.startswith(url) for one in found["requests"] if not one.startswith(("blob:", "data:")))
+    assert sum(one.endswith("onnx/model_quantized.onnx") for one in found["requests"]) == len(numbers)
+    outputs = iter(found["outputs"])
+    for number in numbers:
+        assert_same_as_int8(exported, number, [next(outputs) for _ in TEXTS[CASES[number][2]]])
 
 
 def test_the_graph_ends_a_text_that_is_cut(exported):

@@ -1,14 +1,8 @@
 """A static Space: its folder, and its page in headless Chromium, which shows what Python predicts."""
 
 import csv
-import functools
-import http.server
 import io
 import json
-import os
-import shutil
-import subprocess
-import threading
 from pathlib import Path
 
 import onnxruntime
@@ -17,6 +11,7 @@ import torch
 import yaml
 from hub_client import Client
 from hub_server import HubServer
+from javascript import MODULES, can_browse, run_script, serve_files
 from strategies import generator, little_config, set_random_ngrams
 
 from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification, train_tokenizer
@@ -28,8 +23,8 @@ from rnn_hf.text.characters import set_vocabulary
 from rnn_hf.text.raw_text import split_raw_text
 from rnn_hf.text.tokenization import encode_texts, encode_words
 
-# Names a folder node_modules with playwright-core and what the page imports.
-MODULES = os.environ.get("RNN_HF_NODE_MODULES", "")
+# What the page imports.
+PACKAGES = [package for package, _, _ in LIBRARIES.values()]
 
 TEXTS = [
     "The striker scored twice, in the cup final.",
@@ -98,7 +93,7 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="module")
 def space(models, tmp_path_factory):
     folder = tmp_path_factory.mktemp("space") / "demo"
-    make_space(models, folder, title="Two: models", libraries=MODULES if can_browse() else None)
+    make_space(models, folder, title="Two: models", libraries=MODULES if can_browse(*PACKAGES) else None)
     return folder
 
 
@@ -147,33 +142,13 @@ def test_other_folders_and_missing_libraries_are_refused(models, tmp_path):
     assert not (tmp_path / "space").exists()
 
 
-def find_chromium():
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-def can_browse():
-    packages = ("playwright-core", *(package for package, _, _ in LIBRARIES.values()))
-    return bool(shutil.which("node") and find_chromium() and all(Path(MODULES, one).is_dir() for one in packages))
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        """Say nothing."""
-
-
 @pytest.fixture(scope="module")
 def page(space, tmp_path_factory):
     """What the page shows of the texts."""
-    if not can_browse():
-        pytest.skip("node or Chromium is missing, or RNN_HF_NODE_MODULES names no playwright-core and libraries")
-    handler = functools.partial(QuietHandler, directory=str(space))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serve_files(space) as url:
         request = {
-            "modules": MODULES,
-            "chromium": find_chromium(),
             "profile": str(tmp_path_factory.mktemp("profile")),
-            "url": f"http://127.0.0.1:{server.server_port}/",
+            "url": url,
             "models": [
                 {"folder": "models/topics", "texts": TEXTS, "explained": TEXTS[0]},
                 {"folder": "models/places", "texts": TAGGED, "explained": TAGGED[1]},
@@ -181,12 +156,7 @@ def page(space, tmp_path_factory):
             "lines": ["=1+1, a", "東京 で", 'Ann "Lee"'],
         }
         script = Path(__file__).with_name("space_page.mjs")
-        result = subprocess.run(
-            ["node", str(script)], input=json.dumps(request), capture_output=True, text=True, timeout=300
-        )
-        server.shutdown()
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)
+        return run_script(script, request, "playwright-core", *PACKAGES, browse=True)
 
 
 def logits_of(space, name, ids):
