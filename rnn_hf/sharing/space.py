@@ -72,7 +72,8 @@ def make_space(
     ```
     """
     folder = Path(output_dir)
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / SETTINGS).is_file())):
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file"} if folder.exists() else set()
+    if SETTINGS not in there and not there <= {"models", "libraries"}:  # as an attempt that failed left them
         raise ValueError(f"{folder} holds something else than a Space of rnn_hf: name a new folder.")
     names = _folder_names(models)
     copies = _library_files(Path(libraries)) if libraries is not None else {}
@@ -111,11 +112,12 @@ def space_files(folder: str | Path) -> dict[str, int]:
     folder = Path(folder)
     if not (folder / SETTINGS).is_file():
         raise ValueError(f"{folder} holds no Space, which has a file {SETTINGS}: make one with `rnn-hf space`.")
-    names = ["README.md", *PAGE, SETTINGS]
-    for about in read_json(folder / SETTINGS)["models"]:
+    names, settings = ["README.md", *PAGE, SETTINGS], read_json(folder / SETTINGS)
+    for about in settings["models"]:
         files = ("config.json", "tokenizer.json", "tokenizer_config.json", about["graph"])
         names += [f"{about['folder']}/{name}" for name in files]
-    names += sorted(f"libraries/{path.name}" for path in folder.glob("libraries/*"))
+    if settings["libraries"]["onnxruntime"].startswith("./"):
+        names += [f"libraries/{Path(file).name}" for *_, file in (*LIBRARIES.values(), _RUNTIME)]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise ValueError(f"{folder} lacks {', '.join(missing)}: make it anew with `rnn-hf space`.")

@@ -50,7 +50,7 @@ async function labelled() {
 
 await page.goto(url);
 await page.waitForSelector("body[data-ready]", { timeout: 60000 });
-const results = { ready: Number(await dataset("ready")), models: [] };
+const results = { models: [] };
 for (const { folder, texts, explained } of models) {
     if (models.length > 1) await page.click(`#models button[data-folder="${folder}"]`);
     await page.waitForSelector(`body[data-model="${folder}"]`, { timeout: 60000 });
@@ -61,7 +61,6 @@ for (const { folder, texts, explained } of models) {
     await typed(explained);
     await settled(explained, "explained");
     found.moved = await page.$$eval("#why-text span", (words) => words.map((word) => [word.textContent, word.title]));
-    found.status = await page.textContent("#status");
     if (await page.$("#result .word")) {
         await page.focus("#result .word.chosen");
         await page.keyboard.press("ArrowRight");

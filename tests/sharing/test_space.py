@@ -126,7 +126,15 @@ def test_without_a_copy_the_libraries_come_from_their_usual_host(models, tmp_pat
     assert set(settings["libraries"]) == set(LIBRARIES)
     assert all(url.startswith("https://cdn.jsdelivr.net/npm/") for url in settings["libraries"].values())
     assert yaml.safe_load((tmp_path / "space" / "README.md").read_text().split("---")[1])["license"] == "mit"
+    (tmp_path / "space" / "libraries").mkdir()  # of an earlier one, say
     main([models[0], str(tmp_path / "space")])  # once more, with another model
+    assert not any(name.startswith(("libraries/", "models/places")) for name in space_files(tmp_path / "space"))
+
+
+def test_an_attempt_that_failed_can_be_repeated(models, tmp_path):
+    with pytest.raises(ValueError, match="holds no model"):
+        make_space([models[0], str(tmp_path / "missing")], tmp_path / "space")
+    assert make_space(models[:1], tmp_path / "space")
 
 
 def test_other_folders_and_missing_libraries_are_refused(models, tmp_path):
