@@ -31,7 +31,7 @@ PATHS = dict.fromkeys(_CELLS, ("packed", "stepwise")) | {"LSTM": ("packed", "ste
 # What a step costs beside its tokens, and a token, in the unit of `Packing.padded_cost`, in inference and in training.
 # In training the steps' many little operations weigh less the larger the state is. Measured on batches of Banking77,
 # CLINC150, NSMC, SST-2 and BBC News, and of random lengths.
-_STEP_COST, _TOKEN_COST = 3, 1.1
+_STEP_COST, _TOKEN_COST = 3.0, 1.1
 _TRAINING_STEP_COST_TIMES_HIDDEN_SIZE, _TRAINING_TOKEN_COST = 450, 0.9
 
 # Without gradients, more tokens than these run through torch's kernel for packed input piece by piece: it keeps the
