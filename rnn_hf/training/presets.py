@@ -35,9 +35,9 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
     """Choose settings of a new classifier by its training data.
 
     More texts make larger batches. More text makes fewer passes, and so do few labels; few passes over many texts go
-    with less dropout, which slows learning. N-grams of characters count beside the recurrent layers, and the character
-    CNN is small; of long documents, n-grams say the most, and the recurrent layers are small too. The learning rate
-    falls to zero in the passes, and the last state is kept: on little validation data, the best one is best by chance.
+    with less dropout, which slows learning, and with a smaller character CNN. Of long documents, n-grams say the most,
+    and all is small. The learning rate falls to zero in the passes, and the last state is kept: on little validation
+    data, the best one is best by chance.
 
     Args:
         num_texts (`int`, *optional*): Number of texts; `None` where it is not known.
@@ -67,7 +67,7 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
     settings = {
         "hidden_size": size,
         "embedding_size": size,
-        "char_num_filters": size // 4,
+        "char_num_filters": size // 4 if is_long or is_quick else size // 2,
         "per_device_train_batch_size": batch_size,
         "learning_rate": round(2e-3 * math.sqrt(max(batch_size, 32) / 32), 4),
         "num_train_epochs": float(min(max(epochs, _FEWEST_EPOCHS), most_epochs)),

@@ -40,6 +40,7 @@ def test_data_say_sizes_batch_and_passes(num_texts, num_characters, num_labels, 
     assert settings["num_train_epochs"] == epochs
     is_quick = (num_texts is None or num_texts >= 8_000) and num_labels <= 256
     assert ("embedding_dropout" in settings) == is_quick
+    assert settings["char_num_filters"] == (size // 4 if is_quick or size == 64 else size // 2)
 
 
 def test_what_is_given_stays(corpus):
