@@ -16,7 +16,7 @@ _MEASURED = 1000
 _LONG = 1000
 # Characters that are read in training, where that makes neither too few nor too many passes; fewer of many texts whose
 # n-grams are solved.
-_NUM_READ, _NUM_READ_OF_MANY = 6_000_000, 3_500_000
+_NUM_READ, _NUM_READ_OF_MANY = 6_000_000, 3_300_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 2, 20
 # Dropout where so few are read.
 _LITTLE_DROPOUT = {"word_dropout": 0.15, "embedding_dropout": 0.3, "classifier_dropout": 0.3}
@@ -50,7 +50,7 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
     Example:
     ```python
     >>> from rnn_hf.training.presets import choose_settings
-    >>> settings = choose_settings(num_texts=10_000, num_characters=60, num_labels=77)
+    >>> settings = choose_settings(num_texts=9_000, num_characters=58, num_labels=77)
     >>> settings["per_device_train_batch_size"], settings["num_train_epochs"]
     (64, 6.0)
 
