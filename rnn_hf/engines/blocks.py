@@ -174,9 +174,11 @@ class BlockReader:
         self._source: int | None = None
         self._opened: Any = None
         self._file: Any = None
+        # Of Parquet: the row that comes next, and what was read from there on.
+        self._parquet: Any = None
         self._batches: Iterator[Any] = iter(())
-        self._row = 0  # of Parquet, the row that comes next
-        self._rest: Any = None  # and what was read of it
+        self._row = -1
+        self._rest: Any = None
 
     def read(self, block: Block) -> Iterator[Window]:
         """Yield the rows of a block, some thousands at a time.
@@ -236,16 +238,17 @@ class BlockReader:
     def _table_windows(self, source: Source, block: Block) -> Iterator[Window]:
         import pyarrow as pa
 
-        if self._source != block.source or self._row > block.first_row:
+        if self._source != block.source:
             self._open(block.source)
-            file = read_parquet(self._file, source)
-            group = self._row = 0
-            # Whole groups of rows before the block are not read.
-            while self._row + (size := file.metadata.row_group(group).num_rows) <= block.first_row:
-                self._row, group = self._row + size, group + 1
-            groups = range(group, file.num_row_groups)
-            self._batches = file.iter_batches(batch_size=WINDOW, row_groups=list(groups))
-            self._rest = None
+            self._parquet, self._row = read_parquet(self._file, source), -1
+        group = start = 0
+        while start + (size := self._parquet.metadata.row_group(group).num_rows) <= block.first_row:
+            start, group = start + size, group + 1
+        if not start <= self._row <= block.first_row:
+            # Groups of rows before that of the block are not read.
+            groups = list(range(group, self._parquet.num_row_groups))
+            self._batches = self._parquet.iter_batches(batch_size=WINDOW, row_groups=groups)
+            self._row, self._rest = start, None
         while self._row < block.first_row:
             self._take(block.first_row - self._row, source)
         for first in range(0, block.num_rows, WINDOW):

@@ -58,7 +58,8 @@ def predict_files(
         input_format (`str`, *optional*): One of [`~rnn_hf.engines.sources.FORMATS`].
         output_format (`str`, *optional*): That of the input without it: Parquet, or JSON lines.
         engine (`str`): `"processes"` of this machine, or `"ray"`, which needs `pip install "rnn_hf[ray]"`.
-        num_workers (`int`, *optional*): How many workers, with a core each; as many as there are cores without it.
+        num_workers (`int`, *optional*): How many workers, with a core each; without it as many as there are cores, or
+            one on another device than the cpu.
         rows_per_file (`int`): Most rows in a file of the output.
         dataset_kwargs (`dict`, *optional*): How the input is written, as in `--dataset_kwargs`.
 
@@ -121,7 +122,8 @@ def _run(job: Job, numbers: list[int], engine: Engine, num_workers: int | None) 
     if engine == "ray":
         return run_ray(job, numbers, num_workers)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return run_processes(job, numbers, min(num_workers or cores, len(numbers)))
+    usual = cores if job.predictor.device == "cpu" else 1
+    return run_processes(job, numbers, min(num_workers or usual, len(numbers)))
 
 
 def _input_column(given: str | None, columns: list[str], tags: bool, name: str) -> str:
@@ -151,11 +153,12 @@ def _settings(predictor: BatchPredictor, folder: Path) -> dict[str, Any]:
     """Name all that predictions depend on."""
     digest = hashlib.sha256()
     graph = GRAPHS.get(predictor.backend)
-    for path in [*sorted(folder.glob("*.json")), *([folder / graph] if graph else weight_files(folder))]:
+    names = ("config.json", "tokenizer.json", "tokenizer_config.json")
+    for path in [*(folder / name for name in names), *([folder / graph] if graph else weight_files(folder))]:
         if path.is_file():
             digest.update(path.read_bytes())
-    names = ("backend", "device", "column", "batch_size", "max_tokens_per_batch", "rejection_threshold")
-    return {"model": digest.hexdigest()} | {one: getattr(predictor, one) for one in names}
+    settings = ("backend", "device", "column", "batch_size", "max_tokens_per_batch", "rejection_threshold")
+    return {"model": digest.hexdigest()} | {one: getattr(predictor, one) for one in settings}
 
 
 def _check_output(output: OutputFolder, settings: dict[str, Any]) -> None:

@@ -58,8 +58,7 @@ class OutputFolder:
     """
 
     def __init__(self, address: str, ending: str):
-        self.address, self.ending = address, ending
-        self.name = source_name(address)
+        self.address, self.ending, self.name = address, ending, source_name(address)
         try:
             self.system, self.path = fsspec.url_to_fs(address)
             self.system.makedirs(self.path, exist_ok=True)
@@ -69,6 +68,8 @@ class OutputFolder:
             raise ValueError(
                 f"--output_dir {self.name} cannot be made: {getattr(error, 'strerror', None) or error}"
             ) from error
+        if isinstance(self.system, LocalFileSystem):
+            self.address = self.path  # wherever workers are started
 
     def name_of(self, number: int) -> str:
         """Name a file by its number."""

@@ -87,8 +87,10 @@ def find_sources(address: str, format: str | None = None) -> list[Source]:
         if system.isfile(path):
             paths = [path]
         else:
-            paths = system.find(path) if system.isdir(path) else system.glob(path)
-            paths = [one for one in paths if _is_data(one.removeprefix(path), format) and system.isfile(one)]
+            is_folder = system.isdir(path)
+            found = system.find(path) if is_folder else system.glob(path)
+            within = {one: one.removeprefix(path) if is_folder else os.path.basename(one) for one in found}
+            paths = [one for one in found if _is_data(within[one], format) and system.isfile(one)]
         infos = {one: system.info(one) for one in paths}
     except ImportError as error:
         raise ValueError(f"{name} cannot be reached: {error}") from error
@@ -193,11 +195,9 @@ def decode_line(line: bytes, source: Source, offset: int) -> tuple[str, str | No
     try:
         return line.decode(source.options["encoding"]), None
     except UnicodeDecodeError as error:
-        text = line.decode(source.options["encoding"], errors="replace")
-        return (
-            text,
-            f"the byte 0x{line[error.start]:02x} is not {source.options['encoding']}: {shown(text.strip(), 60)}.",
-        )
+        encoding = source.options["encoding"]
+        text = line.decode(encoding, errors="replace")
+        return text, f"the byte 0x{line[error.start]:02x} is not {encoding}: {shown(text.strip(), 60)}."
 
 
 def json_row(line: bytes, source: Source, offset: int) -> tuple[dict[str, Any], str | None]:

@@ -208,13 +208,14 @@ class TestEqualsPredict:
 class TestInputs:
     @pytest.mark.parametrize("address", ["", "/*.jsonl", "/**/*.jsonl"])
     def test_folders_and_patterns(self, folders, texts, tmp_path, address):
-        (tmp_path / "in" / "deep").mkdir(parents=True)
-        write_rows(tmp_path / "in" / "b.jsonl", texts[:20])
-        write_rows(tmp_path / "in" / "a.jsonl", texts[20:])
-        (tmp_path / "in" / "_manifest.json").write_text("{}")
+        folder = tmp_path / ".hidden" / "in"
+        (folder / "deep").mkdir(parents=True)
+        write_rows(folder / "b.jsonl", texts[:20])
+        write_rows(folder / "a.jsonl", texts[20:])
+        (folder / "_manifest.json").write_text("{}")
         if "**" in address:
-            write_rows(tmp_path / "in" / "deep" / "c.jsonl", ["to be"])
-        counts = run(folders["classifier"], f"{tmp_path}/in{address}", tmp_path / "out")
+            write_rows(folder / "deep" / "c.jsonl", ["to be"])
+        counts = run(folders["classifier"], f"{folder}{address}", tmp_path / "out")
         found = [row["text"] for row in output(tmp_path / "out")]
         assert found[:40] == texts[20:] + texts[:20]
         assert counts.rows == len(found) == 40 + ("**" in address)
