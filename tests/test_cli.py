@@ -279,7 +279,7 @@ class TestImportOfACommand:
 
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_the_extras_are_those_of_the_package(extra):
-    names = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
+    names = {"pyyaml": "yaml", "ray[data]": "ray", "scikit-learn": "sklearn"}
     required = [line.partition(">")[0] for line in SETUP["options.extras_require"][extra].strip().splitlines()]
     assert {names.get(name, name) for name in required} == set(EXTRAS[extra])
 

@@ -174,10 +174,32 @@ def split_raw_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
 
     ```
     """
+    return [text[start:end] for start, end in word_finder(tokenizer)(text)]
+
+
+def word_finder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[tuple[int, int]]]:
+    """Return what finds the words of many texts: see [`split_raw_text`].
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): A tagger's tokenizer.
+
+    Returns:
+        `Callable`: takes a text, and gives where each word begins and ends, in characters.
+
+    Example:
+    ```python
+    >>> from rnn_hf import train_tokenizer
+    >>> from rnn_hf.text.raw_text import word_finder
+    >>> word_finder(train_tokenizer([["a", "b"]], min_frequency=1, is_split_into_words=True))("a  b")
+    [(0, 1), (3, 4)]
+
+    ```
+    """
     pattern = word_pattern(tokenizer)
     if pattern is None:
-        return text.split()
-    return [text[start:end] for _, (start, end) in _splitter(pattern).pre_tokenize_str(text)]
+        return lambda text: [match.span() for match in re.finditer(r"\S+", text)]
+    splitter = _splitter(pattern)
+    return lambda text: [offsets for _, offsets in splitter.pre_tokenize_str(text)]
 
 
 @contextlib.contextmanager
@@ -229,4 +251,12 @@ def _made(step: dict[str, Any]) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.WhitespaceSplit()
 
 
-__all__ = ["count_marked", "learn_splitting", "set_splitting", "split_raw_text", "word_pattern", "words_kept_whole"]
+__all__ = [
+    "count_marked",
+    "learn_splitting",
+    "set_splitting",
+    "split_raw_text",
+    "word_finder",
+    "word_pattern",
+    "words_kept_whole",
+]
