@@ -243,7 +243,7 @@ def _predict_files(options: Any) -> None:
         dataset_kwargs=builder_options(DataArguments(dataset_kwargs=options.dataset_kwargs)),
         **({} if options.rows_per_file is None else {"rows_per_file": options.rows_per_file}),
     )
-    said = f"{counts.errors:,} of them with an error, see the column" if counts.errors else "without an error"
+    said = f"{counts.errors:,} of them with an error, which the output names" if counts.errors else "without an error"
     print(f"{counts.rows:,} rows are predicted on, {said}; the output is in {printable(options.output_dir)}.")
 
 

@@ -110,7 +110,7 @@ def predict_files(
         for _, one in _run(job, numbers, engine, num_workers):
             counts = Counts(counts.rows + one.rows, counts.errors + one.errors)
             bar.update(one.rows)
-    output.remove_rests()
+    output.remove_leftovers()
     finished = {"finished": True, "num_files": len(blocks), "num_rows": num_rows}
     _write_manifest(output, settings, finished)
     return counts

@@ -107,7 +107,7 @@ class OutputFolder:
             self.system.put_file(str(local), sent)
             self.system.mv(sent, f"{self.path}/{name}")
 
-    def remove_rests(self) -> None:
+    def remove_leftovers(self) -> None:
         """Remove what was left of files by processes that were killed."""
         for name in self.names():
             if name.startswith(".part-"):

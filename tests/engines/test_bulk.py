@@ -460,7 +460,7 @@ def test_files_at_an_address_are_whole_or_not_there():
     assert folder.read(folder.name_of(1)) == "one"
     assert folder.read(MANIFEST) is None
     folder.system.pipe_file(f"{folder.path}/.part-000002.jsonl.x", b"")
-    folder.remove_rests()
+    folder.remove_leftovers()
     assert folder.names() == ["part-000001.jsonl"]
 
 
@@ -495,5 +495,5 @@ class TestCommand:
         (tmp_path / "a.jsonl").write_text('{"text": "to be"}\n{"text": null}\n')
         main([folders["classifier"], str(tmp_path / "a.jsonl"), "--output_dir", str(tmp_path / "out")])
         said = capsys.readouterr()
-        assert "2 rows are predicted on, 1 of them with an error, see the column" in said.out
+        assert "2 rows are predicted on, 1 of them with an error, which the output names" in said.out
         assert "2/2" in said.err
