@@ -63,18 +63,8 @@ def test_help_lists_the_commands(words, capsys):
     listed = [line.split(maxsplit=1) for line in lines if line.startswith("  ")]
     assert dict(listed) == COMMANDS
     assert list(COMMANDS) == [
-        *(
-            "train-classifier",
-            "train-tagger",
-            "train-teacher",
-            "inspect",
-            "predict",
-            "evaluate",
-            "export",
-            "push",
-            "card",
-            "benchmark",
-        )
+        *("train-classifier", "train-tagger", "train-teacher", "inspect", "predict", "evaluate", "export", "push"),
+        *("space", "push-space", "serve", "card", "benchmark"),
     ]
 
 
@@ -279,8 +269,8 @@ class TestImportOfACommand:
 
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_the_extras_are_those_of_the_package(extra):
-    names = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
-    required = [line.partition(">")[0] for line in SETUP["options.extras_require"][extra].split()]
+    names = {"pyyaml": "yaml", "ray[data]": "ray", "scikit-learn": "sklearn"}
+    required = [line.partition(">")[0] for line in SETUP["options.extras_require"][extra].strip().splitlines()]
     assert {names.get(name, name) for name in required} == set(EXTRAS[extra])
 
 
