@@ -19,6 +19,10 @@ _SCORE_NAMES = {
     "expected_calibration_error_uncalibrated": "the same, without the temperature",
     "f1_micro": "micro F1",
     "mse": "mean squared error",
+    "perplexity": "perplexity per token",
+    "perplexity_backward": "perplexity per token, from right to left",
+    "perplexity_forward": "perplexity per token, from left to right",
+    "perplexity_per_word": "perplexity per word",
     "r2": "r²",
 }
 
@@ -26,6 +30,11 @@ _SCORE_NAMES = {
 def is_tagger(config: RnnConfig) -> bool:
     """Tell whether a configuration is that of a tagger."""
     return "RnnForTokenClassification" in (config.architectures or [])
+
+
+def is_language_model(config: RnnConfig) -> bool:
+    """Tell whether a configuration is that of a pretrained encoder, without labels."""
+    return any(name in ("RnnForPreTraining", "RnnForCausalLM") for name in config.architectures or [])
 
 
 def score_name(config: RnnConfig, score: str) -> str:
@@ -63,7 +72,7 @@ def model_rows(folder: Path, config: RnnConfig, results: dict[str, Any]) -> dict
         rows["Labels of a sentence"] = (
             "scored together by a conditional random field" if config.use_crf else "one by one"
         )
-    else:
+    elif not is_language_model(config):
         rows["Vector of a text"] = f"`{config.pooling}` of the states"
         if config.ngram_buckets:
             words = f"1 to {config.max_ngram} words" if config.max_ngram > 1 else "single words"
@@ -208,6 +217,7 @@ __all__ = [
     "CELLS",
     "exported_row",
     "exported_scores",
+    "is_language_model",
     "is_tagger",
     "model_rows",
     "score_keys",

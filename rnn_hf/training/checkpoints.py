@@ -67,6 +67,8 @@ _DECISIVE = (
     "vectors_learning_rate",
     "ngram_learning_rate",
     "lexical_learning_rate",
+    "layer_lr_decay",
+    "gradual_unfreezing",
     "metric_for_best_model",
     "early_stopping_patience",
     "adam_beta1",

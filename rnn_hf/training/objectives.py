@@ -9,76 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from ..models.base import Encoded
 from ..models.configuration_rnn import RnnConfig
-from ..models.losses import at_least_float32, average_loss, check_class_ids, cross_entropy, symmetric_kl
-from ..models.packing import Packing
+from ..models.language_model import LanguageModelHead
+from ..models.losses import average_loss, check_class_ids, cross_entropy, symmetric_kl
 from ..utils.messages import shown
 from .batching import iterate_column
 from .distillation import distillation_losses
-
-# Entries, beside those of the batch, that the right one has to be told from.
-_NUM_SAMPLED = 1000
-
-
-class LanguageModelHead(nn.Module):
-    """Predict, of each token, the next one from the forward state and the one before from the backward state.
-
-    The states are those of the first layer: deeper ones have seen the neighbours. Entries are scored by their own
-    vectors, against those of the batch and a random sample of the others.
-
-    Args:
-        config ([`RnnConfig`]): The architecture.
-
-    Example:
-    ```python
-    >>> import torch
-    >>> from rnn_hf import RnnConfig
-    >>> from rnn_hf.training.objectives import LanguageModelHead
-    >>> from rnn_hf.models.packing import Packing
-    >>> config = RnnConfig(vocab_size=100, embedding_size=8, hidden_size=16)
-    >>> packing = Packing.from_mask(torch.ones(2, 3))
-    >>> ids, vectors = torch.randint(100, (6,)), torch.nn.Embedding(100, 8)
-    >>> LanguageModelHead(config)(torch.randn(6, 32), ids, vectors.weight, packing).shape
-    torch.Size([])
-
-    ```
-    """
-
-    def __init__(self, config: RnnConfig):
-        super().__init__()
-        self.projections = nn.ModuleList(
-            nn.Linear(config.hidden_size, config.embedding_size) for _ in range(config.num_directions)
-        )
-
-    def forward(self, states: Tensor, input_ids: Tensor, vectors: Tensor, packing: Packing) -> Tensor:
-        """Compute the loss.
-
-        Args:
-            states (`torch.FloatTensor` of shape `[num_tokens, directions * hidden_size]`): States of the first layer.
-            input_ids (`torch.LongTensor` of shape `[num_tokens]`): Entries, each with a word embedding.
-            vectors (`torch.FloatTensor` of shape `[num_entries, embedding_size]`): The vectors.
-            packing ([`Packing`]): The layout.
-
-        Returns:
-            `torch.FloatTensor`: negative logarithm of the probability of the right neighbours, summed over all tokens
-            and halved where there are two directions.
-        """
-        befores = packing.previous_positions() - packing.num_sequences  # [num_tokens], negative for first tokens
-        afters = (befores >= 0).nonzero().flatten()
-        befores = befores[afters]
-        sampled = torch.randint(len(vectors), (_NUM_SAMPLED,), device=input_ids.device)
-        candidates, positions = torch.cat([input_ids, sampled]).unique(return_inverse=True)
-        scored = nn.functional.embedding(candidates, vectors)  # [num_candidates, embedding_size]
-        losses = []
-        directions = states.chunk(len(self.projections), dim=1)
-        for index, (seen, wanted) in enumerate([(befores, afters), (afters, befores)][: len(directions)]):
-            logits = self.projections[index](directions[index][seen]) @ scored.T
-            losses.append(nn.functional.cross_entropy(at_least_float32(logits), positions[wanted], reduction="sum"))
-        return torch.stack(losses).mean()
 
 
 class TrainingObjectives(nn.Module):
@@ -314,4 +253,4 @@ def balanced_weights(train_dataset: Any, num_labels: int, problem_type: str) -> 
     return weights.tolist()
 
 
-__all__ = ["LanguageModelHead", "TrainingObjectives", "balanced_weights"]
+__all__ = ["TrainingObjectives", "balanced_weights"]

@@ -21,6 +21,7 @@ _FEWEST_EPOCHS, _MOST_EPOCHS = 3, 20
 _SOME, _MANY, _VERY_MANY = 2_000, 8_000, 50_000
 # Sentences up to which a tagger is small.
 _FEW = 4_000
+_SIZES = ("hidden_size", "embedding_size", "char_num_filters")
 # Options that say which state is kept, or how long to train.
 _OF_CHOICE = (
     *("early_stopping_patience", "greater_is_better", "load_best_model_at_end", "max_steps"),
@@ -74,7 +75,10 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
 
 
 def apply_preset(
-    corpus: Corpus, config_arguments: ConfigArguments, training_arguments: RnnTrainingArguments
+    corpus: Corpus,
+    config_arguments: ConfigArguments,
+    training_arguments: RnnTrainingArguments,
+    chooses_sizes: bool = True,
 ) -> tuple[ConfigArguments, RnnTrainingArguments, dict[str, Any]]:
     """Set what [`choose_settings`] chooses for a classifier and nobody gave.
 
@@ -86,6 +90,7 @@ def apply_preset(
         config_arguments ([`ConfigArguments`]): Given fields of the configuration, which stay.
         training_arguments ([`RnnTrainingArguments`]): Options. Those stay that its `given_options` name; without that,
             those that are not the default.
+        chooses_sizes (`bool`): Whether to choose sizes too, which a pretrained encoder has already.
 
     Returns:
         Copies of both, and what was set.
@@ -101,6 +106,8 @@ def apply_preset(
         if (corpus.num_training_rows or _FEW) < _FEW:
             settings |= {"hidden_size": 128, "per_device_train_batch_size": 16, "use_crf": True}
             settings["load_best_model_at_end"] = False
+    if not chooses_sizes:
+        settings = {name: value for name, value in settings.items() if name not in _SIZES}
     given: Any = getattr(training, "given_options", None)
     if given is None:
         options = training.to_dict()

@@ -29,7 +29,7 @@ from .calibration import calibrate
 from .checkpoints import write_checksums
 from .distillation import count_targets
 from .objectives import TrainingObjectives, balanced_weights
-from .optimization import diverged, parameter_groups
+from .optimization import GradualUnfreezing, diverged, parameter_groups
 from .task_metrics import compute_metrics_for, labels_and_confidences
 from .trainer_checks import TrainerChecksMixin, check_model
 
@@ -123,6 +123,8 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
         self._has_own_stopping = bool(patience and args.load_best_model_at_end and not self._has_given_stopping)
         if self._has_own_stopping:
             callbacks.append(EarlyStoppingCallback(patience))
+        if (epochs := getattr(args, "gradual_unfreezing", 0.0)) > 0:
+            callbacks.append(GradualUnfreezing(epochs))
         super().__init__(
             model=model,
             args=args,
@@ -136,6 +138,11 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
 
     def _validate_args(self) -> None:
         # Called in the constructor, as soon as it has the model.
+        self._prepare_task()
+        super()._validate_args()
+
+    def _prepare_task(self) -> None:
+        """Check model, data and options against each other, and attach the additional objectives."""
         check_model(self.model)
         self._check_data()
         self._check_options()
@@ -149,7 +156,6 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
             options["class_weights"] = weights
         self._objectives = options
         self._attach_objectives(self.model)
-        super()._validate_args()
 
     def _attach_objectives(self, model: Any) -> None:
         """Let a model have the additional objectives that are asked for; others that it has stay."""
