@@ -69,10 +69,14 @@ class RnnPretrainer(RnnTrainer):
         return "language_modeling"
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Compute the loss of a batch or of a chunk, and keep the states after it; see the stock Trainer."""
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         self._states = _states_of(outputs)
         return (loss, outputs) if return_outputs else loss
 
