@@ -55,6 +55,7 @@ _LEAST: dict[str, tuple[float, bool]] = {
     "layer_lr_decay": (0, False),
     "gradual_unfreezing": (0, True),
     "rdrop_loss_weight": (0, True),
+    "unlabelled_loss_weight": (0, True),
     "lm_loss_weight": (0, True),
     "auxiliary_loss_weight": (0, True),
     "augment": (0, True),

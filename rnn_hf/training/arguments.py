@@ -273,6 +273,10 @@ class RnnTrainingArguments(TrainingArguments):
     distillation_temperature: float = field(
         default=1.0, metadata={"help": "What logits of teacher and student are divided by before they are compared."}
     )
+    unlabelled_loss_weight: float = field(
+        default=1.0,
+        metadata={"help": "How much the texts of --unlabelled_file count, beside the labels; 0 leaves them out."},
+    )
     max_tokens_per_batch: int | None = field(
         default=None,
         metadata={

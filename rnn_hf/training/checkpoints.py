@@ -61,6 +61,7 @@ _DECISIVE = (
     "augment",
     "distillation_loss_weight",
     "distillation_temperature",
+    "unlabelled_loss_weight",
     "lm_loss_weight",
     "auxiliary_loss_weight",
     "label_smoothing_factor",

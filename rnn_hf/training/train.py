@@ -20,6 +20,7 @@ from transformers.utils import logging
 from ..data.corpus import Corpus, DataArguments, Task, load_corpus
 from ..data.report import DataReport, report_on
 from ..data.report_table import print_report
+from ..data.unlabelled import encode_unlabelled
 from ..inference.loading import load_config
 from ..inference.model_files import read_json
 from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
@@ -205,6 +206,10 @@ def _prepare(
             encoded["train"], num_rows, for_solving, teaching = lesson
         if has_new_head:
             _solve_linear_parts(model, for_solving, config_arguments, args)
+        unlabelled = None
+        if corpus.unlabelled is not None and not teachers:
+            options_of_rows = (str(corpus.problem_type), len(corpus.label_names), data_arguments.max_seq_length)
+            unlabelled = encode_unlabelled(corpus.unlabelled.split, tokenizer, *options_of_rows)
     if checkpoint is not None:
         check_resumed(checkpoint, model)
     train_dataset = encoded.pop("train")
@@ -219,6 +224,7 @@ def _prepare(
         processing_class=tokenizer,
         label_names=corpus.label_names + corpus.unseen_names,
         num_auxiliary_tags=len(corpus.auxiliary_names),
+        unlabelled_dataset=unlabelled,
         label_counts=[corpus.label_counts.get(name, 0) for name in corpus.label_names],
         callbacks=[Announcement(), Watch()],
     )
