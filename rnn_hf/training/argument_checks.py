@@ -333,6 +333,7 @@ def _check_losses(data: DataArguments, training: RnnTrainingArguments) -> None:
         "--lm_loss_weight": training.lm_loss_weight,
         "--auxiliary_tags_column": named_auxiliary(data),
         "--teacher": training.teacher,
+        "--unlabelled_file": data.unlabelled_file,
     }
     for name, value in others.items():
         if value:
@@ -346,12 +347,14 @@ def _check_teacher(data: DataArguments, training: RnnTrainingArguments) -> None:
     if training.teacher is not None:
         if training.distillation_loss_weight == 0:
             raise ValueError("--distillation_loss_weight 0 leaves nothing of the --teacher: leave one of them out.")
+        if _is_given(training, "unlabelled_loss_weight"):
+            raise ValueError("--unlabelled_loss_weight has no effect beside --teacher: leave it out.")
         return
+    if data.unlabelled_file is None and _is_given(training, "unlabelled_loss_weight"):
+        raise ValueError("--unlabelled_loss_weight has no effect without --unlabelled_file: name one, or leave it out.")
     for name in ("augment", "distillation_loss_weight", "distillation_temperature"):
         if _is_given(training, name):
             raise ValueError(f"--{name} has no effect without --teacher: name one, or leave it out.")
-    if data.unlabelled_file is not None:
-        raise ValueError("--unlabelled_file needs a --teacher that labels its texts: name one, or leave it out.")
 
 
 def _check_reports(training: RnnTrainingArguments) -> None:

@@ -143,7 +143,9 @@ def _changes_parameters(difference: str) -> bool:
     """Tell whether an optimizer has other parameters, or another state, after an option was changed."""
     name, _, values = difference.partition(" ")
     turned = values.startswith("0.0 →") or values.endswith("→ 0.0")
-    return name in ("optim", "auxiliary_tags_column", "layer_lr_decay") or (name == "lm_loss_weight" and turned)
+    if name in ("lm_loss_weight", "unlabelled_loss_weight"):
+        return turned
+    return name in ("optim", "auxiliary_tags_column", "layer_lr_decay")
 
 
 __all__ = [

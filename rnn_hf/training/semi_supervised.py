@@ -44,6 +44,7 @@ class RampUp(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """Set it."""
+        model = model.get_base_model() if hasattr(model, "get_base_model") else model  # of the adapters of peft
         model.objectives.progress = state.global_step / max(state.max_steps, 1)
 
 

@@ -275,6 +275,8 @@ class RnnTrainer(TrainerChecksMixin, SeededTrainer):
             self.state.best_model_checkpoint = str(best) if best.is_dir() else None
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Any:
+        if self._unlabelled_dataset is not None:
+            batch_samples = [{"labels": batch["labels"].nan_to_num(-100)} for batch in batch_samples]
         if not batch_samples or "teacher_logits" not in batch_samples[0]:
             return super()._get_num_items_in_batch(batch_samples, device)
         # What a teacher has scored counts, with and without a label.

@@ -275,6 +275,61 @@ def test_trainer_learns_from_both(tmp_path, task):
         assert torch.equal(one, same)  # what is off costs nothing
 
 
+@pytest.mark.parametrize("problem_type", PROBLEMS)
+def test_accumulated_batches_have_the_loss_and_the_gradients_of_one(tmp_path, problem_type, monkeypatch):
+    # The direction of random noise would be another one in a batch of another size.
+    monkeypatch.setattr(torch, "randn_like", torch.ones_like)
+    number = PROBLEMS[problem_type]
+
+    def rows(labels):
+        ids = [row.tolist() for row in random_ids([3, 4, 2, 5], len(labels))]
+        return Dataset.from_dict({"input_ids": ids, "labels": labels})
+
+    known, missing = [[1.0, 0.0, 1.0], [math.nan] * number]
+    if problem_type == "regression":
+        known, missing = 0.5, math.nan
+    elif problem_type == "single_label_classification":
+        known, missing = 2, -100
+    losses, found = [], []
+    for batch_size, steps in ((4, 1), (2, 2)):
+        model = classifier(problem_type)
+        args = RnnTrainingArguments(
+            str(tmp_path),
+            disable_tqdm=True,
+            eval_strategy="no",
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=steps,
+        )
+        data = {"train_dataset": rows([known] * 4), "unlabelled_dataset": rows([missing] * 4)}
+        trainer = RnnTrainer(model, args, **data)
+        model.train()
+        batches, num_items = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), steps, args.device)
+        assert num_items == 4 * (number if problem_type == "multi_label_classification" else 1)
+        trainer.create_optimizer()
+        losses.append(sum(trainer.training_step(model, batch, num_items) for batch in batches))
+        found.append(gradients(model))
+    torch.testing.assert_close(losses[0], losses[1])
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(gradient, found[1][name], rtol=1e-3, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (["--unlabelled_loss_weight", "2"], "--unlabelled_loss_weight has no effect without --unlabelled_file"),
+        (["--unlabelled_file", "b.txt", "--label_smoothing_factor", "0.1"], "and with it that of --unlabelled_file"),
+        (["--unlabelled_file", "b.txt", "--unlabelled_loss_weight", "-1"], "must be at least 0, got -1"),
+        (["--unlabelled_file", "nowhere.txt"], "There is no file nowhere.txt"),
+    ],
+)
+def test_options_that_make_no_sense(tmp_path, capsys, options, fault):
+    (tmp_path / "a.csv").write_text("text,label\n" + "a,x\nb,y\n" * 9)
+    words = ["train-classifier", "--train_file", str(tmp_path / "a.csv"), "--output_dir", str(tmp_path / "out")]
+    with pytest.raises(SystemExit):
+        main([*words, *options])
+    assert fault in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "unlabelled", "fault"),
     [
