@@ -124,11 +124,13 @@ def training_rows(
         rows["Batch size"] += f", at most {args['max_tokens_per_batch']:,} tokens"
     if args.get("bf16") or args.get("fp16"):
         rows["Precision"] = "mixed, bfloat16" if args.get("bf16") else "mixed, float16"
-    has_tags = isinstance(args.get("data"), dict) and "auxiliary_tags_column" in args["data"]
+    given = args["data"] if isinstance(args.get("data"), dict) else {}
+    has_unlabelled = "unlabelled" in given and "teaching" not in run
     beside = {
         "a language model": args.get("lm_loss_weight"),
-        "auxiliary labels": args.get("auxiliary_loss_weight") if has_tags else None,
+        "auxiliary labels": args.get("auxiliary_loss_weight") if "auxiliary_tags_column" in given else None,
         "R-Drop": args.get("rdrop_loss_weight"),
+        "texts without labels": args.get("unlabelled_loss_weight") if has_unlabelled else None,
         "the logits of the teacher": args.get("distillation_loss_weight") if "teaching" in run else None,
     }
     if any(beside.values()):

@@ -1,6 +1,8 @@
 """Pretraining from the command line, and fine-tuning what it saves."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from rnn_hf import RnnForCausalLM, RnnForPreTraining, RnnForSequenceClassificati
 from rnn_hf.cli import main
 from rnn_hf.data.corpus import DataArguments, load_corpus
 from rnn_hf.models.configuration_rnn import RnnConfig
+from rnn_hf.sharing.hub import _check_folder
 from rnn_hf.sharing.model_card import write_model_card
 from rnn_hf.training.arguments import ConfigArguments, TokenizerArguments
 from rnn_hf.training.model_setup import build
@@ -172,6 +175,16 @@ def test_wrong_checkpoints_take_one_line(folder, tmp_path, capsys):
 def test_options_that_make_no_sense(folder, tmp_path, capsys, options, fault):
     words = ["pretrain", "--train_file", str(folder / "texts.txt"), "--output_dir", str(tmp_path / "out")]
     assert fault in said(capsys, *words, *options)
+
+
+@pytest.mark.parametrize("name", ["encoder", "generator"])
+def test_a_whole_folder_may_be_pushed(folder, tmp_path, name):
+    copy = Path(shutil.copytree(folder / name, tmp_path / name))
+    files = _check_folder(copy)
+    assert {"model.safetensors", "modeling_lm.py", "README.md", "tokenizer.json"} <= files.keys()
+    (copy / "modeling_lm.py").unlink()
+    with pytest.raises(ValueError, match="without the code that others need"):
+        _check_folder(copy)
 
 
 def test_a_bidirectional_encoder_is_saved_as_what_it_is(folder):
