@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..text.tokenization import encode_texts, encode_words
+from ..text.words import split_words
 from .arguments import DataArguments, Task
 from .corpus import Corpus
 from .loading import Split, column_names, format_of
@@ -21,7 +22,6 @@ logger = logging.get_logger(__name__)
 # Every how manieth row is held out for validation at least, and how many rows at most.
 _STRIDE = 10
 _MOST_HELD_OUT = 5000
-_BATCH_SIZE = 1000
 
 
 @dataclass
@@ -70,7 +70,8 @@ def load_texts(arguments: TextArguments, *, holds_out: bool = True) -> tuple[Cor
         holds_out (`bool`): Whether to hold out validation data where there is none.
 
     Returns:
-        [`Corpus`] without labels, and the number of words of each split; those of a text stand between white space.
+        [`Corpus`] without labels, and the number of words of each split; those of texts as [`~words.split_words`]
+        finds them, marks of punctuation among them.
 
     Raises:
         ValueError: As [`~unlabelled.load_unlabelled`]; options that make no sense, or too few texts to hold some out.
@@ -200,7 +201,7 @@ def _is_kept(row: dict[str, Any], index: int, *, stride: int) -> bool:
 
 
 def _num_words(one: str | list[str]) -> int:
-    return len(one.split()) if isinstance(one, str) else len(one)
+    return len(split_words(one)) if isinstance(one, str) else len(one)
 
 
 def _encode(inputs: list[Any], tokenizer: PreTrainedTokenizerBase) -> dict[str, list]:

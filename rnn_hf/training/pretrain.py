@@ -173,8 +173,8 @@ def _prepare(
     if checkpoint is not None:
         check_resumed(checkpoint, model)
     if is_first:
-        words = ", ".join(f"{count:,} words of {name} data" for name, count in num_words.items())
-        logger.warning(f"{words}; the vocabulary has {len(tokenizer):,} entries.")
+        words = "".join(f"{count:,} words of {name} data, " for name, count in num_words.items())
+        logger.warning(f"There are {words}{len(tokenizer):,} entries of the vocabulary.")
     train_dataset: Any = encoded["train"]
     if isinstance(train_dataset, datasets.IterableDataset):
         shuffled = train_dataset.shuffle(seed=args.seed, buffer_size=_SHUFFLE_BUFFER)

@@ -61,6 +61,11 @@ def test_every_tenth_row_is_held_out(write, num_rows, held, streaming):
     assert corpus.num_rows == {"train": num_rows - len(held), "validation": len(held)}
 
 
+def test_words_of_texts_are_those_of_raw_text(write):
+    _, num_words = load_texts(TextArguments(train_file=write("a.txt", "It's me.\n晴れです。\n")), holds_out=False)
+    assert num_words == {"train": 5 + 5}
+
+
 def test_what_is_given_is_not_held_out(write):
     arguments = TextArguments(train_file=write("a.txt", "a\nb\n"), validation_file=write("b.txt", "c\n"))
     corpus, num_words = load_texts(arguments)
