@@ -180,6 +180,16 @@ def test_pretraining_that_is_killed_ends_like_one_that_is_not(options, files, tm
     assert whole.read_bytes() == killed.read_bytes()
 
 
+def test_learning_from_unlabelled_text_that_is_killed_ends_like_one_that_is_not(files, tmp_path):
+    options = ["--unlabelled_file", files[1].partition("=")[2]]
+    assert run(files, tmp_path / "whole", *options) == 0
+    assert run(files, tmp_path / "killed", *options, kill=KillAt(15, 0)) == -signal.SIGKILL
+    assert run(files, tmp_path / "killed", *options, "--resume_from_checkpoint", "true") == 0
+    assert last_state(tmp_path / "whole") == last_state(tmp_path / "killed")
+    assert run(files, tmp_path / "plain") == 0
+    assert last_state(tmp_path / "whole", STATE[:1]) != last_state(tmp_path / "plain", STATE[:1])
+
+
 def test_fine_tuning_layer_by_layer_that_is_killed_ends_like_one_that_is_not(files, tmp_path):
     options = ["--layer_lr_decay", "0.5", "--gradual_unfreezing", "0.7"]
     assert run(files, tmp_path / "whole", *options) == 0
