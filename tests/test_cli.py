@@ -67,6 +67,7 @@ def test_help_lists_the_commands(words, capsys):
             "train-classifier",
             "train-tagger",
             "train-teacher",
+            "pretrain",
             "inspect",
             "predict",
             "evaluate",
