@@ -96,14 +96,15 @@ def apply_preset(
         Copies of both, and what was set.
     """
     config, training = copy.copy(config_arguments), copy.copy(training_arguments)
+    # Without a teacher, an epoch is a pass over the texts with labels.
+    num_rows = corpus.num_training_rows if training.teacher else corpus.num_rows["train"]
     if corpus.task == "text-classification":
         texts = [str(text) for text in islice(corpus.inputs("train"), _MEASURED)]
         mean_length = sum(map(len, texts)) / max(len(texts), 1)
-        num_texts = corpus.num_training_rows * (1 + training.augment)
-        settings = choose_settings(num_texts, mean_length, len(corpus.label_names))
+        settings = choose_settings(num_rows * (1 + training.augment), mean_length, len(corpus.label_names))
     else:
         settings = {"early_stopping_patience": 0}
-        if (corpus.num_training_rows or _FEW) < _FEW:
+        if (num_rows or _FEW) < _FEW:
             settings |= {"hidden_size": 128, "per_device_train_batch_size": 16, "use_crf": True}
             settings["load_best_model_at_end"] = False
     if not chooses_sizes:
@@ -116,7 +117,7 @@ def apply_preset(
     chosen = {}
     if "learning_rate" in given:  # from which the others follow
         settings = {name: value for name, value in settings.items() if not name.endswith("learning_rate")}
-    if corpus.task == "token-classification" and (corpus.num_training_rows or _FEW) >= _FEW:
+    if corpus.task == "token-classification" and (num_rows or _FEW) >= _FEW:
         settings["lexical_learning_rate"] = training.learning_rate
     if not given.isdisjoint(_OF_CHOICE):
         # Whoever says how to choose wants a choice.
