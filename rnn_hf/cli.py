@@ -17,6 +17,9 @@ COMMANDS = {
     "evaluate": "score a saved model on a corpus",
     "export": "export a saved model to ONNX",
     "push": "upload a saved model to the Hugging Face hub",
+    "space": "make a demo page, as a static Space",
+    "push-space": "upload a Space to the Hugging Face hub",
+    "serve": "serve an exported model over HTTP",
     "card": "write the model card of a saved model anew",
     "benchmark": "measure speed and memory beside alternatives",
 }

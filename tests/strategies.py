@@ -58,13 +58,14 @@ def random_vectors(lengths, size, seed, dtype=torch.float32) -> list[Tensor]:
     return [torch.randn(length, size, generator=source).to(dtype) for length in lengths]
 
 
-def set_random_ngrams(ngrams: NgramFeatures, seed) -> None:
+def set_random_ngrams(ngrams: NgramFeatures, seed, random_entries=True) -> None:
     """Give entries random characters, and buckets to some of the n-grams that can occur."""
     source = generator(seed)
     spellings = ngrams.spellings
-    lengths = torch.randint(spellings.shape[1] + 1, (len(spellings), 1), generator=source)
-    codes = torch.randint(1, 7, spellings.shape, generator=source)
-    spellings.copy_(torch.where(torch.arange(spellings.shape[1]) < lengths, codes, 0))
+    if random_entries:
+        lengths = torch.randint(spellings.shape[1] + 1, (len(spellings), 1), generator=source)
+        codes = torch.randint(1, 7, spellings.shape, generator=source)
+        spellings.copy_(torch.where(torch.arange(spellings.shape[1]) < lengths, codes, 0))
     keys, size = entry_keys(spellings), len(spellings)
     pairs = torch.stack([keys.repeat_interleave(size), keys.repeat(size)])  # [2, num_pairs]
     hashes = word_ngrams(pairs.flatten(), torch.arange(-size * size, size * size), 2)[1, size * size :]

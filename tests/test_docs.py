@@ -27,13 +27,16 @@ SCRIPTS = {
     "evaluate": "evaluate_checkpoint",
     "export": "export_onnx",
     "push": "push_to_hub",
+    "space": "space",
+    "push-space": "push_space",
+    "serve": "serve",
     "card": "write_model_card",
     "benchmark": "benchmark",
 }
 # Scripts that pass what they do not know on to a training.
 PASS_ON = {"reproduce", "benchmark"}
 # Options of the parser itself, and of torchrun.
-GENERAL = {"help", "help_all", "debug", "config", "nproc_per_node"}
+GENERAL = {"help", "help_all", "debug", "config", "nproc_per_node", "nnodes", "rdzv_backend", "rdzv_endpoint"}
 # Words that another one of the field stands for.
 OLD_WORDS = {
     r"places": "positions, indices",

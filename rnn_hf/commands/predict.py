@@ -7,12 +7,18 @@
     rnn-hf predict outputs/names doccano.jsonl > predicted.jsonl
     rnn-hf predict outputs/exported reviews.txt --backend onnx --file_name onnx/model_int8.onnx
     rnn-hf predict outputs/intents requests.txt --rejection_threshold 0.4
+    rnn-hf predict outputs/reviews 'reviews/*.parquet' --output_dir predicted --num_workers 4
 
 Of CSV, TSV, JSON lines, Parquet and CoNLL files, all columns are kept, and the prediction is added. Of a file of
 annotated texts, as of doccano, Label Studio, Prodigy or brat, a tagger takes the texts, and writes the file with the
 spans that it finds. Of other files, a classifier takes each line as a text; a tagger takes each line as a sentence, its
 words separated by white space, and by punctuation where that stood apart in the training data. The output is UTF-8. In
 tables to be read by people, tabs and whatever a terminal would obey are written as escapes.
+
+With --output_dir, files of any number and size (Parquet, CSV, TSV, JSON lines or lines of text; a folder, a pattern, an
+address) are predicted on by all cores, or with --engine ray by a cluster, and rows go to numbered files of Parquet or
+JSON lines. A row that cannot be predicted on has an error in place of a prediction. After an interruption, the same
+command goes on where it was.
 """
 
 import contextlib
@@ -25,14 +31,14 @@ from typing import IO, Any
 
 from transformers.utils import logging
 
-from ..data.arguments import DataArguments, Task, check_data_arguments
+from ..data.arguments import DataArguments, Task, builder_options, check_data_arguments
 from ..data.span_files import find_span_file
 from ..inference.loading import is_tagger, load
 from ..inference.predictor import predict
 from ..inference.span_prediction import predict_spans, tag_texts
 from ..text.raw_text import split_raw_text
 from ..text.words import has_word_splitter
-from ..utils.command_line import CommandParser, command
+from ..utils.command_line import CommandParser, command, positive_int
 from ..utils.display import json_line, printable
 from ..utils.files import replacing
 from ..utils.messages import shown
@@ -110,7 +116,20 @@ def main(argv: list[str] | None = None) -> None:
         "of lines a table)",
     )
     parser.add_argument("--output_file", help="where to write, whole or not at all (default: standard output)")
-    parser.add_argument("--output_dir", help="of texts that were annotated with brat, the folder to write to")
+    parser.add_argument(
+        "--output_dir",
+        help="folder to write numbered files to, with all cores and for any number of rows; of texts that were "
+        "annotated with brat, the folder to write to",
+    )
+    parser.add_argument(
+        "--engine", choices=["processes", "ray"], default="processes", help="of --output_dir: what runs the workers"
+    )
+    parser.add_argument(
+        "--num_workers", type=positive_int, help="of --output_dir: workers of a core each (default: one for each core)"
+    )
+    parser.add_argument(
+        "--rows_per_file", type=positive_int, help="of --output_dir: most rows in a file (default: 16384)"
+    )
     parser.add_argument("--text_column", default="text", help="of a classifier, the column of the texts")
     parser.add_argument("--tokens_column", help="of a tagger, the column of the words (default: tokens)")
     parser.add_argument("--label_separator", help="what to write between several labels in CSV (default: a JSON list)")
@@ -132,6 +151,9 @@ def main(argv: list[str] | None = None) -> None:
     logging.disable_progress_bar()
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8")
+    if _is_for_all_cores(options):
+        _predict_files(options)
+        return
     input_format, output_format = _formats(options)
     model: Any
     if options.backend == "onnx":
@@ -151,8 +173,6 @@ def main(argv: list[str] | None = None) -> None:
         with _output(options.output_file) as file:
             file.writelines(parts)
         return
-    if options.output_dir is not None:
-        raise ValueError("--output_dir is for texts that were annotated with brat. Leave it out.")
     if output_format not in ("table", "jsonl") or (input_format != "lines" and spans is None):
         _predict_rows(model, tokenizer, options, input_format, output_format)
         return
@@ -168,6 +188,63 @@ def main(argv: list[str] | None = None) -> None:
     with _output(options.output_file) as file:
         for prediction in results:
             file.write(f"{layout(prediction)}\n")
+
+
+def _is_for_all_cores(options: Any) -> bool:
+    """Tell whether numbered files are wanted, which is not so for texts of brat; and refuse what makes no sense."""
+    if options.output_dir is None:
+        given = {"engine": options.engine != "processes", "num_workers": options.num_workers is not None}
+        given["rows_per_file"] = options.rows_per_file is not None
+        if named := [name for name, is_given in given.items() if is_given]:
+            raise ValueError(f"--{named[0]} is for numbered files: name a folder for them with --output_dir.")
+        return False
+    if options.output_file is not None:
+        raise ValueError("Name either --output_file or --output_dir.")
+    spans = find_span_file(options.input) if options.input_format is None else None
+    return spans is None or spans.row_format is not None
+
+
+def _predict_files(options: Any) -> None:
+    """Predict on files with all cores or with an engine, and write numbered files."""
+    from ..engines.batch_predictor import GRAPHS, BatchPredictor
+    from ..engines.bulk import predict_files  # which takes a second of import
+
+    if options.input == "-":
+        raise ValueError("--output_dir: standard input cannot be read again after an interruption: name a file.")
+    if options.input_format in ("conll", "conllu") or options.output_format not in (None, "jsonl", "parquet"):
+        raise ValueError(
+            "--output_dir: Parquet, CSV, TSV, JSON lines and lines of text are read, and parquet or jsonl is written. "
+            "Name a file with --output_file for other formats."
+        )
+    if options.label_separator is not None:
+        raise ValueError("--label_separator is for CSV, which --output_dir does not write: leave it out.")
+    backend = options.backend
+    if backend == "onnx":
+        backend = next((name for name, graph in GRAPHS.items() if graph == options.file_name), None)
+        if backend is None:
+            raise ValueError(f"--file_name {options.file_name}: --output_dir takes {' or '.join(GRAPHS.values())}.")
+    predictor = BatchPredictor(
+        options.model,
+        options.revision,
+        backend,
+        column=options.tokens_column or (None if options.text_column == "text" else options.text_column),
+        batch_size=options.batch_size,
+        rejection_threshold=options.rejection_threshold,
+        device=options.device,
+    )
+    counts = predict_files(
+        predictor,
+        options.input,
+        options.output_dir,
+        input_format=options.input_format,
+        output_format=options.output_format,
+        engine=options.engine,
+        num_workers=options.num_workers,
+        dataset_kwargs=builder_options(DataArguments(dataset_kwargs=options.dataset_kwargs)),
+        **({} if options.rows_per_file is None else {"rows_per_file": options.rows_per_file}),
+    )
+    said = f"{counts.errors:,} of them with an error, which the output names" if counts.errors else "without an error"
+    print(f"{counts.rows:,} rows are predicted on, {said}; the output is in {printable(options.output_dir)}.")
 
 
 def _by_content(options: Any, input_format: str, output_format: str) -> tuple[str, str]:

@@ -99,10 +99,8 @@ class _Column:
             self.may_be_positions = False
             return
         positions = np.arange(len(numbers), dtype=np.float64)
-        self.sums += (
-            *(len(numbers), positions.sum(), numbers.sum()),
-            *(positions @ positions, numbers @ numbers, positions @ numbers),
-        )
+        products = (positions @ positions, numbers @ numbers, positions @ numbers)
+        self.sums += np.array([len(numbers), positions.sum(), numbers.sum(), *products])
 
     def values(self) -> set[Any]:
         """Return the different values."""
@@ -112,7 +110,7 @@ class _Column:
         """Tell whether all values are numbers that grow along the sentences."""
         if not self.may_be_positions:
             return False
-        count, x, y, xx, yy, xy = self.sums
+        count, x, y, xx, yy, xy = self.sums.tolist()
         spread = (count * xx - x * x) * (count * yy - y * y)
         return spread > 0 and count * xy - x * y > _MOST_CORRELATION * math.sqrt(spread)
 
@@ -136,7 +134,8 @@ def _find(split: Split, input_column: str, label_column: str) -> tuple[str | Non
     names = [name for name in column_names(split) if name not in (input_column, label_column)]
     # Most columns are seen at once to hold something else, and need not be read to their ends.
     names = list(_survey(split.take(_BATCH_SIZE), names, input_column, label_column))
-    best, chosen = 0.0, (None, [])
+    best = 0.0
+    chosen: tuple[str | None, list[str]] = (None, [])
     for name, column in _survey(split, names, input_column, label_column).items():
         of_labels, of_values, shared = column.information()
         is_useful = shared >= _LEAST_SHARE * of_labels and of_values - shared >= _LEAST_SHARE * of_values

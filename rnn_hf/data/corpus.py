@@ -245,7 +245,8 @@ def load_corpus(
         unseen_names |= dict.fromkeys(check.unseen)
         label_counts = check.counts if name == "train" else label_counts
         _warn_of_unseen(check, num_rows[name])
-    auxiliary_column, auxiliary_names = None, []
+    auxiliary_column: str | None = None
+    auxiliary_names: list[str] = []
     if task == "token-classification" and for_training and "train" in splits:
         auxiliary_column, auxiliary_names = auxiliary_labels(
             splits["train"], origins["train"], input_column, label_column, arguments.auxiliary_tags_column

@@ -378,7 +378,7 @@ def _local_paths(file: str) -> list[str]:
 
 def _ending(file: str) -> str:
     """Return what the name of a file or the path of an address ends with, before the ending of a compression."""
-    path = Path(re.split(r"[?#]", file)[0] if "://" in file else file)
+    path = Path(re.split(r"[?#]|::", file)[0] if "://" in file else file)  # :: names the archive that a file is in
     return Path(path.stem if path.suffix.lower() in _COMPRESSIONS else path.name).suffix.lower()
 
 

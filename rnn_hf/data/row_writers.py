@@ -147,7 +147,9 @@ class RowWriter:
             )
             for column, kind in self.added.items():
                 schema = schema.append(pa.field(column, _arrow_type(pa, kind)))
-            self._schema = schema.with_metadata(_metadata(schema.metadata, self.added))
+            kinds = {float: "number", list: "texts"}
+            added = {column: kinds.get(kind, "text") for column, kind in self.added.items()}
+            self._schema = schema.with_metadata(add_features(schema.metadata, added))
             self._parquet = ParquetWriter(self.file, self._schema)
         rows = [
             {
@@ -174,14 +176,23 @@ def _arrow_type(pa: Any, kind: type) -> Any:
     return {float: pa.float64(), list: pa.list_(pa.string())}.get(kind, pa.string())
 
 
-def _metadata(metadata: dict[bytes, bytes] | None, added: Mapping[str, type]) -> dict[bytes, bytes] | None:
-    """Add the new columns to what the datasets library wrote about the others, such as the names of labels."""
+def add_features(metadata: dict[bytes, bytes] | None, added: Mapping[str, str]) -> dict[bytes, bytes] | None:
+    """Add new columns to what the datasets library wrote about the others of a Parquet file, as the names of labels.
+
+    Args:
+        metadata (`dict[bytes, bytes]`, *optional*): That of the file's schema.
+        added (`Mapping[str, str]`): The columns, and what they hold: `"text"`, `"number"`, `"texts"` or `"spans"`.
+
+    Returns:
+        `dict[bytes, bytes]`, *optional*: the metadata with the new columns.
+    """
     if metadata is None or b"huggingface" not in metadata:
         return metadata
     described = json.loads(metadata[b"huggingface"])
-    for column, kind in added.items():
-        value = {"dtype": "float64" if kind is float else "string", "_type": "Value"}
-        described["info"]["features"][column] = {"feature": value, "_type": "List"} if kind is list else value
+    text, number, whole = ({"dtype": name, "_type": "Value"} for name in ("string", "float64", "int64"))
+    features = {"text": text, "number": number, "texts": {"feature": text, "_type": "List"}}
+    features["spans"] = {"feature": {"start": whole, "end": whole, "label": text}, "_type": "List"}
+    described["info"]["features"].update({column: features[kind] for column, kind in added.items()})
     return metadata | {b"huggingface": json.dumps(described).encode()}
 
 
@@ -203,4 +214,4 @@ def free_name(name: str, taken: Iterable[str]) -> str:
     return free
 
 
-__all__ = ["OUTPUT_FORMATS", "RowWriter", "free_name"]
+__all__ = ["OUTPUT_FORMATS", "RowWriter", "add_features", "free_name"]

@@ -4,16 +4,26 @@ import json
 import os
 from pathlib import Path
 
-from ..inference.loading import load
+from ..inference.loading import is_tagger, load
 from ..inference.model_files import read_json
+from ..text.tokenization import max_length_of
 from ..utils.files import replace_file
 from .encoder import LOWEST_OPSET, check_opset, to_onnx
+
+# How many tokens Text Embeddings Inference reads of a text at most, by default.
+_MOST_SERVED_TOKENS = 16384
+_REQUIREMENTS = "numpy\nonnxruntime\ntokenizers\n"
+# Stands in a `handler.py` of this package.
+_MARK = "Written by rnn_hf"
 
 
 def export(
     model_name_or_path: str, output_dir: str | Path, *, opset: int = LOWEST_OPSET, int8: bool = False
 ) -> dict[str, int]:
     """Write a folder that runs without torch: configuration, tokenizer, `onnx/model.onnx`, `onnx/model_int8.onnx`.
+
+    It also has what servers ask for: `handler.py` and `requirements.txt` for Inference Endpoints, where none of another
+    kind are, and in a classifier's `config.json` the `max_position_embeddings` that Text Embeddings Inference reads.
 
     Args:
         model_name_or_path (`str`): Folder or hub id of a trained classifier or tagger.
@@ -45,7 +55,7 @@ def export(
     check_opset(opset)
     folder = Path(output_dir)
     own = Path(model_name_or_path).is_dir() and folder.exists() and folder.samefile(model_name_or_path)
-    _check_output(folder, own)
+    check_output(folder, own)
     model, tokenizer = load(model_name_or_path)
     graphs = {"model.onnx": to_onnx(model, opset=opset)}
     if int8:
@@ -53,20 +63,43 @@ def export(
     (folder / "onnx").mkdir(parents=True, exist_ok=True)
     if not own:
         model.config.save_pretrained(folder)
-        # The code that these classes stand in is not in the folder.
-        config = read_json(folder / "config.json")
-        config.pop("auto_map", None)
-        replace_file(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
         tokenizer.save_pretrained(folder)
         file = folder / "tokenizer.json"
         replace_file(file, json.dumps(read_json(file), ensure_ascii=False, separators=(",", ":")))
+    config = read_json(folder / "config.json")
+    if not own:
+        config.pop("auto_map", None)  # the code is not in the folder
+    if not is_tagger(model):
+        config["max_position_embeddings"] = max_length_of(tokenizer) or _MOST_SERVED_TOKENS
+        if config.get("pad_token_id") is None:
+            config.pop("pad_token_id", None)  # it may be missing, and not null
+    replace_file(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    _write_handler(folder)
     for name, graph in graphs.items():
         replace_file(folder / "onnx" / name, graph.SerializeToString())
     return exported_files(folder)
 
 
-def _check_output(folder: Path, own: bool) -> None:
-    """Check, before what takes long, that a folder can be written to and holds no other model."""
+def _write_handler(folder: Path) -> None:
+    """Write what answers the requests of Inference Endpoints, where there is none of the user's own."""
+    handler = folder / "handler.py"
+    if handler.exists() and _MARK not in handler.read_text(encoding="utf-8", errors="replace"):
+        return
+    replace_file(handler, Path(__file__).with_name("handler.py").read_text(encoding="utf-8"))
+    if not (folder / "requirements.txt").exists():
+        replace_file(folder / "requirements.txt", _REQUIREMENTS)
+
+
+def check_output(folder: Path, own: bool) -> None:
+    """Check, before what takes long, that a folder can be written to and holds no other model.
+
+    Args:
+        folder (`Path`): The folder, which may be missing.
+        own (`bool`): Whether it is that of the model itself.
+
+    Raises:
+        ValueError: It is not so.
+    """
     for path in (folder, folder / "onnx"):
         if path.exists() and not path.is_dir():
             raise ValueError(f"{path} is a file: name a folder to write to.")
@@ -101,4 +134,4 @@ def exported_files(folder: str | Path) -> dict[str, int]:
     return {name: (folder / name).stat().st_size for name in names if (folder / name).is_file()}
 
 
-__all__ = ["export", "exported_files"]
+__all__ = ["check_output", "export", "exported_files"]

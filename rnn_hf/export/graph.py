@@ -1,5 +1,6 @@
 """Build ONNX graphs by calls, with weights as float32 or as int8."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ class Graph:
         self.prefix = prefix
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
+        self._names_of_constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def __call__(self, operator: str, *inputs: Any, domain: str = "", **attributes: Any) -> str:
         """Add an operator that computes one value, and return its name."""
@@ -48,13 +50,16 @@ class Graph:
         return outputs
 
     def constant(self, value: Any) -> str:
-        """Add a constant; floats become float32, integers int64."""
+        """Add a constant, or find an equal one; floats become float32, integers int64."""
         array = np.array(value, order="C")
         if array.dtype == np.float64:
             array = array.astype(np.float32)
-        name = self._new_name("constant")
-        self.initializers.append(onnx.numpy_helper.from_array(array, name))
-        return name
+        key = array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest()
+        if key not in self._names_of_constants:
+            name = self._new_name("constant")
+            self.initializers.append(onnx.numpy_helper.from_array(array, name))
+            self._names_of_constants[key] = name
+        return self._names_of_constants[key]
 
     def weight(self, values: np.ndarray) -> str:
         """Add a weight `[…, out_features, in_features]`.

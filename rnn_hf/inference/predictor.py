@@ -107,43 +107,74 @@ def _predict_all(
     all_scores: bool = False,
 ) -> Iterator[dict[str, Any]]:
     collator = DataCollatorWithPacking(tokenizer, padding=not isinstance(model, torch.nn.Module))
-    check = _check_words if is_tagger(model) else _check_text
+    find_fault = words_fault if is_tagger(model) else text_fault
     iterator, start = iter(inputs), 0
     while window := list(islice(iterator, _WINDOW)):
         for position, one in enumerate(window, start):
-            check(one, position)
+            if fault := find_fault(one):
+                raise type(fault)(f"Input {position}{fault}") from fault.__cause__
         with _evaluating(model):
             results = _predict_window(model, tokenizer, collator, window, batch_size, max_tokens_per_batch, all_scores)
         yield from results
         start += len(window)
 
 
-def _check_text(text: Any, position: int) -> None:
+def text_fault(text: Any, reason: str = ", as the model is a classifier;") -> TypeError | ValueError | None:
+    """Tell what is wrong with a text to classify.
+
+    Args:
+        text (`Any`): What may be a text.
+        reason (`str`): Why it must be one, for the message.
+
+    Returns:
+        `TypeError` or `ValueError`, *optional*: its message goes on after the name of the input.
+
+    Example:
+    ```python
+    >>> from rnn_hf.inference.predictor import text_fault
+    >>> text_fault("to be"), text_fault(None)
+    (None, TypeError(' must be a text, as the model is a classifier; got None (NoneType).'))
+
+    ```
+    """
     if not isinstance(text, str):
-        raise TypeError(f"Input {position} must be a text, as the model is a classifier; got {_shown(text)}.")
-    _check_characters(text, position)
+        return TypeError(f" must be a text{reason} got {_shown(text)}.")
+    return _characters_fault(text)
 
 
-def _check_words(words: Any, position: int) -> None:
+def words_fault(words: Any) -> TypeError | ValueError | None:
+    """Tell what is wrong with a list of words to tag; see [`text_fault`].
+
+    Example:
+    ```python
+    >>> from rnn_hf.inference.predictor import words_fault
+    >>> words_fault(["to", "be"]), words_fault(["to", None])
+    (None, TypeError(', word 1 must be a text, got None (NoneType).'))
+
+    ```
+    """
     if not isinstance(words, list | tuple):
-        raise TypeError(
-            f"Input {position} must be a list of words, as the model is a tagger; got {_shown(words)}. Text is split "
-            "into words by text.split(), for instance."
+        return TypeError(
+            f" must be a list of words, as the model is a tagger; got {_shown(words)}. Text is split into words by "
+            "text.split(), for instance."
         )
     for index, word in enumerate(words):
         if not isinstance(word, str):
-            raise TypeError(f"Input {position}, word {index} must be a text, got {_shown(word)}.")
-    _check_characters("".join(words), position)
+            return TypeError(f", word {index} must be a text, got {_shown(word)}.")
+    return _characters_fault("".join(words))
 
 
-def _check_characters(text: str, position: int) -> None:
+def _characters_fault(text: str) -> ValueError | None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ValueError(
-            f"Input {position} holds the lone surrogate {text[error.start]!a}, which is no character: decode the text "
-            "anew, for instance as UTF-8."
-        ) from error
+        fault = ValueError(
+            f" holds the lone surrogate {text[error.start]!a}, which is no character: decode the text anew, for "
+            "instance as UTF-8."
+        )
+        fault.__cause__ = error
+        return fault
+    return None
 
 
 def _shown(value: Any) -> str:
@@ -238,4 +269,4 @@ def labels_that_apply(logits: torch.Tensor, label_thresholds: Sequence[float] | 
     return logits.sigmoid() > logits.new_tensor(label_thresholds)
 
 
-__all__ = ["check_rejection", "labels_that_apply", "predict"]
+__all__ = ["check_rejection", "labels_that_apply", "predict", "text_fault", "words_fault"]

@@ -32,6 +32,7 @@ _COMMON_KEYWORDS = frozenset(
         "gradient_checkpointing",
         "is_decoder",
         "mask_token_id",
+        "max_position_embeddings",
         "model_type",
         "name_or_path",
         "num_labels",

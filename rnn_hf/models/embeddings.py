@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from .configuration_rnn import RnnConfig
+from .losses import at_least_float32
 
 # Codes of characters: those of `config.characters` come after these.
 PADDING, UNKNOWN, BEGINNING, CONTINUATION, END = range(5)
@@ -219,7 +221,7 @@ class CharacterCNN(nn.Module):
         all_codes = torch.arange(self.num_codes, device=codes.device)
         table = self.char_embeddings(all_codes) if self.is_wrapped else self.char_embeddings.weight
         characters = table * (all_codes != PADDING).unsqueeze(1)  # [num_codes, char_embedding_size]
-        maxima = [_convolve(convolution, characters, codes).amax(dim=1) for convolution in self.convolutions]
+        maxima = [_largest(convolution, characters, codes) for convolution in self.convolutions]
         return torch.cat(maxima, dim=1).relu()
 
     @property
@@ -234,8 +236,8 @@ def resized(table: Tensor, num_rows: int, value: float) -> Tensor:
     return torch.cat([table[:num_rows], added])
 
 
-def _convolve(convolution: Any, characters: Tensor, codes: Tensor) -> Tensor:
-    """Run a convolution over texts: `[num_texts, length, num_filters]`.
+def _largest(convolution: Any, characters: Tensor, codes: Tensor) -> Tensor:
+    """Run a convolution over texts, and take each feature's maximum over positions: `[num_texts, num_filters]`.
 
     There are far fewer characters than positions in texts, so each character is multiplied with the kernel once, and a
     position is the sum of what its neighbours contribute.
@@ -243,13 +245,51 @@ def _convolve(convolution: Any, characters: Tensor, codes: Tensor) -> Tensor:
     if hasattr(convolution, "base_layer"):  # an adapter of peft, which has no weight of its own
         (size,) = convolution.base_layer.kernel_size
         texts = nn.functional.embedding(codes, characters).transpose(1, 2)  # [num_texts, char_embedding_size, length]
-        return convolution(nn.functional.pad(texts, (size // 2, (size - 1) // 2))).transpose(1, 2)
+        return convolution(nn.functional.pad(texts, (size // 2, (size - 1) // 2))).amax(dim=2)
     (size,) = convolution.kernel_size
     contributions = torch.einsum("cd,fdk->ckf", characters, convolution.weight).flatten(0, 1)
     windows = nn.functional.pad(codes, (size // 2, (size - 1) // 2), value=PADDING).unfold(1, size, 1)
     rows = windows * size + torch.arange(size, device=codes.device)  # [num_texts, length, size]
-    summed = nn.functional.embedding_bag(rows.flatten(0, 1), contributions, mode="sum")
-    return summed.view(*codes.shape, -1) + convolution.bias
+    if codes.device.type == "cpu":
+        return _LargestSums.apply(contributions, rows) + convolution.bias
+    # On other devices, the order in which that gradient is summed would differ from run to run.
+    return _sums(contributions, rows).amax(dim=1) + convolution.bias
+
+
+def _sums(table: Tensor, rows: Tensor) -> Tensor:
+    """Sum rows of a table for each position: `[num_texts, length, size]` to `[num_texts, length, num_columns]`."""
+    return nn.functional.embedding_bag(rows.flatten(0, 1), table, mode="sum").view(*rows.shape[:2], -1)
+
+
+class _LargestSums(torch.autograd.Function):
+    """Sum rows of a table for each position, see [`_sums`], and take each column's maximum over positions.
+
+    From `[num_rows, num_columns]` and `[num_texts, length, size]` to `[num_texts, num_columns]`. The gradient goes to
+    the first position with the maximum alone.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, rows: Tensor) -> Tensor:
+        sums = _sums(table, rows)
+        maxima = sums.amax(dim=1)
+        ctx.save_for_backward(rows, sums, maxima)
+        ctx.num_rows = len(table)
+        return maxima
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        rows, sums, maxima = ctx.saved_tensors
+        length, size = rows.shape[1:]
+        # torch's argmax over a dimension that is not the last one takes longer than all of this.
+        from_end = torch.arange(length, 0, -1, dtype=torch.int16, device=rows.device).unsqueeze(1)
+        firsts = length - ((sums == maxima.unsqueeze(1)) * from_end).amax(dim=1).long()
+        firsts = firsts.clamp(max=length - 1)  # where the maximum is NaN
+        exact = at_least_float32(gradient)
+        d_table = exact.new_zeros(ctx.num_rows, exact.shape[1])
+        for position in range(size):
+            d_table.scatter_add_(0, rows[:, :, position].gather(1, firsts), exact)
+        return d_table.to(gradient.dtype), None
 
 
 __all__ = [

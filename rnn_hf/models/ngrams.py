@@ -166,11 +166,7 @@ class NgramFeatures(nn.Module):
     def _entry_buckets(self, entries: Tensor) -> tuple[Tensor, Tensor]:
         """Find the buckets of n-grams of characters of entries, and which of the entries each belongs to."""
         offsets, buckets, _ = self.entry_ngrams()
-        begins = offsets[entries]
-        counts = offsets[entries + 1] - begins
-        owners = torch.repeat_interleave(torch.arange(len(entries), device=entries.device), counts)
-        places = torch.arange(len(owners), device=entries.device) + (begins - (counts.cumsum(0) - counts))[owners]
-        return buckets[places], owners
+        return take_ragged(offsets, buckets, entries)
 
     def _pool(self, given: Tensor, squares: Tensor, texts: Tensor, num_texts: int) -> Tensor:
         """Sum what each item gives to its text, and divide by the length of the vector of weights above 1."""
@@ -325,6 +321,33 @@ def character_ngrams(spellings: Tensor) -> Tensor:
     return torch.cat(found, dim=1)
 
 
+def take_ragged(offsets: Tensor, values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Take the values of rows of different lengths.
+
+    Args:
+        offsets (`torch.LongTensor` of shape `[num_rows + 1]`): Where the values of each row begin.
+        values (`torch.Tensor` of shape `[num_values]`): Those of all rows.
+        rows (`torch.LongTensor` of shape `[num_taken]`): Which rows are taken.
+
+    Returns:
+        Their values, and which of the taken rows each belongs to.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.models.ngrams import take_ragged
+    >>> take_ragged(torch.tensor([0, 2, 2, 3]), torch.tensor([7, 8, 9]), torch.tensor([2, 0]))
+    (tensor([9, 7, 8]), tensor([0, 1, 1]))
+
+    ```
+    """
+    begins = offsets[rows]
+    counts = offsets[rows + 1] - begins
+    owners = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), counts)
+    places = torch.arange(len(owners), device=rows.device) + (begins - (counts.cumsum(0) - counts))[owners]
+    return values[places], owners
+
+
 def entry_keys(spellings: Tensor) -> Tensor:
     """Hash all characters of vocabulary entries: `[num_entries, num_characters]` to `[num_entries]`, 0 for no text."""
     keys = torch.zeros(len(spellings), dtype=torch.long, device=spellings.device)
@@ -369,5 +392,6 @@ __all__ = [
     "extended",
     "find_buckets",
     "find_entry_ngrams",
+    "take_ragged",
     "word_ngrams",
 ]

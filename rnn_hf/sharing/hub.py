@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants, get_token
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, SpaceCard, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 from rich.console import Console
@@ -22,6 +22,7 @@ from ..utils.display import printable
 from ..utils.secrets import find_secrets
 from .card_tables import is_language_model
 from .card_text import read_model_card, with_model_id
+from .space import PAGE, space_files
 
 # What is uploaded, and what for. Everything else stays: checkpoints, states of optimizers, anything pickled.
 _PURPOSES = {
@@ -43,12 +44,14 @@ _PURPOSES = {
     "run.json": "command, data, hardware, speed",
     "*.png": "plot",
     "LICENSE*": "licence",
+    "handler.py": "Inference Endpoints",
+    "requirements.txt": "Inference Endpoints",
     "onnx/*.onnx": "ONNX",
     "onnx/*.json": "ONNX",
     "onnx/*.md": "ONNX",
 }
 _WRITE_ROLES = ("write", "fineGrained")
-_BINARY = (".safetensors", ".onnx", ".png")
+_BINARY = (".safetensors", ".onnx", ".png", ".wasm")
 # A token of the hub, wherever it stands.
 _HUB_TOKEN = re.compile(r"(?<![A-Za-z0-9_])hf_[A-Za-z0-9]{16,}")
 
@@ -109,10 +112,65 @@ def push_folder(
     if not dry_run:
         repo_id = check_access(repo_id, create_pr=create_pr, token=token)
     _show(folder, files, repo_id)
-    if dry_run:
-        return None
+    left = dict.fromkeys(name.partition("/")[0] for name, purpose in _purposes(folder) if purpose is None)
+    if left:
+        _console().print(f"Not uploaded: {', '.join(map(printable, left))}")
+    if read_model_card(folder / "README.md").data.get("license") is None:
+        _console().print("The model card names no licence, without which others may hardly use the model.")
+    return None if dry_run else _push_checked(folder, files, repo_id, private, revision, create_pr, token)
+
+
+def push_space(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    create_pr: bool = False,
+    dry_run: bool = False,
+    token: str | None = None,
+) -> str | None:
+    """Upload a static Space, as one commit.
+
+    Args:
+        folder (`str` or `Path`): What [`~rnn_hf.sharing.space.make_space`] wrote; nothing else in it is uploaded.
+        repo_id (`str`): Space, `namespace/name`; it is made where it is missing.
+        private (`bool`): Whether a new Space is private.
+        create_pr (`bool`): Whether to propose the commit as a pull request instead.
+        dry_run (`bool`): Only check and show, without network.
+        token (`str`, *optional*): Access token; without it that of `hf auth login` or HF_TOKEN.
+
+    Returns:
+        `str`: address of the commit, or of the pull request; `None` of a dry run.
+
+    Raises:
+        ValueError: The folder lacks something, the token or the rights are missing, or the hub refused. The message
+            says what to do.
+    """
+    folder = Path(folder)
+    _check_repo_id(repo_id)
+    kinds = {"README.md": "card", **dict.fromkeys(PAGE, "page"), "models": "model", "libraries": "library"}
+    files = {name: kinds.get(name.partition("/")[0], "settings") for name in space_files(folder)}
+    _refuse_links(folder, files)
+    _refuse_secrets(folder, files, find_secrets((), token))
+    if not dry_run:
+        repo_id = check_access(repo_id, create_pr=create_pr, token=token)
+    _show(folder, files, repo_id)
+    return None if dry_run else _push_checked(folder, files, repo_id, private, None, create_pr, token, "space")
+
+
+def _push_checked(
+    folder: Path,
+    files: dict[str, str],
+    repo_id: str,
+    private: bool,
+    revision: str | None,
+    create_pr: bool,
+    token: str | None,
+    repo_type: str = "model",
+) -> str:
+    """Push, and say what went wrong in words."""
     try:
-        return _push(folder, files, repo_id, private, revision, create_pr, HfApi(token=token))
+        return _push(folder, files, repo_id, private, revision, create_pr, HfApi(token=token), repo_type)
     except HFValidationError as error:
         raise ValueError(str(error)) from error
     except (*HUB_ERRORS, RuntimeError) as error:
@@ -171,12 +229,19 @@ def _identity(answer: dict[str, Any]) -> tuple[str, str, list[str]]:
 
 
 def _push(
-    folder: Path, files: dict[str, str], repo_id: str, private: bool, revision: str | None, create_pr: bool, api: HfApi
+    folder: Path,
+    files: dict[str, str],
+    repo_id: str,
+    private: bool,
+    revision: str | None,
+    create_pr: bool,
+    api: HfApi,
+    repo_type: str,
 ) -> str:
     card = with_model_id((folder / "README.md").read_text(encoding="utf-8"), repo_id)
-    _validate_card(card, folder / "README.md")
+    _validate_card(card, folder / "README.md", SpaceCard if repo_type == "space" else ModelCard)
     try:
-        is_private = api.repo_info(repo_id).private
+        is_private = api.repo_info(repo_id, repo_type=repo_type).private
         if not isinstance(is_private, bool):
             raise TypeError(f"a repository that is private={is_private!r}")
         if private and not is_private:
@@ -184,10 +249,11 @@ def _push(
     except RepositoryNotFoundError:
         if create_pr:
             raise
-        repo_id = api.create_repo(repo_id, private=private).repo_id
+        sdk = "static" if repo_type == "space" else None
+        repo_id = api.create_repo(repo_id, private=private, repo_type=repo_type, space_sdk=sdk).repo_id
     if revision is not None and not revision.startswith("refs/"):
-        api.create_branch(repo_id, branch=revision, exist_ok=True)
-    parent = api.repo_info(repo_id, revision=revision).sha
+        api.create_branch(repo_id, branch=revision, exist_ok=True, repo_type=repo_type)
+    parent = api.repo_info(repo_id, revision=revision, repo_type=repo_type).sha
     if not isinstance(parent, str):
         raise TypeError(f"the newest commit is {parent!r}")
     operations = [
@@ -198,6 +264,7 @@ def _push(
             repo_id,
             operations,
             commit_message=f"Upload {printable(folder.resolve().name)}",
+            repo_type=repo_type,
             revision=revision,
             create_pr=create_pr,
             parent_commit=None if create_pr else parent,
@@ -209,10 +276,10 @@ def _push(
     return commit.pr_url or commit.commit_url
 
 
-def _validate_card(card: str, path: Path) -> None:
+def _validate_card(card: str, path: Path, kind: type[ModelCard] | type[SpaceCard]) -> None:
     """Let the hub check the card's metadata, before anything is made there."""
     try:
-        ModelCard(card).validate()
+        kind(card).validate()
     except HfHubHTTPError:
         raise
     except ValueError as error:
@@ -316,16 +383,14 @@ def _show(folder: Path, files: dict[str, str], repo_id: str) -> None:
     sizes = {name: (folder / name).stat().st_size for name in files}
     for name, purpose in files.items():
         table.add_row(printable(name), f"{sizes[name]:,}", purpose)
-    # What stands in brackets is part of a name.
-    console = Console(soft_wrap=True, markup=False, highlight=False, emoji=False)
-    total = sum(sizes.values()) / 1e6
+    console, total = _console(), sum(sizes.values()) / 1e6
     console.print(f"{printable(str(folder))} → {repo_id}: {len(files)} files, {total:.1f} MB")
     console.print(table)
-    left = dict.fromkeys(name.partition("/")[0] for name, purpose in _purposes(folder) if purpose is None)
-    if left:
-        console.print(f"Not uploaded: {', '.join(map(printable, left))}")
-    if read_model_card(folder / "README.md").data.get("license") is None:
-        console.print("The model card names no licence, without which others may hardly use the model.")
+
+
+def _console() -> Console:
+    # What stands in brackets is part of a name.
+    return Console(soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
 def _explain_push(error: BaseException, repo_id: str, revision: str | None = None, create_pr: bool = False) -> str:
@@ -340,4 +405,4 @@ def _explain_push(error: BaseException, repo_id: str, revision: str | None = Non
     )
 
 
-__all__ = ["check_access", "push_folder"]
+__all__ = ["check_access", "push_folder", "push_space"]

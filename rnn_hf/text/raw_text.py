@@ -174,10 +174,32 @@ def split_raw_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
 
     ```
     """
-    pattern = _pattern_of(tokenizer)
+    return [text[start:end] for start, end in word_finder(tokenizer)(text)]
+
+
+def word_finder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[tuple[int, int]]]:
+    """Return what finds the words of many texts: see [`split_raw_text`].
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): A tagger's tokenizer.
+
+    Returns:
+        `Callable`: takes a text, and gives where each word begins and ends, in characters.
+
+    Example:
+    ```python
+    >>> from rnn_hf import train_tokenizer
+    >>> from rnn_hf.text.raw_text import word_finder
+    >>> word_finder(train_tokenizer([["a", "b"]], min_frequency=1, is_split_into_words=True))("a  b")
+    [(0, 1), (3, 4)]
+
+    ```
+    """
+    pattern = word_pattern(tokenizer)
     if pattern is None:
-        return text.split()
-    return [text[start:end] for _, (start, end) in _splitter(pattern).pre_tokenize_str(text)]
+        return lambda text: [match.span() for match in re.finditer(r"\S+", text)]
+    splitter = _splitter(pattern)
+    return lambda text: [offsets for _, offsets in splitter.pre_tokenize_str(text)]
 
 
 @contextlib.contextmanager
@@ -187,7 +209,7 @@ def words_kept_whole(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
     Args:
         tokenizer (`PreTrainedTokenizerBase`): A tagger's tokenizer.
     """
-    if _pattern_of(tokenizer) is None:
+    if word_pattern(tokenizer) is None:
         yield
         return
     backend: Tokenizer = tokenizer.backend_tokenizer
@@ -208,7 +230,12 @@ def _steps_of(tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
     return [one for part in state.get("pretokenizers", ()) for one in part.get("pretokenizers", [part])]
 
 
-def _pattern_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
+def word_pattern(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Return the pattern by which a tokenizer splits raw text, or `None` where white space alone does.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): A tagger's tokenizer.
+    """
     steps = _steps_of(tokenizer)
     pattern = steps[1].get("pattern", {}).get("Regex", "") if len(steps) > 2 else ""
     return pattern if pattern.startswith(_MARK) else None
@@ -224,4 +251,12 @@ def _made(step: dict[str, Any]) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.WhitespaceSplit()
 
 
-__all__ = ["count_marked", "learn_splitting", "set_splitting", "split_raw_text", "words_kept_whole"]
+__all__ = [
+    "count_marked",
+    "learn_splitting",
+    "set_splitting",
+    "split_raw_text",
+    "word_finder",
+    "word_pattern",
+    "words_kept_whole",
+]

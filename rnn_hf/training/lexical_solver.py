@@ -1,9 +1,11 @@
-"""The weights of lexical features as the solution of a convex problem, before the recurrent layers are trained.
+"""The weights of lexical features as the solution of a convex problem.
 
-A linear support vector machine over the features of a word and its neighbours is solved in seconds. The recurrent
-layers are trained without it, and validation data says how much each counts.
+A linear model over the features of a word and its neighbours is solved in seconds. On little data it is solved before
+training, and the recurrent layers are trained without it. On more, features are trained with the recurrent layers, and
+a solved conditional random field joins them afterwards. Validation data says how much each counts.
 """
 
+import copy
 import warnings
 from collections.abc import Iterable, Iterator
 from itertools import islice, product
@@ -71,6 +73,15 @@ def solve_lexical(model: RnnForTokenClassification, dataset: Iterable[Any]) -> b
     """
     lexical = model.lexical
     assert lexical is not None
+    if not _solve(model, lexical, dataset):
+        return False
+    lexical.requires_grad_(False)
+    lexical.is_solved = True
+    return True
+
+
+def _solve(model: RnnForTokenClassification, lexical: LexicalFeatures, dataset: Iterable[Any]) -> bool:
+    """Write the solution into lexical features, and tell whether there is one."""
     num_labels = len(model.config.label_names)
     if lexical.projection is not None or num_labels < 2:
         return False
@@ -83,8 +94,6 @@ def solve_lexical(model: RnnForTokenClassification, dataset: Iterable[Any]) -> b
     weight = weight.reshape(shape).transpose(1, 0, 2).reshape(lexical.weight.shape)
     with torch.no_grad():
         lexical.weight.copy_(torch.from_numpy(weight))
-    lexical.requires_grad_(False)
-    lexical.is_solved = True
     return True
 
 
@@ -191,7 +200,28 @@ def _read_chunk(model: RnnForTokenClassification, lexical: LexicalFeatures, exam
     return _LabelledWords(matrix[known >= 0], known[known >= 0], sequences[known >= 0])
 
 
-def weigh_lexical(trainer: Any, dataset: Any) -> str:
+def join_solution(trainer: Any, train_dataset: Iterable[Any], dataset: Any) -> str | None:
+    """Solve lexical features that were trained with the recurrent layers, and add the solution to their weights.
+
+    Two models that were found in different ways err in different places: together they are better than each.
+
+    Args:
+        trainer ([`RnnTrainer`]): With the trained tagger.
+        train_dataset (`Iterable`): Encoded examples, with `input_ids` and `labels`.
+        dataset: Encoded validation data with labels, which says how much the solution counts; of none, both count
+            alike.
+
+    Returns:
+        `str`, *optional*: what was done, for people; `None` where there was no problem to solve.
+    """
+    model = copy.deepcopy(trainer.model).to("cpu")
+    solved = model.lexical
+    if not _solve(model, solved, train_dataset):
+        return None
+    return weigh_lexical(trainer, dataset, solved.to(trainer.model.device).eval())
+
+
+def weigh_lexical(trainer: Any, dataset: Any, solved: LexicalFeatures | None = None) -> str:
     """Let solved lexical features count as validation data says, beside the recurrent layers.
 
     Among the powers of the square root of 2, the ratio of both is the largest whose loss is within half a unit of the
@@ -200,25 +230,29 @@ def weigh_lexical(trainer: Any, dataset: Any) -> str:
     Args:
         trainer ([`RnnTrainer`]): With the trained tagger.
         dataset: Encoded validation data with labels; of none, both count alike.
+        solved ([`LexicalFeatures`], *optional*): Those that are added to the tagger's own; without it, the tagger's own
+            are solved.
 
     Returns:
         `str`: what was done, for people.
     """
     model = trainer.model
-    chains = list(zip(model.crf.parameters(), model.lexical.solved_transitions, strict=True)) if model.crf else []
+    joins = solved is not None
+    part: LexicalFeatures = model.lexical if solved is None else solved
+    chains = list(zip(model.crf.parameters(), part.solved_transitions, strict=True)) if model.crf else []
     trained = [parameter.detach().clone() for parameter, _ in chains]
 
     def weigh(ratio: float, factor: float) -> tuple[float, float]:
         """Set the transitions of both, and return by how much scores of states and of features are multiplied."""
         of_states, of_features = factor / max(ratio, 1.0), factor * min(ratio, 1.0)
-        for (parameter, solved), before in zip(chains, trained, strict=True):
-            parameter.copy_(of_states * before + of_features * solved.to(before))
+        for (parameter, solution), before in zip(chains, trained, strict=True):
+            parameter.copy_(of_states * before + of_features * solution.to(before))
         return of_states, of_features
 
     losses = torch.zeros(len(RATIOS), len(_FACTORS), dtype=torch.float64)
     num_words = 0
     with torch.no_grad():
-        for states, lexical, labels, packing in _parts(trainer, dataset):
+        for states, lexical, labels, packing in _parts(trainer, dataset, part):
             known = int((labels != -100).sum())
             for (row, ratio), (column, factor) in product(enumerate(RATIOS), enumerate(_FACTORS)):
                 of_states, of_features = weigh(ratio, factor)
@@ -232,18 +266,21 @@ def weigh_lexical(trainer: Any, dataset: Any) -> str:
         row = max(best) if num_words else RATIOS.index(1.0)
         ratio, factor = RATIOS[row], _FACTORS[int(columns[row])]
         of_states, of_features = weigh(ratio, factor)
-        model.lexical.weight.mul_(of_features)
+        if joins:
+            model.lexical.weight.mul_(of_states).add_(part.weight, alpha=of_features)
+        else:
+            model.lexical.weight.mul_(of_features)
         for parameter in model.classifier.parameters():
             parameter.mul_(of_states)
-    return (
-        f"Lexical features count {ratio:.3g} times as much as before, beside the recurrent layers, by {num_words:,} "
-        f"validation words; all scores are multiplied by {factor:.3g}."
-    )
+    scaled = f"by {num_words:,} validation words; all scores are multiplied by {factor:.3g}."
+    if joins:
+        return f"Lexical features that are solved count {ratio:.3g} times as much as the trained model, {scaled}"
+    return f"Lexical features count {ratio:.3g} times as much as before, beside the recurrent layers, {scaled}"
 
 
 @torch.no_grad()
-def _parts(trainer: Any, dataset: Any) -> Iterator[tuple[Tensor, Tensor, Tensor, Packing]]:
-    """Yield, batch by batch, the scores that states and lexical features give, labels, and their layout; all packed.
+def _parts(trainer: Any, dataset: Any, solved: LexicalFeatures) -> Iterator[tuple[Tensor, Tensor, Tensor, Packing]]:
+    """Yield, batch by batch, the scores of the rest and of solved features, labels, and their layout; all packed.
 
     Each process reads all the data, so that all find the same.
     """
@@ -253,11 +290,12 @@ def _parts(trainer: Any, dataset: Any) -> Iterator[tuple[Tensor, Tensor, Tensor,
         inputs = trainer._prepare_inputs(trainer.data_collator(batch))
         labels = inputs.pop("labels")
         encoded = model._encode(**inputs, output_hidden_states=False)
-        full = model._classify(encoded)
-        lexical, model.lexical = model.lexical, None
+        own = model.lexical
+        model.lexical = None if own is solved else own
         states = model._classify(encoded)
-        model.lexical = lexical
-        yield states, full - states, encoded.packing.pack(labels), encoded.packing
+        model.lexical = own
+        scores = solved(encoded.input_ids, model.word_starts[encoded.input_ids], encoded.packing)
+        yield states, scores, encoded.packing.pack(labels), encoded.packing
 
 
-__all__ = ["solve_lexical", "weigh_lexical"]
+__all__ = ["join_solution", "solve_lexical", "weigh_lexical"]

@@ -14,9 +14,12 @@ from .arguments import ConfigArguments, RnnTrainingArguments
 _MEASURED = 1000
 # Characters from which on texts are long documents.
 _LONG = 1000
-# Characters that are read in training, where that makes neither too few nor too many passes.
-_NUM_READ = 6_000_000
-_FEWEST_EPOCHS, _MOST_EPOCHS = 3, 20
+# Characters that are read in training, where that makes neither too few nor too many passes; fewer of many texts whose
+# n-grams are solved.
+_NUM_READ, _NUM_READ_OF_MANY = 6_000_000, 3_300_000
+_FEWEST_EPOCHS, _MOST_EPOCHS = 2, 20
+# Dropout where so few are read.
+_LITTLE_DROPOUT = {"word_dropout": 0.15, "embedding_dropout": 0.3, "classifier_dropout": 0.3}
 # Texts from which on batches are larger.
 _SOME, _MANY, _VERY_MANY = 2_000, 8_000, 50_000
 # Sentences up to which a tagger is small.
@@ -32,9 +35,10 @@ _OF_CHOICE = (
 def choose_settings(num_texts: int | None, num_characters: float, num_labels: int) -> dict[str, Any]:
     """Choose settings of a new classifier by its training data.
 
-    More texts make larger batches. More text makes fewer passes, and so do few labels. Of long documents, n-grams say
-    the most, and the recurrent layers are small. The learning rate falls to zero in the passes, and the last state is
-    kept: on little validation data, the best one is best by chance.
+    More texts make larger batches. More text makes fewer passes, and so do few labels; few passes over many texts go
+    with less dropout, which slows learning, and with a smaller character CNN. Of long documents, n-grams say the most,
+    and all is small. The learning rate falls to zero in the passes, and the last state is kept: on little validation
+    data, the best one is best by chance.
 
     Args:
         num_texts (`int`, *optional*): Number of texts; `None` where it is not known.
@@ -47,28 +51,32 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
     Example:
     ```python
     >>> from rnn_hf.training.presets import choose_settings
-    >>> settings = choose_settings(num_texts=10_000, num_characters=60, num_labels=77)
+    >>> settings = choose_settings(num_texts=9_000, num_characters=58, num_labels=77)
     >>> settings["per_device_train_batch_size"], settings["num_train_epochs"]
-    (64, 10.0)
+    (64, 6.0)
 
     ```
     """
     num_texts = _VERY_MANY if num_texts is None else num_texts
     is_long = num_characters >= _LONG
     batch_size = 16 if num_texts < _SOME else 32 if num_texts < _MANY else 64 if num_texts < _VERY_MANY else 128
-    epochs = round(_NUM_READ / max(num_texts * num_characters, 1))
+    is_quick = num_texts >= _MANY and num_labels <= MOST_LABELS
+    num_read = _NUM_READ_OF_MANY if is_quick else _NUM_READ
+    epochs = round(num_read / max(num_texts * num_characters, 1))
     most_epochs = min(1 + round(5 * math.log2(max(num_labels, 2))), _MOST_EPOCHS)
     size = 64 if is_long else 128
     settings = {
         "hidden_size": size,
         "embedding_size": size,
-        "char_num_filters": size // 2,
+        "char_num_filters": size // 4 if is_long or is_quick else size // 2,
         "per_device_train_batch_size": batch_size,
         "learning_rate": round(2e-3 * math.sqrt(max(batch_size, 32) / 32), 4),
         "num_train_epochs": float(min(max(epochs, _FEWEST_EPOCHS), most_epochs)),
         "early_stopping_patience": 0,
         "load_best_model_at_end": False,
     }
+    if is_quick:
+        settings |= _LITTLE_DROPOUT
     if num_labels > MOST_LABELS:
         settings["ngram_learning_rate"] = 5e-3
     return settings
@@ -83,7 +91,7 @@ def apply_preset(
     """Set what [`choose_settings`] chooses for a classifier and nobody gave.
 
     Of a tagger, all passes are used. On few sentences it is small and has a conditional random field, and its lexical
-    features are solved before training; on more they are trained with the rest.
+    features are solved before training; on more they are trained with the rest, and a solution joins them afterwards.
 
     Args:
         corpus ([`Corpus`]): The data.

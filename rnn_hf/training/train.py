@@ -35,7 +35,7 @@ from .arguments import RnnTrainingArguments, TokenizerArguments
 from .batching import SizedStream, iterate_examples
 from .checkpoints import ARGUMENTS, RESULTS, find_checkpoint, list_checkpoints
 from .evaluate import print_results, quieten
-from .lexical_solver import solve_lexical, weigh_lexical
+from .lexical_solver import join_solution, solve_lexical, weigh_lexical
 from .locks import locked
 from .model_setup import build, is_encoder
 from .ngram_choice import set_ngrams
@@ -121,7 +121,10 @@ def train(
                 replace_file(output_dir / ARGUMENTS, json.dumps(options, indent=2))
         tokenizer, model = trainer.processing_class, trainer.model
         _check_finite(trainer, encoded.get("validation", encoded.get("test", trainer.train_dataset)))
-        calibration = _calibrate(trainer, corpus, encoded.get("validation"))
+        # Whoever gives a rate wants that alone.
+        rate = getattr(trainer.args, "lexical_learning_rate", None)
+        joins = rate != training_arguments.lexical_learning_rate
+        calibration = _calibrate(trainer, corpus, encoded.get("validation"), joins)
         if is_first:
             model.save_pretrained(output_dir)
             tokenizer.save_pretrained(output_dir)  # type: ignore[union-attr]
@@ -267,11 +270,16 @@ def _check_finite(trainer: RnnTrainer, dataset: Any) -> None:
         raise diverged(f"the model's logits are no numbers any more, and {where}")
 
 
-def _calibrate(trainer: RnnTrainer, corpus: Corpus, validation: Any) -> list[str]:
-    """Calibrate a classifier on validation data, or weigh what a tagger was solved from, and say so."""
-    lexical = getattr(trainer.model, "lexical", None)
+def _calibrate(trainer: RnnTrainer, corpus: Corpus, validation: Any, joins: bool) -> list[str]:
+    """Calibrate a classifier on validation data, or weigh the solved part of a tagger, and say so."""
+    model: Any = trainer.model
+    lexical = getattr(model, "lexical", None)
+    examples = [] if validation is None else validation
     if lexical is not None and lexical.is_solved:
-        return [weigh_lexical(trainer, [] if validation is None else validation)]
+        return [weigh_lexical(trainer, examples)]
+    if lexical is not None and joins and model.crf is not None:
+        message = join_solution(trainer, trainer.train_dataset, examples)
+        return [] if message is None else [message]
     if corpus.task == "token-classification" or corpus.problem_type == "regression":
         return []
     if validation is None:

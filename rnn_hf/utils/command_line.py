@@ -37,6 +37,8 @@ EXTRAS = {
         "seqeval",
     ),
     "onnx": ("onnx", "onnxruntime"),
+    "serve": ("httptools", "uvicorn", "uvloop"),
+    "ray": ("ray",),
 }
 # What Python and torch say when there is no memory left.
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Unable to allocate")

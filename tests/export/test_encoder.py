@@ -312,7 +312,12 @@ def test_a_folder_is_exported(topics, tmp_path):
 def test_a_model_can_be_exported_into_its_own_folder(topics):
     before = {path.name: path.read_bytes() for path in topics.iterdir() if path.is_file()}
     export(str(topics), topics)
-    assert {path.name: path.read_bytes() for path in topics.iterdir() if path.is_file()} == before
+    after = {path.name: path.read_bytes() for path in topics.iterdir() if path.is_file()}
+    assert after.keys() - before.keys() == {"handler.py", "requirements.txt"}
+    config, later = (json.loads(files.pop("config.json")) for files in (before, after))
+    assert config.pop("pad_token_id") is None
+    assert later == {**config, "max_position_embeddings": 16384}
+    assert {name: after[name] for name in before} == before
     assert (topics / "onnx" / "model.onnx").is_file()
 
 

@@ -32,6 +32,14 @@ def test_numbers_become_constants_of_their_type():
     assert [list(initializer.dims) for initializer in graph.initializers] == [[]] * 5
 
 
+def test_equal_constants_are_stored_once():
+    graph = Graph()
+    table = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert graph.constant(table) == graph.constant(table.copy())
+    others = [table.astype(np.int64), table.reshape(3, 2), table + 1, table[:1], 0.0, 0]
+    assert len({graph.constant(one) for one in [table, *others]}) == len(graph.initializers) == 7
+
+
 @few(50)
 @given(
     arrays.arrays(np.float32, (4, 5), elements=st.floats(-100, 100, width=32)),

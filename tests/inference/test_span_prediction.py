@@ -160,8 +160,16 @@ class TestCommand:
         assert row["tokens"] == ["(", "Anna", ")", "left", "."]
         assert row["spans"][1] == {"start": 1, "end": 5, "label": "X"}
 
-    def test_an_output_folder_is_for_brat(self, folder, tmp_path, capsys):
-        (tmp_path / "a.txt").write_text("Anna\n")
-        with pytest.raises(SystemExit):
-            main([str(folder), str(tmp_path / "a.txt"), "--output_dir", str(tmp_path / "out")])
-        assert "--output_dir is for texts that were annotated with brat" in capsys.readouterr().err
+    def test_an_output_folder_gets_the_spans_of_raw_text(self, tmp_path, capsys):
+        from rnn_hf.text.words import set_word_splitter
+
+        model, tokenizer = tagger("X")
+        set_word_splitter(tokenizer)
+        model.save_pretrained(tmp_path)
+        tokenizer.save_pretrained(tmp_path)
+        (tmp_path / "a.txt").write_text("(Anna) left.\n")
+        main([str(tmp_path), str(tmp_path / "a.txt"), "--output_format", "jsonl"])
+        expected = json.loads(capsys.readouterr().out)
+        main([str(tmp_path), str(tmp_path / "a.txt"), "--output_dir", str(tmp_path / "out"), "--num_workers", "1"])
+        row = json.loads((tmp_path / "out" / "part-000000.jsonl").read_text())
+        assert row == {"prediction": expected.pop("tags"), "error": None} | expected

@@ -68,6 +68,15 @@ def test_character_features_are_those_of_a_convolution(kernel_sizes, length, see
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_character_features_that_are_nan_have_a_gradient():
+    encoder = make(**WITH_CHARACTERS).character_cnn
+    with torch.no_grad():
+        encoder.char_embeddings.weight.fill_(torch.nan)
+    features = encoder(torch.arange(7))
+    features.sum().backward()
+    assert features.isnan().any()
+
+
 @pytest.mark.parametrize("options", [{}, WITH_CHARACTERS, WITH_VECTORS, WITH_CHARACTERS | WITH_VECTORS])
 class TestParts:
     def test_are_joined_to_the_size_that_the_configuration_says(self, options):

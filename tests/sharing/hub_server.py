@@ -23,7 +23,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import yaml
 
 LICENSES = {"apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc0-1.0", "gpl-3.0", "other", "unknown"}
-LARGE_SUFFIXES = (".safetensors", ".bin", ".onnx", ".png", ".arrow", ".parquet")
+LARGE_SUFFIXES = (".safetensors", ".bin", ".onnx", ".png", ".arrow", ".parquet", ".wasm")
 # Bits that mark a file's entry in a Xet shard.
 WITH_VERIFICATION, WITH_METADATA = 1 << 31, 1 << 30
 
@@ -347,6 +347,8 @@ class Handler(BaseHTTPRequestHandler):
             raise HubError(409, body["error"], body=body)
         if not self.may_write(namespace):
             raise HubError(403, f"You don't have the rights to create a model under the namespace {namespace!r}")
+        if wanted.get("type") == "space" and wanted.get("sdk") not in ("static", "docker", "gradio"):
+            raise HubError(400, "A Space needs an sdk")
         private = wanted.get("visibility") == "private"
         attributes = Blob(git_oid(b""), 0, b"")
         with self.hub.lock:
@@ -359,7 +361,7 @@ class Handler(BaseHTTPRequestHandler):
         errors = [{"message": message} for message in check_card(self.json()["content"])]
         self.answer({"errors": errors, "warnings": []}, 400 if errors else 200)
 
-    @route("GET", "/api/models/REPO(?:/revision/([^/]+))?")
+    @route("GET", "/api/(?:model|space)s/REPO(?:/revision/([^/]+))?")
     def repo_info(self, name: str, revision: str = "main") -> None:
         repo = self.repo(name)
         commit = repo.find(revision)
@@ -370,7 +372,7 @@ class Handler(BaseHTTPRequestHandler):
              "lastModified": commit.date, "createdAt": commit.date}
         )  # fmt: skip
 
-    @route("GET", "/api/models/REPO/refs")
+    @route("GET", "/api/(?:model|space)s/REPO/refs")
     def refs(self, name: str) -> None:
         found: dict[str, list] = {"branches": [], "tags": [], "converts": [], "pullRequests": []}
         for ref, oid in self.repo(name).refs.items():
@@ -380,7 +382,7 @@ class Handler(BaseHTTPRequestHandler):
             found[kind].append({"name": short, "ref": full, "targetCommit": oid})
         self.answer(found)
 
-    @route("GET", "/api/models/REPO/commits/([^/]+)")
+    @route("GET", "/api/(?:model|space)s/REPO/commits/([^/]+)")
     def commits(self, name: str, revision: str) -> None:
         listed = history(self.repo(name), revision)
         self.answer(
@@ -388,7 +390,7 @@ class Handler(BaseHTTPRequestHandler):
              for one in listed]
         )  # fmt: skip
 
-    @route("POST", "/api/models/REPO/(branch|tag)/([^/]+)")
+    @route("POST", "/api/(?:model|space)s/REPO/(branch|tag)/([^/]+)")
     def create_ref(self, name: str, kind: str, ref: str) -> None:
         repo, wanted = self.repo(name, write=True), self.json()
         start = wanted.get("startingPoint", "main") if kind == "branch" else ref
@@ -401,7 +403,7 @@ class Handler(BaseHTTPRequestHandler):
 
     # Push
 
-    @route("POST", "/api/models/REPO/preupload/([^/]+)")
+    @route("POST", "/api/(?:model|space)s/REPO/preupload/([^/]+)")
     def preupload(self, name: str, revision: str) -> None:
         is_pr = "create_pr" in self.query
         known = self.repo(name, write=not is_pr).find("main" if is_pr else revision).files
@@ -414,7 +416,7 @@ class Handler(BaseHTTPRequestHandler):
             files.append(answer)
         self.answer({"files": files})
 
-    @route("POST", r"/REPO\.git/info/lfs/objects/batch")
+    @route("POST", r"(?:/spaces)?/REPO\.git/info/lfs/objects/batch")
     def lfs_batch(self, name: str) -> None:
         self.repo(name)
         objects: list[dict[str, Any]] = [{"oid": one["oid"], "size": one["size"]} for one in self.json()["objects"]]
@@ -431,14 +433,14 @@ class Handler(BaseHTTPRequestHandler):
         self.hub.large[sha256] = data
         self.answer({})
 
-    @route("GET", "/api/models/REPO/xet-(read|write)-token/([^/]+)")
+    @route("GET", "/api/(?:model|space)s/REPO/xet-(read|write)-token/([^/]+)")
     def xet_token(self, name: str, kind: str, revision: str) -> None:
         self.repo(name, write=kind == "write" and "create_pr" not in self.query)
         url, expires = f"local://{self.hub.folder}", 4102444800
         headers = {"X-Xet-Access-Token": "xet", "X-Xet-Token-Expiration": str(expires), "X-Xet-Cas-Url": url}
         self.answer({"accessToken": "xet", "exp": expires, "casUrl": url}, headers=headers)
 
-    @route("POST", "/api/models/REPO/commit/([^/]+)")
+    @route("POST", "/api/(?:model|space)s/REPO/commit/([^/]+)")
     def commit(self, name: str, revision: str) -> None:
         is_pr = "create_pr" in self.query
         user, role = self.user()
@@ -464,18 +466,18 @@ class Handler(BaseHTTPRequestHandler):
 
     # Pull
 
-    @route("GET", "/api/models/REPO/tree/([^/]+)")
+    @route("GET", "/api/(?:model|space)s/REPO/tree/([^/]+)")
     def tree(self, name: str, revision: str) -> None:
         files = self.repo(name).find(revision).files
         self.answer([described(path, blob) for path, blob in files.items()])
 
-    @route("POST", "/api/models/REPO/paths-info/([^/]+)")
+    @route("POST", "/api/(?:model|space)s/REPO/paths-info/([^/]+)")
     def paths_info(self, name: str, revision: str) -> None:
         files = self.repo(name).find(revision).files
         wanted = parse_qs(self.read().decode()).get("paths", [])
         self.answer([described(path, files[path]) for path in wanted if path in files])
 
-    @route("GET", "/REPO/resolve/([^/]+)/(.+)")
+    @route("GET", "(?:/spaces)?/REPO/resolve/([^/]+)/(.+)")
     def resolve(self, name: str, revision: str, path: str) -> None:
         commit = self.repo(name).find(revision)
         headers = {"X-Repo-Commit": commit.oid}

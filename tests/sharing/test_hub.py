@@ -276,9 +276,9 @@ class TestPush:
         pushed(owner, tagger, "alice/whole")
         assert hub.titles("alice/whole") == ["Upload tagger", "initial commit"]
         assert set(hub.files("alice/whole")) == CODE | {
-            ".gitattributes", "README.md", "all_results.json", "config.json", "model.safetensors", "onnx/model.onnx",
-            "run.json", "tokenizer.json", "tokenizer_config.json", "trainer_state.json", "training_args.json",
-            "training_curve.png",
+            ".gitattributes", "README.md", "all_results.json", "config.json", "handler.py", "model.safetensors",
+            "onnx/model.onnx", "requirements.txt", "run.json", "tokenizer.json", "tokenizer_config.json",
+            "trainer_state.json", "training_args.json", "training_curve.png",
         }  # fmt: skip
 
     def test_of_a_changed_model_uploads_what_changed(self, hub, owner, tagger):

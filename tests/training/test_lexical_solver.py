@@ -1,5 +1,6 @@
 """Lexical features solved before training: linear models over the features of words and their neighbours."""
 
+import copy
 import json
 
 import numpy as np
@@ -8,12 +9,13 @@ import torch
 from sklearn.svm import LinearSVC
 from strategies import little_config
 
-from rnn_hf import RnnForTokenClassification, train_tokenizer
+from rnn_hf import RnnForTokenClassification, RnnTrainer, RnnTrainingArguments, train_tokenizer
 from rnn_hf.models.lexical import LARGEST_SIZE, WINDOW
 from rnn_hf.text.characters import count_lexical_features, set_vocabulary
 from rnn_hf.text.tokenization import encode_words
 from rnn_hf.training import lexical_solver as module
-from rnn_hf.training.lexical_solver import solve_lexical
+from rnn_hf.training import presets
+from rnn_hf.training.lexical_solver import join_solution, solve_lexical
 from rnn_hf.training.options import parse_arguments
 from rnn_hf.training.train import train
 
@@ -173,6 +175,72 @@ def test_without_validation_data_both_count_alike(tmp_path):
     model = RnnForTokenClassification.from_pretrained(tmp_path / "model")
     # One step leaves the layers' own transitions near zero: these are those of the solved chain.
     assert model.crf.transitions.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("num_validation", [0, 20])
+def test_a_solution_is_added_to_features_that_are_trained(tmp_path, num_validation):
+    model, examples = make(use_crf=True)
+    torch.nn.init.normal_(model.lexical.weight)
+    torch.nn.init.normal_(model.crf.transitions)
+    before, solved = copy.deepcopy(model), copy.deepcopy(model)
+    assert solve_lexical(solved, examples)
+    trainer = RnnTrainer(model, RnnTrainingArguments(str(tmp_path), eval_strategy="no"), processing_class=TOKENIZER)
+    assert "that are solved count" in join_solution(trainer, examples, examples[:num_validation])
+    scale = (model.classifier.weight / before.classifier.weight).mean().item()
+    added = model.lexical.weight - scale * before.lexical.weight
+    factor = float((added * solved.lexical.weight).sum() / solved.lexical.weight.square().sum())
+    torch.testing.assert_close(added, factor * solved.lexical.weight, atol=1e-5, rtol=0)
+    for after, own, other in zip(
+        model.crf.parameters(), before.crf.parameters(), solved.lexical.solved_transitions, strict=True
+    ):
+        torch.testing.assert_close(after, scale * own + factor * other, atol=1e-5, rtol=0)
+    if num_validation == 0:
+        assert (scale, factor) == pytest.approx((1, 1))
+    else:
+        assert loss_on(model, examples[:num_validation]) < loss_on(before, examples[:num_validation])
+
+
+def loss_on(model, examples):
+    with torch.no_grad():
+        batches = [{name: torch.tensor([values]) for name, values in example.items()} for example in examples]
+        return sum(float(model(**batch, num_items_in_batch=1).loss) for batch in batches)
+
+
+def test_there_may_be_nothing_to_add(tmp_path):
+    model, examples = make(use_crf=True, id2label={0: "O", **{index: f"B-{index}" for index in range(1, 70)}})
+    before = copy.deepcopy(model.state_dict())
+    trainer = RnnTrainer(model, RnnTrainingArguments(str(tmp_path), eval_strategy="no"), processing_class=TOKENIZER)
+    assert join_solution(trainer, examples, examples) is None
+    assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
+
+
+def train_on_many(tmp_path, monkeypatch, *options):
+    """Train a tagger of spans on what counts as many sentences; return what it is, and its last checkpoint."""
+    monkeypatch.setattr(presets, "_FEW", 100)
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in sentences(400)))
+    folder = tmp_path / "model"
+    sizes = ["--hidden_size", "4", "--embedding_size", "4", "--num_train_epochs", "1", "--disable_tqdm", "true"]
+    arguments = ["--train_file", str(file), "--output_dir", str(folder), *sizes, *options]
+    results = train("token-classification", *parse_arguments("token-classification", "", arguments))
+    model = RnnForTokenClassification.from_pretrained(folder)
+    return results, model, RnnForTokenClassification.from_pretrained(next(folder.glob("checkpoint-*")))
+
+
+def test_it_is_added_on_many_sentences(tmp_path, monkeypatch, capsys):
+    results, model, checkpoint = train_on_many(tmp_path, monkeypatch)
+    assert "Lexical features that are solved count" in capsys.readouterr().out
+    assert not torch.equal(model.lexical.weight, checkpoint.lexical.weight)
+    assert results["eval_loss"] <= results_of(tmp_path)["eval_loss"]
+
+
+@pytest.mark.parametrize(
+    "options", [["--lexical_learning_rate", "0.002"], ["--preset", "none", "--lexical_learning_rate", "0.002"]]
+)
+def test_features_with_a_rate_that_is_given_are_trained_alone(tmp_path, monkeypatch, options):
+    _, model, checkpoint = train_on_many(tmp_path, monkeypatch, *options)
+    assert torch.equal(model.lexical.weight, checkpoint.lexical.weight)
+    assert torch.equal(model.classifier.weight, checkpoint.classifier.weight)
 
 
 def results_of(folder):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 from strategies import little_config
 
@@ -77,6 +78,19 @@ def test_logits_are_those_of_a_machine_for_each_label(num_labels, problem):
             expected = -np.ones(len(matrix))
         expected = expected * (3.5 if num_labels == 2 and not several else 7)
         np.testing.assert_allclose(logits_of_ngrams(model, examples)[:, label], expected, atol=0.05)
+
+
+def test_many_texts_are_read_in_few_passes(monkeypatch):
+    monkeypatch.setattr(module, "_MOST_READ", 600)
+    monkeypatch.setattr(module, "_FEWEST_PASSES", 1)
+    model, examples = make(3)
+    solve_ngrams(model, examples)
+    matrix, labels = matrix_of(model, examples), np.array([example["labels"] for example in examples])
+    machine = LinearSVC(C=0.3, dual=True, random_state=0, max_iter=2)
+    with pytest.warns(ConvergenceWarning):
+        machine.fit(matrix, labels == 0)
+    found = logits_of_ngrams(model, examples)[:, 0]
+    np.testing.assert_allclose(found, 7 * machine.decision_function(matrix), atol=0.01)
 
 
 def test_the_same_data_gives_the_same_weights_and_they_are_frozen():

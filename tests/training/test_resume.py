@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from datasets import Dataset
 from transformers import TrainerCallback
 
 from rnn_hf.training import trainer as trainer_module
@@ -232,8 +233,22 @@ def test_a_folder_that_was_moved_is_resumed_with_its_best_state(files, tmp_path)
     assert Path(state["best_model_checkpoint"]) == tmp_path / "new" / "checkpoint-2"
 
 
-@pytest.mark.parametrize("mode", OFTEN_KILLED)
-def test_two_processes_resume_exactly_in_a_later_epoch(mode, files, tmp_path):
+@pytest.fixture(scope="module")
+def shards(files, tmp_path_factory) -> list[str]:
+    """The same sentences in files of Parquet, of different sizes."""
+    folder = tmp_path_factory.mktemp("shards")
+    for file in files:
+        name, path = file.removeprefix("--").split("_file=")
+        rows = Dataset.from_json(path)
+        for number, part in enumerate([range(2), range(2, 7), range(7, len(rows))]):
+            rows.select(part).to_parquet(folder / f"{name}-{number}.parquet")
+    return [f"--{name}_file={folder / name}-*.parquet" for name in ("train", "validation")]
+
+
+@pytest.mark.parametrize("mode", [*OFTEN_KILLED, "streaming of shards"])
+def test_two_processes_resume_exactly_in_a_later_epoch(mode, files, shards, tmp_path):
+    if mode == "streaming of shards":
+        files, mode = shards, "streaming"
     options = [*MODES[mode], "--per_device_train_batch_size", "2", "--use_cpu", "true"]
     assert run(files, tmp_path / "whole", *options, processes=2) == 0
     steps = json.loads((tmp_path / "whole" / "trainer_state.json").read_text())["max_steps"]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForSequenceClassification,
@@ -26,6 +27,8 @@ from transformers import (
 from rnn_hf import DataCollatorWithPacking
 from rnn_hf.data.collator import TokenBudgetDataset
 from rnn_hf.data.corpus import DataArguments, load_corpus
+from rnn_hf.training import trainer as trainer_module
+from rnn_hf.training.batching import TokenBatchSampler
 from rnn_hf.training.evaluate import evaluate_checkpoint
 from rnn_hf.training.options import parse_arguments
 from rnn_hf.training.task_metrics import preprocess_logits_for_metrics
@@ -636,6 +639,46 @@ class TestTwoProcesses:
         assert_same_weights(joint, split, 1e-4)  # other sums of float32 decide a near tie of character features
         one, two = (json.loads((folder / "all_results.json").read_text()) for folder in (joint, split))
         assert one["test_accuracy"] == pytest.approx(two["test_accuracy"])
+
+    def test_token_batches_like_one_that_accumulates_them(self, tagged, tmp_path, monkeypatch):
+        class Joint(TokenBatchSampler):
+            """The batches of two processes, one after the other."""
+
+            def __iter__(self):
+                given = (self.lengths, self.max_tokens, self.max_examples, self.seed)
+                both = [TokenBatchSampler(*given, num_replicas=2, rank=rank) for rank in range(2)]
+                for one in both:
+                    one.set_epoch(self.epoch)
+                for pair in zip(*both, strict=True):
+                    yield from pair
+
+        options = [*COMPARABLE, "--use_cpu", "true", "--max_tokens_per_batch", "100"]
+        joint, split = tmp_path / "joint", tmp_path / "split"
+        with monkeypatch.context() as patched:
+            patched.setattr(trainer_module, "TokenBatchSampler", Joint)
+            train_tagger(tagged, joint, *options, "--gradient_accumulation_steps", "2")
+        result = run_script("train_tagger.py", *tagger_arguments(tagged, split, *options), processes=2)
+        assert result.returncode == 0, result.stderr[-3000:]
+        assert_same_weights(joint, split, 1e-4)
+
+    def test_sharded_parquet_is_streamed_and_scored_exactly(self, tagged, tmp_path):
+        """Shards of different sizes, in training and in evaluation."""
+        sharded = {}
+        for name, file in tagged.items():
+            rows = Dataset.from_json(file)
+            for number, part in enumerate([range(7), range(7, 18), range(18, len(rows))]):
+                rows.select(part).to_parquet(tmp_path / f"{name}-{number}.parquet")
+            sharded[name] = str(tmp_path / f"{name}-*.parquet")
+        options = [*COMPARABLE, "--use_cpu", "true", "--streaming", "--per_device_eval_batch_size", "3"]
+        joint, split = tmp_path / "joint", tmp_path / "split"
+        train_tagger(sharded, joint, *options, "--per_device_train_batch_size", "16")
+        arguments = tagger_arguments(sharded, split, *options, "--per_device_train_batch_size", "8")
+        result = run_script("train_tagger.py", *arguments, processes=2)
+        assert result.returncode == 0, result.stderr[-3000:]
+        assert_same_weights(joint, split, 1e-4)
+        one, two = (json.loads((folder / "all_results.json").read_text()) for folder in (joint, split))
+        for name in ("test_accuracy", "test_f1", "test_samples"):
+            assert one[name] == pytest.approx(two[name]), name
 
 
 class TestScripts:

@@ -681,6 +681,14 @@ class TestSamplers:
         assert all(len(part) == len(sampler) for part, sampler in zip(batches, samplers, strict=True))
         assert {index for part in batches for batch in part for index in batch} == set(range(len(self.LENGTHS)))
 
+    def test_processes_get_as_much_work_as_each_other_in_each_step(self):
+        lengths = [1 + index % 50 for index in range(2000)]
+        batches = [list(TokenBatchSampler(lengths, 1000, 32, 1, 8, rank)) for rank in range(8)]
+        work = [[sum(lengths[index] for index in batch) for batch in step] for step in zip(*batches, strict=True)]
+        # Batches in any order would take twice the time.
+        assert sum(max(step) for step in work) < 1.1 * sum(map(sum, work)) / 8
+        assert len({tuple(sorted(step)) for step in work[:5]}) == 5
+
     @pytest.mark.parametrize(
         "sampler",
         [TokenBatchSampler(LENGTHS, 30, 4), SeededLengthGroupedSampler(0, batch_size=2, lengths=list(LENGTHS))],

@@ -1,0 +1,1 @@
+"""Predict on data of any size, with all cores of a machine or with an engine."""
