@@ -3,10 +3,18 @@
 from importlib import import_module
 from typing import Any
 
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 from .data.collator import DataCollatorWithPacking
 from .models.configuration_rnn import RnnConfig
+from .models.modeling_lm import RnnForCausalLM, RnnForPreTraining
 from .models.modeling_rnn import (
     RnnForSequenceClassification,
     RnnForTokenClassification,
@@ -20,12 +28,16 @@ __version__ = "0.1.0"
 
 AutoConfig.register("rnn_hf", RnnConfig, exist_ok=True)
 AutoModel.register(RnnConfig, RnnModel, exist_ok=True)
+AutoModelForPreTraining.register(RnnConfig, RnnForPreTraining, exist_ok=True)
+AutoModelForCausalLM.register(RnnConfig, RnnForCausalLM, exist_ok=True)
 AutoModelForSequenceClassification.register(RnnConfig, RnnForSequenceClassification, exist_ok=True)
 AutoModelForTokenClassification.register(RnnConfig, RnnForTokenClassification, exist_ok=True)
 
 __all__ = [
     "DataCollatorWithPacking",
     "RnnConfig",
+    "RnnForCausalLM",
+    "RnnForPreTraining",
     "RnnForSequenceClassification",
     "RnnForTokenClassification",
     "RnnModel",

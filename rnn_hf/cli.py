@@ -11,6 +11,7 @@ COMMANDS = {
     "train-classifier": "train a text classifier",
     "train-tagger": "train a tagger of words",
     "train-teacher": "fine-tune a transformer, for a classifier or tagger to learn from",
+    "pretrain": "pretrain an encoder on texts without labels",
     "inspect": "show what a corpus holds, before training",
     "predict": "classify or tag the lines of a file",
     "evaluate": "score a saved model on a corpus",

@@ -63,8 +63,8 @@ def test_help_lists_the_commands(words, capsys):
     listed = [line.split(maxsplit=1) for line in lines if line.startswith("  ")]
     assert dict(listed) == COMMANDS
     assert list(COMMANDS) == [
-        *("train-classifier", "train-tagger", "train-teacher", "inspect", "predict", "evaluate", "export", "push"),
-        *("space", "push-space", "serve", "card", "benchmark"),
+        *("train-classifier", "train-tagger", "train-teacher", "pretrain", "inspect", "predict", "evaluate", "export"),
+        *("push", "space", "push-space", "serve", "card", "benchmark"),
     ]
 
 

@@ -21,6 +21,7 @@ SCRIPTS = {
     "train-classifier": "train_classifier",
     "train-tagger": "train_tagger",
     "train-teacher": "train_teacher",
+    "pretrain": "pretrain",
     "inspect": "inspect_data",
     "predict": "predict",
     "evaluate": "evaluate_checkpoint",
@@ -76,7 +77,12 @@ def code_of(page: str) -> list[str]:
 
 def training_options() -> set[str]:
     """Name the fields of the dataclasses that training takes."""
-    modules = ["rnn_hf.data.arguments", "rnn_hf.training.arguments", "rnn_hf.training.options"]
+    modules = [
+        "rnn_hf.data.arguments",
+        "rnn_hf.data.text_corpus",
+        "rnn_hf.training.arguments",
+        "rnn_hf.training.options",
+    ]
     found: set[str] = set()
     for name in filter(importlib.util.find_spec, modules):
         for one in vars(importlib.import_module(name)).values():
@@ -104,7 +110,7 @@ def script_options(script: str) -> set[str]:
 def options() -> dict[str, set[str]]:
     """The options of each script."""
     training = training_options()
-    found = dict.fromkeys(("train_classifier", "train_tagger"), training)
+    found = dict.fromkeys(("train_classifier", "train_tagger", "pretrain"), training)
     others = ({*SCRIPTS.values(), "reproduce", "quickstart"}) - found.keys()
     return found | {one: script_options(one) | (training if one in PASS_ON else set()) for one in sorted(others)}
 

@@ -16,8 +16,8 @@ from ..data.report import report_on
 from ..data.report_table import print_report
 from ..text.tokenization import NO_LIMIT
 from ..training.evaluate import quieten
-from ..training.model_setup import load_tokenizer
 from ..training.options import DataclassParser
+from ..training.tokenizer_setup import load_tokenizer
 from ..utils.command_line import command
 from ..utils.secrets import find_secrets
 

@@ -11,9 +11,13 @@ from ..utils.display import printable, shorten
 from ..utils.messages import listed, shown
 from ..utils.secrets import find_secrets, mask
 
-Task = Literal["text-classification", "token-classification"]
+Task = Literal["text-classification", "token-classification", "language-modeling"]
 # What the models of a task are called.
-MODELS_OF: dict[Task, str] = {"text-classification": "classifiers", "token-classification": "taggers"}
+MODELS_OF: dict[Task, str] = {
+    "text-classification": "classifiers",
+    "token-classification": "taggers",
+    "language-modeling": "language models",
+}
 
 MOST_LABEL_CHARACTERS = 1000
 _MOST_TOKENS = 10**9

@@ -71,6 +71,12 @@ class Corpus:
     origins: dict[str, str] = field(default_factory=dict)
     unlabelled: Unlabelled | None = None
 
+    @property
+    def has_words(self) -> bool:
+        """`bool`: whether inputs are lists of words, rather than texts."""
+        reads_either = self.task == "language-modeling"
+        return self.input_column == "tokens" if reads_either else self.task == "token-classification"
+
     def inputs(self, split: str) -> Iterator[Any]:
         """Yield the texts, or the lists of words, of a split."""
         for batch in self.splits[split].select_columns([self.input_column]).iter(batch_size=_BATCH_SIZE):

@@ -47,10 +47,11 @@ def run_ray(job: Job, numbers: Iterable[int], num_workers: int | None = None) ->
     context = DataContext.get_current()
     context.enable_progress_bars = False
     size = num_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    actor: Any = _Actor
     wanted = [{"block": number} for number in numbers]
     # A task for each block, as far as Ray likes so many.
     blocks = ray.data.from_items(wanted, override_num_blocks=min(len(wanted), 10_000))
-    done = blocks.map(_Actor, fn_constructor_args=(job,), compute=ActorPoolStrategy(size=size), num_cpus=1)
+    done = blocks.map(actor, fn_constructor_args=(job,), compute=ActorPoolStrategy(size=size), num_cpus=1)
     for row in done.iter_rows():
         if row["fault"]:
             raise ValueError(row["fault"])

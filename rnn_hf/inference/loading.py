@@ -9,6 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
 
 from ..models.configuration_rnn import RnnConfig
+from ..models.modeling_lm import RnnForCausalLM, RnnForPreTraining
 from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification, RnnModel
 from .download import find_folder
 from .model_files import COPY_AGAIN, read_json, read_weight_infos, read_weights
@@ -33,6 +34,7 @@ class SavedModel(NamedTuple):
 
 
 _HEADS = (RnnForSequenceClassification, RnnForTokenClassification)
+_LANGUAGE_MODELS = (RnnForPreTraining, RnnForCausalLM)
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
 _FLOATS = ("F32", "F16", "BF16", "F64")
 # Keys of `config.json` by which transformers would load other files, or run code from the hub.
@@ -132,6 +134,11 @@ def read_model(folder: Path, name: str | None = None) -> SavedModel:
     config = load_config(str(folder))
     model_class = next((one for one in _HEADS if one.__name__ in (config.architectures or [])), None)
     if model_class is None:
+        if any(one.__name__ in (config.architectures or []) for one in (*_LANGUAGE_MODELS, RnnModel)):
+            raise ValueError(
+                f"{name or folder} holds a pretrained encoder, which has no labels yet: fine-tune it, with "
+                "--model_name_or_path of rnn-hf train-classifier or train-tagger."
+            )
         raise ValueError(
             f"{name or folder} holds no classifier or tagger of rnn_hf: its config.json says "
             f"model_type={config.model_type!r}, architectures={config.architectures}."
@@ -331,7 +338,8 @@ def check_weights(folder: Path, config: RnnConfig) -> None:
     layers = sum("weight_hh_l" in name and not name.endswith("_reverse") for name in found)
     if config.num_hidden_layers > layers + _FEW_LAYERS:
         raise _misfit(folder, f"num_hidden_layers={config.num_hidden_layers}, but the weights are of {layers} layers")
-    model_class = next((one for one in _HEADS if one.__name__ in (config.architectures or [])), RnnModel)
+    classes = (*_HEADS, *_LANGUAGE_MODELS)
+    model_class = next((one for one in classes if one.__name__ in (config.architectures or [])), RnnModel)
     try:
         with torch.device("meta"), no_init_weights():
             wanted = model_class(config).state_dict()

@@ -85,6 +85,8 @@ class RnnPreTrainedModel(PreTrainedModel):
     config_class = RnnConfig
     base_model_prefix = "model"
     accepts_loss_kwargs = True
+    # What each Auto class loads from a saved folder.
+    auto_map: ClassVar[dict[str, str]] = AUTO_MAP
     _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = list(_OF_TRAINING)  # type: ignore[misc]
 
     def __init__(self, config: RnnConfig):
@@ -110,7 +112,7 @@ class RnnPreTrainedModel(PreTrainedModel):
             save_directory (`str` or `os.PathLike`): Folder, made where it is missing.
             args, kwargs: See `PreTrainedModel.save_pretrained`.
         """
-        self.config.auto_map = dict(AUTO_MAP)
+        self.config.auto_map = dict(self.auto_map)
         if self.objectives is not None and len(args) < 2 and kwargs.get("state_dict") is None:
             weights = self.state_dict()
             kwargs["state_dict"] = {name: weights[name] for name in weights if not name.startswith("objectives.")}

@@ -54,8 +54,7 @@ _COMMON_KEYWORDS = frozenset(
         *("exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id", "length_penalty"),
         *("max_length", "min_length", "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences"),
         *("remove_invalid_values", "repetition_penalty", "return_dict_in_generate", "top_k", "top_p"),
-        "typical_p",
-        "use_cache",
+        *("typical_p", "use_cache"),
     }
 )
 

@@ -19,6 +19,10 @@ _SCORE_NAMES = {
     "expected_calibration_error_uncalibrated": "the same, without the temperature",
     "f1_micro": "micro F1",
     "mse": "mean squared error",
+    "perplexity": "perplexity per token",
+    "perplexity_backward": "perplexity per token, from right to left",
+    "perplexity_forward": "perplexity per token, from left to right",
+    "perplexity_per_word": "perplexity per word",
     "r2": "r²",
 }
 
@@ -26,6 +30,11 @@ _SCORE_NAMES = {
 def is_tagger(config: RnnConfig) -> bool:
     """Tell whether a configuration is that of a tagger."""
     return "RnnForTokenClassification" in (config.architectures or [])
+
+
+def is_language_model(config: RnnConfig) -> bool:
+    """Tell whether a configuration is that of a pretrained encoder, without labels."""
+    return any(name in ("RnnForPreTraining", "RnnForCausalLM") for name in config.architectures or [])
 
 
 def score_name(config: RnnConfig, score: str) -> str:
@@ -63,7 +72,7 @@ def model_rows(folder: Path, config: RnnConfig, results: dict[str, Any]) -> dict
         rows["Labels of a sentence"] = (
             "scored together by a conditional random field" if config.use_crf else "one by one"
         )
-    else:
+    elif not is_language_model(config):
         rows["Vector of a text"] = f"`{config.pooling}` of the states"
         if config.ngram_buckets:
             words = f"1 to {config.max_ngram} words" if config.max_ngram > 1 else "single words"
@@ -115,11 +124,13 @@ def training_rows(
         rows["Batch size"] += f", at most {args['max_tokens_per_batch']:,} tokens"
     if args.get("bf16") or args.get("fp16"):
         rows["Precision"] = "mixed, bfloat16" if args.get("bf16") else "mixed, float16"
-    has_tags = isinstance(args.get("data"), dict) and "auxiliary_tags_column" in args["data"]
+    given = args["data"] if isinstance(args.get("data"), dict) else {}
+    has_unlabelled = "unlabelled" in given and "teaching" not in run
     beside = {
         "a language model": args.get("lm_loss_weight"),
-        "auxiliary labels": args.get("auxiliary_loss_weight") if has_tags else None,
+        "auxiliary labels": args.get("auxiliary_loss_weight") if "auxiliary_tags_column" in given else None,
         "R-Drop": args.get("rdrop_loss_weight"),
+        "texts without labels": args.get("unlabelled_loss_weight") if has_unlabelled else None,
         "the logits of the teacher": args.get("distillation_loss_weight") if "teaching" in run else None,
     }
     if any(beside.values()):
@@ -208,6 +219,7 @@ __all__ = [
     "CELLS",
     "exported_row",
     "exported_scores",
+    "is_language_model",
     "is_tagger",
     "model_rows",
     "score_keys",

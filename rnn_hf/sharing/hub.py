@@ -14,11 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ..inference.download import HUB_ERRORS, STRANGE_ANSWERS, explain, explain_cache, explain_strange_answer
-from ..inference.loading import read_model
+from ..inference.loading import check_weights, load_config, load_tokenizer, load_weights, read_model
 from ..inference.model_files import CODE_FILES, check_file, read_json
+from ..models.modeling_lm import RnnForCausalLM, RnnForPreTraining
 from ..models.modeling_rnn import AUTO_MAP
 from ..utils.display import printable
 from ..utils.secrets import find_secrets
+from .card_tables import is_language_model
 from .card_text import read_model_card, with_model_id
 from .space import PAGE, space_files
 
@@ -297,8 +299,17 @@ def _check_folder(folder: Path) -> dict[str, str]:
         raise ValueError(f"There is no folder {folder}.")
     files = {name: purpose for name, purpose in _purposes(folder) if purpose}
     _refuse_links(folder, files)
-    config = read_model(folder).config
-    if getattr(config, "auto_map", None) != AUTO_MAP or "modeling_rnn.py" not in files:
+    config = load_config(str(folder))
+    auto_map = AUTO_MAP
+    if is_language_model(config):
+        check_weights(folder, config)
+        load_weights(folder)
+        load_tokenizer(folder, config)
+        auto_map = (RnnForPreTraining if config.bidirectional else RnnForCausalLM).auto_map
+    else:
+        read_model(folder)
+    code = {name.partition(".")[0] + ".py" for name in auto_map.values()}
+    if getattr(config, "auto_map", None) != auto_map or not code <= files.keys():
         raise ValueError(
             f"{folder} was saved without the code that others need to load it: save it anew, with "
             f"rnn_hf.inference.loading.load({str(folder)!r})[0].save_pretrained({str(folder)!r})."

@@ -21,6 +21,7 @@ from .card_tables import (
     CELLS,
     exported_row,
     exported_scores,
+    is_language_model,
     is_tagger,
     model_rows,
     score_keys,
@@ -29,6 +30,7 @@ from .card_tables import (
 )
 from .card_text import joined, marked, merged, read_model_card, sections
 from .plots import draw_confusion_matrix, draw_training_curve
+from .pretraining_card import PRETRAINING_TEMPLATE, describe_language_model, pretraining_limits
 
 _TEMPLATE = Path(__file__).with_name("model_card_template.md")
 _FILES = ("all_results.json", "run.json", "trainer_state.json", "training_args.json")
@@ -160,7 +162,7 @@ def _new_card(
     graph_scores = exported_scores(folder, config)
     card = ModelCard.from_template(
         _metadata(folder, config, results, run, args),
-        template_path=str(_TEMPLATE),
+        template_path=str(PRETRAINING_TEMPLATE if is_language_model(config) else _TEMPLATE),
         pipeline_tag=_task(config),
         model_name=markdown(_name(folder, args)),
         model_id=json_line(_model_id(folder, args)),
@@ -195,6 +197,8 @@ def _escaped(value: Any) -> Any:
 
 
 def _task(config: RnnConfig) -> str:
+    if is_language_model(config):
+        return "feature-extraction" if config.bidirectional else "text-generation"
     return "token-classification" if is_tagger(config) else "text-classification"
 
 
@@ -237,7 +241,7 @@ def _metadata(
         pipeline_tag=_task(config),
         tags=["rnn_hf", config.cell_type.partition("_")[0], *(["crf"] if config.use_crf else [])],
         metrics=list(dict.fromkeys(_METRIC_TYPES.get(score, score) for score in scores if score != "loss")) or None,
-        widget=[{"text": text} for text in _widget_texts(run)] if run else None,
+        widget=[{"text": text} for text in _widget_texts(run)] if run and not is_language_model(config) else None,
         model_name=_name(folder, args) if evaluations else None,
         eval_results=evaluations or None,
     )
@@ -271,6 +275,10 @@ def _scores(config: RnnConfig, results: dict[str, Any], splits: dict[str, str]) 
 
 
 def _summary(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> str:
+    data = args.get("dataset_pretty_name") or _data_name(run)
+    trained = f", trained on {markdown(data)}" if data else ""
+    if is_language_model(config):
+        return describe_language_model(config, trained)
     what = {
         "regression": "gives each text a number",
         "multi_label_classification": f"gives each text those of {config.num_labels} labels that apply",
@@ -279,8 +287,6 @@ def _summary(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> st
     if is_tagger(config):
         kind, what = "tagger", f"gives each word one of {config.num_labels} labels"
     direction = "bidirectional" if config.bidirectional else "unidirectional"
-    data = args.get("dataset_pretty_name") or _data_name(run)
-    trained = f", trained on {markdown(data)}" if data else ""
     return f"A recurrent {kind} ({direction} {CELLS[config.cell_type]}) that {what}{trained}."
 
 
@@ -339,6 +345,8 @@ def _limits(config: RnnConfig, run: dict[str, Any], args: dict[str, Any]) -> lis
     kind = f" in {markdown(', '.join(languages))}" if languages else ""
     examples = f" ({run['num_rows']['train']:,} examples)" if run else ""
     limits = [f"For text{kind} of the kind it was trained on{examples}. Of other kinds its scores above say nothing."]
+    if is_language_model(config):
+        return limits + pretraining_limits(config)
     if config.problem_type != "regression":
         limits.append("It knows the labels above only, and predicts one of them for whatever it is given.")
     if is_tagger(config) and config.use_crf:

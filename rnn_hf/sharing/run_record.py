@@ -82,21 +82,12 @@ def record_run(
     split = "test" if "test" in corpus.splits else "validation" if "validation" in corpus.splits else "train"
     inputs = list(islice(corpus.inputs(split), _NUM_TIMED_INPUTS))
     model, tokenizer = load(str(output_dir))
-    record: dict[str, Any] = {
-        "task": corpus.task,
-        "date": date.today().isoformat(),
-        **_command(sys.argv, secrets),
-        "data": mask_options(_data(data_arguments), secrets),
-        "num_rows": corpus.num_rows,
+    record: dict[str, Any] = describe_run(
+        corpus.task, _data(data_arguments), corpus.num_rows, base_model, device, num_processes, secrets
+    ) | {
         **({} if corpus.tag_scheme is None else {"tag_scheme": corpus.tag_scheme}),
         **({} if report is None else {"data_report": report.to_dict()}),
         **({} if teaching is None else {"teaching": mask_options(teaching, secrets)}),
-        "base_model": mask_options(base_model, secrets),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
-        "num_processes": num_processes,
-        "num_threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__}
-        | {"transformers": transformers.__version__, "rnn_hf": __version__},
         "speed": {"split": split} | measure_speed(model, tokenizer, inputs),
         "examples": [],
     }
@@ -109,6 +100,44 @@ def record_run(
         record["confusion_matrix"] = {"split": split, "counts": matrix.tolist()}
     replace_file(output_dir / "run.json", json.dumps(record, indent=1, ensure_ascii=False))
     return record
+
+
+def describe_run(
+    task: str,
+    data: dict[str, str],
+    num_rows: dict[str, int],
+    base_model: str | None,
+    device: torch.device,
+    num_processes: int,
+    secrets: Collection[str] = (),
+) -> dict[str, Any]:
+    """Describe a training run of any kind: task, command, data, hardware, versions.
+
+    Args:
+        task (`str`): As in the hub.
+        data (`dict[str, str]`): What the corpus is called: the file of each split, or a dataset.
+        num_rows (`dict[str, int]`): Examples of each split.
+        base_model (`str`, *optional*): Folder or hub id of the checkpoint that the run began with.
+        device (`torch.device`): Where it was trained.
+        num_processes (`int`): By how many processes.
+        secrets (`Collection[str]`): Values that must not be written, as [`~secrets.find_secrets`] gives them.
+
+    Returns:
+        `dict`: the beginning of `run.json`.
+    """
+    return {
+        "task": task,
+        "date": date.today().isoformat(),
+        **_command(sys.argv, secrets),
+        "data": mask_options(data, secrets),
+        "num_rows": num_rows,
+        "base_model": mask_options(base_model, secrets),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
+        "num_processes": num_processes,
+        "num_threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__}
+        | {"transformers": transformers.__version__, "rnn_hf": __version__},
+    }
 
 
 def record_export(output_dir: Path) -> None:
@@ -233,7 +262,16 @@ def _data(arguments: DataArguments) -> dict[str, str]:
 
 
 def file_name(file: str) -> str:
-    """Name a file without its folder, or that of an address."""
+    """Name a file without its folders or address.
+
+    Example:
+    ```python
+    >>> from rnn_hf.sharing.run_record import file_name
+    >>> file_name("https://host/corpora/a.csv?version=1")
+    'a.csv'
+
+    ```
+    """
     return Path(urlsplit(file).path).name if "://" in file else Path(file).name
 
 
@@ -262,4 +300,4 @@ def _confusion_matrix(output: PredictionOutput, num_labels: int) -> np.ndarray:
     return matrix
 
 
-__all__ = ["file_name", "measure_speed", "processor_name", "record_export", "record_run"]
+__all__ = ["describe_run", "file_name", "measure_speed", "processor_name", "record_export", "record_run"]

@@ -18,6 +18,7 @@ from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from ..data.arguments import MODELS_OF, DataArguments, Task, named_auxiliary
+from ..data.text_corpus import TextArguments
 from ..models.configuration_rnn import RnnConfig
 from ..text.transformer_vectors import is_transformer
 from ..utils.command_line import describe
@@ -51,7 +52,10 @@ _LEAST: dict[str, tuple[float, bool]] = {
     "adam_beta2": (0, True),
     "adam_epsilon": (0, False),
     "label_smoothing_factor": (0, True),
+    "layer_lr_decay": (0, False),
+    "gradual_unfreezing": (0, True),
     "rdrop_loss_weight": (0, True),
+    "unlabelled_loss_weight": (0, True),
     "lm_loss_weight": (0, True),
     "auxiliary_loss_weight": (0, True),
     "augment": (0, True),
@@ -131,6 +135,53 @@ def check_arguments(
     _check_reports(training)
 
 
+def check_pretraining_arguments(
+    texts: TextArguments, tokenizer: TokenizerArguments, config: Any, training: RnnTrainingArguments
+) -> None:
+    """Check the options of pretraining against each other.
+
+    Args:
+        texts ([`TextArguments`]): The texts.
+        tokenizer ([`TokenizerArguments`]): The tokenizer, or a checkpoint to train further.
+        config ([`ConfigArguments`]): Fields of the configuration to override.
+        training ([`RnnTrainingArguments`]): Everything else.
+
+    Raises:
+        ValueError: The first option that makes no sense.
+
+    Example:
+    ```python
+    >>> from rnn_hf.data.text_corpus import TextArguments
+    >>> from rnn_hf.training.argument_checks import check_pretraining_arguments
+    >>> from rnn_hf.training.arguments import ConfigArguments, RnnTrainingArguments, TokenizerArguments
+    >>> training = RnnTrainingArguments(class_weights="balanced")
+    >>> check_pretraining_arguments(TextArguments(), TokenizerArguments(), ConfigArguments(), training)
+    Traceback (most recent call last):
+    ...
+    ValueError: --class_weights is for labels, which pretraining does not read: leave it out.
+
+    ```
+    """
+    _check_ranges(tokenizer, training)
+    for arguments in (config, training):
+        for one in fields(arguments):
+            of_task = one.metadata.get("task")
+            if of_task is not None and _is_given(arguments, one.name):
+                raise ValueError(f"--{one.name} is an option of {MODELS_OF[of_task]}: leave it out.")
+    for name in ("class_weights", "label_smoothing_factor", "preset", "rdrop_loss_weight"):
+        if _is_given(training, name):
+            raise ValueError(f"--{name} is for labels, which pretraining does not read: leave it out.")
+    if training.to_dict()["metric_for_best_model"] not in (None, "loss", "eval_loss"):
+        raise ValueError("--metric_for_best_model: the best language model is that of the least loss. Leave it out.")
+    _check_config("language-modeling", config)
+    _check_tokenizer(DataArguments(), tokenizer, training)
+    _check_schedule(texts, training)
+    _check_scheduler(training)
+    _check_optimizer(training)
+    _check_unfit(training)
+    _check_reports(training)
+
+
 def _check_ranges(*arguments: Any) -> None:
     for one in arguments:
         for name, (least, reachable) in _LEAST.items():
@@ -198,7 +249,7 @@ def _check_metric(task: Task, training: RnnTrainingArguments) -> None:
         )
 
 
-def _check_schedule(data: DataArguments, training: RnnTrainingArguments) -> None:
+def _check_schedule(data: DataArguments | TextArguments, training: RnnTrainingArguments) -> None:
     if training.max_steps > 0 and _is_given(training, "num_train_epochs"):
         raise ValueError("--num_train_epochs has no effect beside --max_steps: leave one of them out.")
     if training.max_steps == 0 or training.max_steps < -1:
@@ -282,6 +333,7 @@ def _check_losses(data: DataArguments, training: RnnTrainingArguments) -> None:
         "--lm_loss_weight": training.lm_loss_weight,
         "--auxiliary_tags_column": named_auxiliary(data),
         "--teacher": training.teacher,
+        "--unlabelled_file": data.unlabelled_file,
     }
     for name, value in others.items():
         if value:
@@ -295,12 +347,14 @@ def _check_teacher(data: DataArguments, training: RnnTrainingArguments) -> None:
     if training.teacher is not None:
         if training.distillation_loss_weight == 0:
             raise ValueError("--distillation_loss_weight 0 leaves nothing of the --teacher: leave one of them out.")
+        if _is_given(training, "unlabelled_loss_weight"):
+            raise ValueError("--unlabelled_loss_weight has no effect beside --teacher: leave it out.")
         return
+    if data.unlabelled_file is None and _is_given(training, "unlabelled_loss_weight"):
+        raise ValueError("--unlabelled_loss_weight has no effect without --unlabelled_file: name one, or leave it out.")
     for name in ("augment", "distillation_loss_weight", "distillation_temperature"):
         if _is_given(training, name):
             raise ValueError(f"--{name} has no effect without --teacher: name one, or leave it out.")
-    if data.unlabelled_file is not None:
-        raise ValueError("--unlabelled_file needs a --teacher that labels its texts: name one, or leave it out.")
 
 
 def _check_reports(training: RnnTrainingArguments) -> None:
@@ -327,4 +381,4 @@ def _is_given(arguments: Any, name: str) -> bool:
     return default is not MISSING and getattr(arguments, name) != default
 
 
-__all__ = ["check_arguments"]
+__all__ = ["check_arguments", "check_pretraining_arguments"]

@@ -216,6 +216,19 @@ class RnnTrainingArguments(TrainingArguments):
             "task": "token-classification",
         },
     )
+    layer_lr_decay: float = field(
+        default=1.0,
+        metadata={
+            "help": "Factor of the learning rate from each layer to the one below, from the head to the embeddings."
+        },
+    )
+    gradual_unfreezing: float = field(
+        default=0.0,
+        metadata={
+            "help": "Epochs after which the next layer is trained, too, from the head down to the embeddings; 0 trains "
+            "all from the start."
+        },
+    )
     class_weights: Literal["balanced"] | None = field(
         default=None, metadata={"help": "balanced: let each label count as much in the loss as it is rare."}
     )
@@ -259,6 +272,10 @@ class RnnTrainingArguments(TrainingArguments):
     )
     distillation_temperature: float = field(
         default=1.0, metadata={"help": "What logits of teacher and student are divided by before they are compared."}
+    )
+    unlabelled_loss_weight: float = field(
+        default=1.0,
+        metadata={"help": "How much the texts of --unlabelled_file count, beside the labels; 0 leaves them out."},
     )
     max_tokens_per_batch: int | None = field(
         default=None,

@@ -76,6 +76,73 @@ class TokenBatchSampler(Sampler[list[int]]):
         return -(-self._num_batches // self.num_replicas)
 
 
+class MixedBatchSampler(Sampler[list[int]]):
+    """Batches of as many examples without labels as with labels, both drawn anew in each epoch.
+
+    An epoch is one pass over the labelled examples. The others come in their turn, over several epochs if they are
+    more. Every process gets as many batches as the others; the last ones may be given out twice for that.
+
+    Args:
+        num_labelled (`int`): Number of labelled examples, which come first in the dataset.
+        num_unlabelled (`int`): Number of those behind.
+        batch_size (`int`): Most labelled examples in a batch.
+        seed (`int`): Seed of the order, to which the epoch is added.
+        num_replicas (`int`): Number of processes.
+        rank (`int`): Number of this process.
+
+    Example:
+    ```python
+    >>> from rnn_hf.training.batching import MixedBatchSampler
+    >>> sampler = MixedBatchSampler(num_labelled=3, num_unlabelled=10, batch_size=2)
+    >>> [sum(index >= 3 for index in batch) for batch in sampler], len(sampler)
+    ([2, 1], 2)
+
+    ```
+    """
+
+    def __init__(
+        self,
+        num_labelled: int,
+        num_unlabelled: int,
+        batch_size: int,
+        seed: int = 0,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ):
+        self.num_labelled = num_labelled
+        self.num_unlabelled = num_unlabelled
+        self.batch_size = batch_size
+        self.seed = seed
+        self.num_replicas = num_replicas
+        self.rank = rank
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches come next."""
+        self.epoch = epoch
+
+    def _shuffled(self, number: int, turn: int) -> list[int]:
+        return torch.randperm(number, generator=torch.Generator().manual_seed(self.seed + turn)).tolist()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        begin = self.epoch * self.num_labelled  # among the unlabelled ones of all epochs
+        first, last = (index // self.num_unlabelled for index in (begin, begin + self.num_labelled - 1))
+        others = [index for turn in range(first, last + 1) for index in self._shuffled(self.num_unlabelled, turn)]
+        others = others[begin - first * self.num_unlabelled :][: self.num_labelled]
+        order = self._shuffled(self.num_labelled, self.epoch)
+        batches = [
+            order[start : start + self.batch_size]
+            + [self.num_labelled + index for index in others[start : start + self.batch_size]]
+            for start in range(0, self.num_labelled, self.batch_size)
+        ]
+        shared = (batches * self.num_replicas)[: len(self) * self.num_replicas]
+        yield from shared[self.rank :: self.num_replicas]
+
+    def __len__(self) -> int:
+        num_batches = -(-self.num_labelled // self.batch_size)
+        return -(-num_batches // self.num_replicas)
+
+
 class SeededLengthGroupedSampler(LengthGroupedSampler):
     """The Trainer's sampler by length, with an order that depends on seed and epoch rather than on what ran before.
 
@@ -226,6 +293,7 @@ def set_epoch(loader: Any, epoch: int) -> None:
 
 
 __all__ = [
+    "MixedBatchSampler",
     "SeededLengthGroupedSampler",
     "SizedStream",
     "TokenBatchSampler",

@@ -9,76 +9,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from ..models.base import Encoded
 from ..models.configuration_rnn import RnnConfig
-from ..models.losses import at_least_float32, average_loss, check_class_ids, cross_entropy, symmetric_kl
-from ..models.packing import Packing
+from ..models.language_model import LanguageModelHead
+from ..models.losses import average_loss, check_class_ids, cross_entropy, symmetric_kl
 from ..utils.messages import shown
 from .batching import iterate_column
 from .distillation import distillation_losses
-
-# Entries, beside those of the batch, that the right one has to be told from.
-_NUM_SAMPLED = 1000
-
-
-class LanguageModelHead(nn.Module):
-    """Predict, of each token, the next one from the forward state and the one before from the backward state.
-
-    The states are those of the first layer: deeper ones have seen the neighbours. Entries are scored by their own
-    vectors, against those of the batch and a random sample of the others.
-
-    Args:
-        config ([`RnnConfig`]): The architecture.
-
-    Example:
-    ```python
-    >>> import torch
-    >>> from rnn_hf import RnnConfig
-    >>> from rnn_hf.training.objectives import LanguageModelHead
-    >>> from rnn_hf.models.packing import Packing
-    >>> config = RnnConfig(vocab_size=100, embedding_size=8, hidden_size=16)
-    >>> packing = Packing.from_mask(torch.ones(2, 3))
-    >>> ids, vectors = torch.randint(100, (6,)), torch.nn.Embedding(100, 8)
-    >>> LanguageModelHead(config)(torch.randn(6, 32), ids, vectors.weight, packing).shape
-    torch.Size([])
-
-    ```
-    """
-
-    def __init__(self, config: RnnConfig):
-        super().__init__()
-        self.projections = nn.ModuleList(
-            nn.Linear(config.hidden_size, config.embedding_size) for _ in range(config.num_directions)
-        )
-
-    def forward(self, states: Tensor, input_ids: Tensor, vectors: Tensor, packing: Packing) -> Tensor:
-        """Compute the loss.
-
-        Args:
-            states (`torch.FloatTensor` of shape `[num_tokens, directions * hidden_size]`): States of the first layer.
-            input_ids (`torch.LongTensor` of shape `[num_tokens]`): Entries, each with a word embedding.
-            vectors (`torch.FloatTensor` of shape `[num_entries, embedding_size]`): The vectors.
-            packing ([`Packing`]): The layout.
-
-        Returns:
-            `torch.FloatTensor`: negative logarithm of the probability of the right neighbours, summed over all tokens
-            and halved where there are two directions.
-        """
-        befores = packing.previous_positions() - packing.num_sequences  # [num_tokens], negative for first tokens
-        afters = (befores >= 0).nonzero().flatten()
-        befores = befores[afters]
-        sampled = torch.randint(len(vectors), (_NUM_SAMPLED,), device=input_ids.device)
-        candidates, positions = torch.cat([input_ids, sampled]).unique(return_inverse=True)
-        scored = nn.functional.embedding(candidates, vectors)  # [num_candidates, embedding_size]
-        losses = []
-        directions = states.chunk(len(self.projections), dim=1)
-        for index, (seen, wanted) in enumerate([(befores, afters), (afters, befores)][: len(directions)]):
-            logits = self.projections[index](directions[index][seen]) @ scored.T
-            losses.append(nn.functional.cross_entropy(at_least_float32(logits), positions[wanted], reduction="sum"))
-        return torch.stack(losses).mean()
+from .semi_supervised import CrossViewHeads, entropies, is_unlabelled, ramp_up, virtual_adversarial_losses
 
 
 class TrainingObjectives(nn.Module):
@@ -98,6 +38,10 @@ class TrainingObjectives(nn.Module):
         distillation_loss_weight (`float`): How much a teacher's logits count, where examples have them
             (https://arxiv.org/abs/1503.02531).
         distillation_temperature (`float`): See [`~distillation.distillation_losses`].
+        unlabelled_loss_weight (`float`): How much the model's own predictions for examples without labels count: of a
+            classifier they are to be certain and to withstand perturbations (https://arxiv.org/abs/2009.04007), of a
+            tagger parts of its states are to predict them, see [`CrossViewHeads`].
+        is_tagger (`bool`): Whether the model is a tagger, with the latter.
 
     Raises:
         ValueError: Weights that are negative or not finite, or of another number than the labels.
@@ -126,10 +70,12 @@ class TrainingObjectives(nn.Module):
         num_auxiliary_tags: int = 0,
         distillation_loss_weight: float = 0.0,
         distillation_temperature: float = 1.0,
+        unlabelled_loss_weight: float = 0.0,
+        is_tagger: bool = False,
     ):
         super().__init__()
         weights = {"rdrop": rdrop_loss_weight, "lm": lm_loss_weight, "auxiliary": auxiliary_loss_weight}
-        weights["distillation"] = distillation_loss_weight
+        weights |= {"distillation": distillation_loss_weight, "unlabelled": unlabelled_loss_weight}
         for name, weight in weights.items():
             if not math.isfinite(weight) or weight < 0:
                 raise ValueError(f"{name}_loss_weight must not be negative, and finite; got {weight}.")
@@ -147,10 +93,15 @@ class TrainingObjectives(nn.Module):
         self.auxiliary_loss_weight = auxiliary_loss_weight
         self.distillation_loss_weight = distillation_loss_weight
         self.distillation_temperature = distillation_temperature
+        self.unlabelled_loss_weight = unlabelled_loss_weight
+        self.progress = 1.0  # of training, which `RampUp` sets
         self.language_model = LanguageModelHead(config) if lm_loss_weight > 0 else None
         self.auxiliary_classifier: nn.Linear | None = None
         if num_auxiliary_tags > 0:
             self.auxiliary_classifier = nn.Linear(config.num_directions * config.hidden_size, num_auxiliary_tags)
+        self.cross_views: CrossViewHeads | None = None
+        if unlabelled_loss_weight > 0 and is_tagger:
+            self.cross_views = CrossViewHeads(config)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -202,7 +153,26 @@ class TrainingObjectives(nn.Module):
             loss = loss + self._auxiliary_loss(model, encoded, auxiliary_tags, num_items_in_batch)
         if teacher_logits is not None and self.distillation_loss_weight > 0:
             loss = loss + self._distillation_loss(model, encoded, logits, teacher_logits, num_items_in_batch, is_tagger)
+        if self.unlabelled_loss_weight > 0:
+            loss = loss + self._unlabelled_loss(model, encoded, logits, labels, num_items_in_batch)
         return loss
+
+    def _unlabelled_loss(
+        self, model: Any, encoded: Encoded, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None
+    ) -> Tensor:
+        """Average over as many items as have labels: batches hold as many examples without."""
+        lacks_label = is_unlabelled(labels)
+        if self.cross_views is not None:
+            lacks_labels = lacks_label.all(dim=1)
+            chosen = encoded.packing.pack(lacks_labels.unsqueeze(1).expand(-1, encoded.packing.sequence_length))
+            total = self.cross_views(model, encoded, chosen).sum()
+        else:
+            problem_type = model.config.problem_type
+            total = entropies(logits, problem_type)[lacks_label].sum()
+            total = total + virtual_adversarial_losses(model, encoded, problem_type).sum()
+        count = (~(labels.isnan() if labels.is_floating_point() else lacks_label)).sum()
+        weight = self.unlabelled_loss_weight * ramp_up(self.progress)
+        return weight * average_loss(total, count, num_items_in_batch)
 
     def _consistency_loss(
         self,
@@ -314,4 +284,4 @@ def balanced_weights(train_dataset: Any, num_labels: int, problem_type: str) -> 
     return weights.tolist()
 
 
-__all__ = ["LanguageModelHead", "TrainingObjectives", "balanced_weights"]
+__all__ = ["TrainingObjectives", "balanced_weights"]

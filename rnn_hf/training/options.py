@@ -17,6 +17,7 @@ from transformers.hf_argparser import string_to_bool
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from ..data.arguments import MODELS_OF, DataArguments, Task
+from ..data.text_corpus import TextArguments
 from ..utils.command_line import CommandParser, fail
 from .arguments import ConfigArguments, RnnTrainingArguments, TokenizerArguments
 
@@ -152,16 +153,18 @@ class _HelpAll(Action):
 
 def parse_arguments(
     task: Task, description: str, argv: list[str] | None = None
-) -> tuple[DataArguments, TokenizerArguments, ConfigArguments, RnnTrainingArguments]:
+) -> tuple[Any, TokenizerArguments, ConfigArguments, RnnTrainingArguments]:
     """Read the command line of a training run, and the file it may name with `--config`.
 
     Args:
-        task (`str`): `"text-classification"` or `"token-classification"`; options of the other are refused.
+        task (`str`): `"text-classification"`, `"token-classification"` or `"language-modeling"`; options of others are
+            refused.
         description (`str`): Heads the help.
         argv (`list[str]`, *optional*): Arguments; the process's own without it.
 
     Returns:
-        [`DataArguments`], [`TokenizerArguments`], [`ConfigArguments`] and [`RnnTrainingArguments`].
+        [`DataArguments`], of language models [`TextArguments`]; [`TokenizerArguments`], [`ConfigArguments`] and
+        [`RnnTrainingArguments`].
 
     Raises:
         SystemExit: For a mistake in the arguments or the file, with a message; or after `--help`.
@@ -177,10 +180,11 @@ def parse_arguments(
 
     ```
     """
+    is_pretraining = task == "language-modeling"
     parser = DataclassParser(
-        (DataArguments, TokenizerArguments, ConfigArguments, RnnTrainingArguments),
+        (TextArguments if is_pretraining else DataArguments, TokenizerArguments, ConfigArguments, RnnTrainingArguments),
         task,
-        prog=f"rnn-hf train-{MODELS_OF[task].removesuffix('s')}",
+        prog="rnn-hf pretrain" if is_pretraining else f"rnn-hf train-{MODELS_OF[task].removesuffix('s')}",
         usage="%(prog)s [options] --output_dir DIR",
         description=description,
     )

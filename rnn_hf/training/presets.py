@@ -24,6 +24,7 @@ _LITTLE_DROPOUT = {"word_dropout": 0.15, "embedding_dropout": 0.3, "classifier_d
 _SOME, _MANY, _VERY_MANY = 2_000, 8_000, 50_000
 # Sentences up to which a tagger is small.
 _FEW = 4_000
+_SIZES = ("hidden_size", "embedding_size", "char_num_filters")
 # Options that say which state is kept, or how long to train.
 _OF_CHOICE = (
     *("early_stopping_patience", "greater_is_better", "load_best_model_at_end", "max_steps"),
@@ -82,7 +83,10 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
 
 
 def apply_preset(
-    corpus: Corpus, config_arguments: ConfigArguments, training_arguments: RnnTrainingArguments
+    corpus: Corpus,
+    config_arguments: ConfigArguments,
+    training_arguments: RnnTrainingArguments,
+    chooses_sizes: bool = True,
 ) -> tuple[ConfigArguments, RnnTrainingArguments, dict[str, Any]]:
     """Set what [`choose_settings`] chooses for a classifier and nobody gave.
 
@@ -94,21 +98,25 @@ def apply_preset(
         config_arguments ([`ConfigArguments`]): Given fields of the configuration, which stay.
         training_arguments ([`RnnTrainingArguments`]): Options. Those stay that its `given_options` name; without that,
             those that are not the default.
+        chooses_sizes (`bool`): Whether to choose sizes too, which a pretrained encoder has already.
 
     Returns:
         Copies of both, and what was set.
     """
     config, training = copy.copy(config_arguments), copy.copy(training_arguments)
+    # Without a teacher, an epoch is a pass over the texts with labels.
+    num_rows = corpus.num_training_rows if training.teacher else corpus.num_rows["train"]
     if corpus.task == "text-classification":
         texts = [str(text) for text in islice(corpus.inputs("train"), _MEASURED)]
         mean_length = sum(map(len, texts)) / max(len(texts), 1)
-        num_texts = corpus.num_training_rows * (1 + training.augment)
-        settings = choose_settings(num_texts, mean_length, len(corpus.label_names))
+        settings = choose_settings(num_rows * (1 + training.augment), mean_length, len(corpus.label_names))
     else:
         settings = {"early_stopping_patience": 0}
-        if (corpus.num_training_rows or _FEW) < _FEW:
+        if (num_rows or _FEW) < _FEW:
             settings |= {"hidden_size": 128, "per_device_train_batch_size": 16, "use_crf": True}
             settings["load_best_model_at_end"] = False
+    if not chooses_sizes:
+        settings = {name: value for name, value in settings.items() if name not in _SIZES}
     given: Any = getattr(training, "given_options", None)
     if given is None:
         options = training.to_dict()
@@ -117,7 +125,7 @@ def apply_preset(
     chosen = {}
     if "learning_rate" in given:  # from which the others follow
         settings = {name: value for name, value in settings.items() if not name.endswith("learning_rate")}
-    if corpus.task == "token-classification" and (corpus.num_training_rows or _FEW) >= _FEW:
+    if corpus.task == "token-classification" and (num_rows or _FEW) >= _FEW:
         settings["lexical_learning_rate"] = training.learning_rate
     if not given.isdisjoint(_OF_CHOICE):
         # Whoever says how to choose wants a choice.

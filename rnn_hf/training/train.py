@@ -5,50 +5,43 @@ import copy
 import dataclasses
 import json
 import math
-import shutil
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
-from transformers import TrainerCallback, set_seed
+from transformers import set_seed
 from transformers.trainer_utils import PredictionOutput
 from transformers.utils import logging
 
 from ..data.corpus import Corpus, DataArguments, Task, load_corpus
 from ..data.report import DataReport, report_on
 from ..data.report_table import print_report
-from ..inference.loading import RnnModelWithHead
+from ..data.unlabelled import encode_unlabelled
+from ..inference.loading import load_config
 from ..inference.model_files import read_json
-from ..models.configuration_rnn import RnnConfig
 from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
-from ..sharing.hub import check_access, push_folder
+from ..sharing.hub import push_folder
 from ..sharing.model_card import write_model_card
 from ..sharing.run_record import record_run
-from ..utils.display import printable, shorten
+from ..utils.display import printable
 from ..utils.files import replace_file
 from ..utils.secrets import find_secrets, mask, mask_options
 from .argument_checks import check_arguments
 from .arguments import RnnTrainingArguments, TokenizerArguments
 from .batching import SizedStream, iterate_examples
-from .checkpoints import (
-    ARGUMENTS,
-    RESULTS,
-    changed_options,
-    find_checkpoint,
-    list_checkpoints,
-    read_options,
-)
+from .checkpoints import ARGUMENTS, RESULTS, find_checkpoint, list_checkpoints
 from .evaluate import print_results, quieten
 from .lexical_solver import join_solution, solve_lexical, weigh_lexical
 from .locks import locked
-from .model_setup import build
+from .model_setup import build, is_encoder
 from .ngram_choice import set_ngrams
 from .ngram_solver import solve_ngrams
 from .presets import apply_preset
+from .runs import Announcement, Watch, check_resumed, compare_options, course, repository, tidy
 from .soft_labels import teach
 from .teacher import Teacher, load_teacher
 from .trainer import RnnTrainer, diverged
@@ -94,7 +87,7 @@ def train(
     output_dir = Path(str(args.output_dir))
     # The Trainer's own pushing would replace the card by its own, and add pickled arguments; those of checkpoints would
     # hold the token.
-    push_to, args.push_to_hub = _repository(args), False
+    push_to, args.push_to_hub = repository(args), False
     token, args.hub_token = args.hub_token, None
     secrets = find_secrets(sys.argv, token, vars(data_arguments))
     for name in ("license", "dataset_pretty_name", "run_name"):
@@ -140,14 +133,14 @@ def train(
         trainer.save_metrics("all", metrics, combined=False)
         if is_first:
             print_results(metrics, _title(trainer, metrics))
-            for line in (*_course(trainer), *calibration):
+            for line in (*course(trainer), *calibration):
                 print(printable(line))
             base_model = tokenizer_arguments.model_name_or_path
             where = (args.device, args.world_size)
             told: dict[str, Any] = {"has_examples": args.examples, "report": report, "teaching": teaching}
             record_run(output_dir, corpus, data_arguments, base_model, *where, predictions, secrets, **told)
             write_model_card(output_dir)
-            _tidy(output_dir, args.keep_checkpoints)
+            tidy(output_dir, args.keep_checkpoints)
             if push_to is not None:
                 private, revision = bool(args.hub_private_repo), args.hub_revision
                 print(push_folder(output_dir, push_to, private=private, revision=revision, token=token))
@@ -180,9 +173,10 @@ def _prepare(
                 f"{corpus.origins['train']}. Name one with --auxiliary_tags_column, or leave the option out."
             )
         teachers = [load_teacher(name, corpus, args.device) for name in args.teacher or ()]
-        is_new = tokenizer_arguments.model_name_or_path is None
-        if args.preset == "auto" and is_new:
-            config_arguments, args, chosen = apply_preset(corpus, config_arguments, args)
+        base_model = tokenizer_arguments.model_name_or_path
+        has_new_head = base_model is None or is_encoder(load_config(base_model))
+        if args.preset == "auto" and has_new_head:
+            config_arguments, args, chosen = apply_preset(corpus, config_arguments, args, base_model is None)
             if is_first and chosen:
                 settings = ", ".join(f"{name} {value}" for name, value in chosen.items())
                 logger.warning(f"By the data, --preset auto chooses {settings}.")
@@ -191,7 +185,7 @@ def _prepare(
             if checkpoint is None:
                 replace_file(output_dir / ARGUMENTS, json.dumps(options, indent=2))
             else:
-                _compare_options(output_dir, checkpoint, options, args.world_size)
+                compare_options(output_dir, checkpoint, options, args.world_size)
         tokenizer, model = build(
             corpus,
             tokenizer_arguments,
@@ -213,10 +207,14 @@ def _prepare(
             how["show_progress"] = is_first and not args.disable_tqdm
             lesson = teach(teachers, corpus, encoded["train"], tokenizer, **how)
             encoded["train"], num_rows, for_solving, teaching = lesson
-        if is_new:
+        if has_new_head:
             _solve_linear_parts(model, for_solving, config_arguments, args)
+        unlabelled = None
+        if corpus.unlabelled is not None and not teachers:
+            options_of_rows = (str(corpus.problem_type), len(corpus.label_names), data_arguments.max_seq_length)
+            unlabelled = encode_unlabelled(corpus.unlabelled.split, tokenizer, *options_of_rows)
     if checkpoint is not None:
-        _check_resumed(checkpoint, model)
+        check_resumed(checkpoint, model)
     train_dataset = encoded.pop("train")
     if isinstance(train_dataset, datasets.IterableDataset):
         shuffled = train_dataset.shuffle(seed=args.seed, buffer_size=_SHUFFLE_BUFFER)
@@ -229,8 +227,9 @@ def _prepare(
         processing_class=tokenizer,
         label_names=corpus.label_names + corpus.unseen_names,
         num_auxiliary_tags=len(corpus.auxiliary_names),
+        unlabelled_dataset=unlabelled,
         label_counts=[corpus.label_counts.get(name, 0) for name in corpus.label_names],
-        callbacks=[_Announcement(), _Watch()],
+        callbacks=[Announcement(), Watch()],
     )
     return trainer, corpus, encoded, checkpoint, options, report, teaching
 
@@ -255,28 +254,6 @@ def _describe(corpus: Corpus, data_arguments: DataArguments, teachers: Sequence[
     if corpus.unlabelled is not None:
         given["unlabelled"] = corpus.unlabelled.fingerprint
     return corpus.fingerprints | {name: str(value) for name, value in given.items() if value is not None}
-
-
-def _compare_options(output_dir: Path, checkpoint: Path, options: dict[str, Any], num_processes: int) -> None:
-    """Say which options and data of a resumed run differ from those it began with."""
-    differences = changed_options(read_options(output_dir), options, checkpoint, num_processes)
-    if any(map(_changes_parameters, differences)):
-        raise ValueError(
-            f"{checkpoint} holds the state of another optimizer ({', '.join(differences)}): resume with the options "
-            "that the run began with."
-        )
-    if differences:
-        logger.warning(
-            f"The run to be resumed began with other options or data ({', '.join(differences)}): it will not end as it "
-            "would have."
-        )
-
-
-def _changes_parameters(difference: str) -> bool:
-    """Tell whether an optimizer has other parameters, or another state, after an option was changed."""
-    name, _, values = difference.partition(" ")
-    turned = values.startswith("0.0 →") or values.endswith("→ 0.0")
-    return name in ("optim", "auxiliary_tags_column") or (name == "lm_loss_weight" and turned)
 
 
 def _check_finite(trainer: RnnTrainer, dataset: Any) -> None:
@@ -337,107 +314,6 @@ def _title(trainer: RnnTrainer, metrics: dict[str, float]) -> str:
     crf = " with a conditional random field" if getattr(model, "crf", None) is not None else ""
     size = f"{metrics['num_parameters']:,} parameters"
     return f"{type(model).__name__}{crf}, {size}, saved in {trainer.args.output_dir}"
-
-
-class _Announcement(TrainerCallback):
-    """Say what is about to be trained."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        if state.is_world_process_zero:
-            config = model.config
-            cell = f"{'bidirectional ' if config.bidirectional else ''}{config.cell_type.partition('_')[0].upper()}"
-            crf = ", conditional random field" if getattr(model, "crf", None) is not None else ""
-            warmup = args.get_warmup_steps(state.max_steps)
-            logger.warning(
-                f"Training {type(model).__name__} ({cell}{crf}): {state.num_train_epochs:,} epochs, "
-                f"{state.max_steps:,} steps; the learning rate rises in the first {warmup:,}."
-            )
-
-
-class _Watch(TrainerCallback):
-    """End a run whose losses or scores are no finite numbers; JSON has none of them."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        entry = state.log_history[-1]
-        # Mixed precision tries scales with which gradients are infinite, and leaves those steps out.
-        if not math.isfinite(entry.get("grad_norm", 0.0)):
-            del entry["grad_norm"]
-        for name, value in entry.items():
-            if not math.isfinite(value):
-                step = f"after {state.global_step:,} steps"
-                raise diverged(f"{name} is {value} {step}, and no model is saved in {args.output_dir}")
-
-
-def _course(trainer: RnnTrainer) -> Iterator[str]:
-    """Tell which state was kept, and whether training stopped early."""
-    state = trainer.state
-    if state.best_global_step and trainer.args.load_best_model_at_end:
-        measure = str(trainer.args.metric_for_best_model).removeprefix("eval_")
-        epochs = [entry["epoch"] for entry in state.log_history if entry.get("step") == state.best_global_step]
-        yield (
-            f"The best state on validation was kept: that of epoch {max(epochs, default=0):g} of {state.epoch or 0:g}, "
-            f"{measure} {state.best_metric:.4f}."
-        )
-    if state.global_step < state.max_steps:
-        yield (
-            f"Training stopped early, after {state.epoch or 0:g} of {state.num_train_epochs:g} epochs: "
-            f"{getattr(trainer.args, 'early_stopping_patience', 0)} evaluations in a row were no better "
-            "(--early_stopping_patience)."
-        )
-
-
-def _tidy(output_dir: Path, keep_checkpoints: bool) -> None:
-    """Delete the checkpoints of a run that has ended, or say how large they are."""
-    checkpoints = list_checkpoints(output_dir)
-    if not keep_checkpoints:
-        for checkpoint in checkpoints:
-            shutil.rmtree(checkpoint)
-    elif checkpoints:
-        size = sum(path.stat().st_size for folder in checkpoints for path in folder.rglob("*") if path.is_file())
-        many = "1 checkpoint" if len(checkpoints) == 1 else f"{len(checkpoints)} checkpoints"
-        print(
-            f"{size / 1e6:.0f} MB beside the model are {many}, to resume training with more epochs; --keep_checkpoints "
-            "false deletes them."
-        )
-
-
-def _check_resumed(checkpoint: Path, model: RnnModelWithHead) -> None:
-    """Check that a checkpoint is of the same model, for the same labels."""
-    before, now = read_json(checkpoint / "config.json"), json.loads(model.config.to_json_string())
-    names = [name for name in RnnConfig.__annotations__ if name in before and before[name] != now.get(name)]
-    free = [name for name in names if name.endswith("_dropout")]
-    names = [name for name in names if name not in (*free, "initializer_range")]
-    names += ["architectures"] if before.get("architectures") != [type(model).__name__] else []
-
-    def changes(names: list[str]) -> Iterator[str]:
-        for name in names[:5]:
-            yield f"{name} {shorten(str(before[name]), 80)} → {shorten(str(now.get(name)), 80)}"
-
-    if free:
-        logger.warning(
-            f"The run to be resumed began with other options ({', '.join(changes(free))}): it will not end as it would "
-            "have."
-        )
-    if names:
-        raise ValueError(
-            f"{checkpoint} is of another model than these options and these data make ({'; '.join(changes(names))}): "
-            "resume with those that the run began with, or name another --output_dir."
-        )
-
-
-def _repository(args: RnnTrainingArguments) -> str | None:
-    """Return where the model shall be pushed when it is trained, after checking that it may be."""
-    if not args.push_to_hub:
-        return None
-    if args.hub_strategy in ("checkpoint", "all_checkpoints"):
-        raise ValueError(
-            "--hub_strategy checkpoint and all_checkpoints would upload pickled states of optimizers: leave it out. "
-            "The model is pushed once, at the end of training."
-        )
-    repo_id = args.hub_model_id or Path(str(args.output_dir)).resolve().name
-    if args.process_index == 0:
-        check_access(repo_id, token=args.hub_token)
-    return repo_id
 
 
 __all__ = ["train"]

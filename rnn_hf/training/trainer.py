@@ -2,39 +2,35 @@
 
 import copy
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
-from accelerate.data_loader import prepare_data_loader
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
-from transformers import EarlyStoppingCallback, EvalPrediction, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, EvalPrediction, PreTrainedTokenizerBase, TrainingArguments
 from transformers.trainer_pt_utils import AcceleratorConfig
-from transformers.trainer_utils import has_length, seed_worker
 
 from ..data.collator import DataCollatorWithPacking
 from .arguments import RnnTrainingArguments
-from .batching import (
-    SeededLengthGroupedSampler,
-    TokenBatchSampler,
-    iterate_column,
-    set_epoch,
-)
+from .batching import set_epoch
 from .calibration import calibrate
 from .checkpoints import write_checksums
+from .data_loaders import SeededTrainer
 from .distillation import count_targets
 from .objectives import TrainingObjectives, balanced_weights
-from .optimization import diverged, parameter_groups
+from .optimization import GradualUnfreezing, diverged, parameter_groups
+from .semi_supervised import RampUp
 from .task_metrics import compute_metrics_for, labels_and_confidences
 from .trainer_checks import TrainerChecksMixin, check_model
 
+# Objectives that need a part of a model's own.
+_OBJECTIVES = (
+    *("rdrop_loss_weight", "lm_loss_weight", "num_auxiliary_tags", "distillation_loss_weight"),
+    "unlabelled_loss_weight",
+)
 
-class RnnTrainer(TrainerChecksMixin, Trainer):
+
+class RnnTrainer(TrainerChecksMixin, SeededTrainer):
     """A `Trainer` for classifiers and taggers.
 
     Beside what the stock Trainer does, it
@@ -63,6 +59,8 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
             the model does not know: those count as errors.
         num_auxiliary_tags (`int`, *optional*): Number of auxiliary labels; without it they are counted in the column
             `auxiliary_tags` of the training data, where there is one.
+        unlabelled_dataset (`datasets.Dataset`, *optional*): Encoded examples without labels, with `labels` of -100 or
+            NaN. Each batch has as many of them as of the others, and `unlabelled_loss_weight` says how much they count.
         label_counts (`list[int]`, *optional*): Training texts of each label, by which imbalance is noticed; without it
             they are counted in a `datasets.Dataset` or a list.
         options: See `transformers.Trainer`. Without `compute_metrics`, the metrics are those of the task, and the best
@@ -103,6 +101,7 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
         label_names: list[str] | None = None,
         num_auxiliary_tags: int | None = None,
         label_counts: list[int] | None = None,
+        unlabelled_dataset: Any = None,
         **options: Any,
     ):
         args = RnnTrainingArguments() if args is None else copy.copy(args)
@@ -110,6 +109,8 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
         self._label_names = label_names
         self._num_auxiliary_tags = num_auxiliary_tags
         self._label_counts = label_counts
+        has_weight = getattr(args, "unlabelled_loss_weight", 0.0) > 0
+        self._unlabelled_dataset = unlabelled_dataset if has_weight else None
         self._objectives: Any = None
         self._saves_checkpoint = False
         self._signature_columns = None  # the stock Trainer sets it too late for the checks of the first batch
@@ -123,6 +124,10 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
         self._has_own_stopping = bool(patience and args.load_best_model_at_end and not self._has_given_stopping)
         if self._has_own_stopping:
             callbacks.append(EarlyStoppingCallback(patience))
+        if self._unlabelled_dataset is not None:
+            callbacks.append(RampUp())
+        if (epochs := getattr(args, "gradual_unfreezing", 0.0)) > 0:
+            callbacks.append(GradualUnfreezing(epochs))
         super().__init__(
             model=model,
             args=args,
@@ -136,6 +141,11 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
 
     def _validate_args(self) -> None:
         # Called in the constructor, as soon as it has the model.
+        self._prepare_task()
+        super()._validate_args()
+
+    def _prepare_task(self) -> None:
+        """Check model, data and options against each other, and attach the additional objectives."""
         check_model(self.model)
         self._check_data()
         self._check_options()
@@ -149,14 +159,10 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
             options["class_weights"] = weights
         self._objectives = options
         self._attach_objectives(self.model)
-        super()._validate_args()
 
     def _attach_objectives(self, model: Any) -> None:
         """Let a model have the additional objectives that are asked for; others that it has stay."""
-        if self._objectives["class_weights"] is None and not any(
-            self._objectives[name]
-            for name in ("rdrop_loss_weight", "lm_loss_weight", "num_auxiliary_tags", "distillation_loss_weight")
-        ):
+        if self._objectives["class_weights"] is None and not any(self._objectives[name] for name in _OBJECTIVES):
             return
         model = model.get_base_model() if hasattr(model, "get_base_model") else model  # of the adapters of peft
         model.objectives = TrainingObjectives(model.config, **self._objectives).to(model.device, model.dtype)
@@ -224,10 +230,6 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
             raise ValueError("Probabilities are calibrated on validation data: give some, or an eval_dataset.")
         return calibrate(self, dataset)
 
-    @property
-    def _order_seed(self) -> int:
-        return self.args.seed if self.args.data_seed is None else self.args.data_seed
-
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimizer that `args.optim` names.
 
@@ -240,94 +242,6 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, trained)
             self.optimizer = optimizer_class(groups, **options)
         return self.optimizer
-
-    def get_train_dataloader(self) -> DataLoader:
-        """Make the batches of training: by tokens with `max_tokens_per_batch`, else as the stock Trainer does."""
-        return self._with_own_generator(self._token_batches() or super().get_train_dataloader())
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Make the batches of evaluation; see the stock Trainer."""
-        with self._all_examples():
-            return self._with_own_generator(super().get_eval_dataloader(eval_dataset))
-
-    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
-        """Make the batches of prediction; see the stock Trainer."""
-        with self._all_examples():
-            return self._with_own_generator(super().get_test_dataloader(test_dataset))
-
-    def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> DataLoader:
-        if self.args.world_size > 1 and not kwargs.get("is_training") and isinstance(dataset, IterableDataset):
-            # Else a stream's last batch is filled up with its first examples, which would count twice in the scores.
-            dataset = list(dataset)
-        return super()._get_dataloader(dataset, *args, **kwargs)
-
-    @contextmanager
-    def _all_examples(self) -> Iterator[None]:
-        # The stock Trainer would drop the last batch of evaluation too, and with it a part of the scores.
-        dropped = self.args.dataloader_drop_last
-        self.args.dataloader_drop_last = False
-        try:
-            yield
-        finally:
-            self.args.dataloader_drop_last = dropped
-
-    def _with_own_generator(self, loader: Any) -> DataLoader:
-        # Otherwise a loader takes its seed from the numbers that dropout takes, whenever an iterator is made.
-        loader.base_dataloader.generator = torch.Generator().manual_seed(self._order_seed)
-        return loader
-
-    def _token_batches(self) -> DataLoader | None:
-        max_tokens = getattr(self.args, "max_tokens_per_batch", None)
-        if max_tokens is None:
-            return None
-        if isinstance(self.train_dataset, IterableDataset):
-            raise ValueError("max_tokens_per_batch needs to know all lengths: use it without streaming.")
-        dataset: Any = self.train_dataset
-        collator = self.data_collator
-        if isinstance(dataset, datasets.Dataset):
-            dataset = self._remove_unused_columns(dataset, description="Training")
-        else:
-            collator = self._get_collator_with_removed_columns(collator, description="Training")
-        sampler = TokenBatchSampler(
-            _lengths(dataset),
-            max_tokens,
-            self.args.per_device_train_batch_size,
-            seed=self._order_seed,
-            num_replicas=self.args.world_size,
-            rank=self.args.process_index,
-        )
-        loader: DataLoader = DataLoader(
-            dataset,
-            batch_sampler=sampler,
-            collate_fn=collator,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
-            persistent_workers=self.args.dataloader_persistent_workers,
-            prefetch_factor=self.args.dataloader_prefetch_factor,
-            worker_init_fn=partial(
-                seed_worker, num_workers=self.args.dataloader_num_workers, rank=self.args.process_index
-            ),
-        )
-        # The sampler gives each process its own batches already.
-        return prepare_data_loader(
-            loader, self.accelerator.device, num_processes=1, process_index=0, put_on_device=True
-        )
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        train_dataset = self.train_dataset if train_dataset is None else train_dataset
-        if self.args.train_sampling_strategy != "group_by_length" or not has_length(train_dataset):
-            return super()._get_train_sampler(train_dataset)
-        return SeededLengthGroupedSampler(
-            self._order_seed,
-            batch_size=self.args.train_batch_size * self.args.gradient_accumulation_steps,
-            lengths=_lengths(train_dataset),
-        )
-
-    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
-        # The stock Trainer would sort predictions by length too.
-        if self.args.world_size <= 1 and has_length(eval_dataset):
-            return SequentialSampler(eval_dataset)
-        return None
 
     def _run_epoch(self, **arguments: Any) -> None:  # type: ignore[override]
         epoch, is_resumed = arguments["epoch"], arguments["resume_from_checkpoint"] is not None
@@ -361,6 +275,8 @@ class RnnTrainer(TrainerChecksMixin, Trainer):
             self.state.best_model_checkpoint = str(best) if best.is_dir() else None
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Any:
+        if self._unlabelled_dataset is not None:
+            batch_samples = [{"labels": batch["labels"].nan_to_num(-100)} for batch in batch_samples]
         if not batch_samples or "teacher_logits" not in batch_samples[0]:
             return super()._get_num_items_in_batch(batch_samples, device)
         # What a teacher has scored counts, with and without a label.
@@ -417,10 +333,6 @@ def _without_dispatching(config: Any) -> AcceleratorConfig:
 def _stops_early(callback: Any) -> bool:
     kind = callback if isinstance(callback, type) else type(callback)
     return issubclass(kind, EarlyStoppingCallback)
-
-
-def _lengths(dataset: Any) -> list[int]:
-    return [len(ids) for ids in iterate_column(dataset, "input_ids")]
 
 
 __all__ = ["RnnTrainer"]

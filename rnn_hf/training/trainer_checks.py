@@ -39,6 +39,7 @@ class TrainerChecksMixin:
     _has_given_stopping: bool
     _num_auxiliary_tags: int | None
     _label_counts: list[int] | None
+    _unlabelled_dataset: Any
     _get_collator_with_removed_columns: Any
 
     @property
@@ -116,6 +117,19 @@ class TrainerChecksMixin:
                 "--include_for_metrics inputs needs padded batches, and a compute_metrics of your own that reads them: "
                 "leave it out, or give data_collator=DataCollatorWithPacking(tokenizer, padding=True)."
             )
+        if self._unlabelled_dataset is not None:
+            sampling = self.args.train_sampling_strategy
+            if getattr(self.args, "max_tokens_per_batch", None) is not None or sampling != "random":
+                raise ValueError(
+                    "--unlabelled_file fills half of each batch, drawn at random: leave --max_tokens_per_batch and "
+                    "--train_sampling_strategy out."
+                )
+            tables = (self.train_dataset, self._unlabelled_dataset)
+            if not all(isinstance(one, datasets.Dataset) and len(one) > 0 for one in tables):
+                raise ValueError(
+                    "Texts without labels are drawn beside those with labels: give both as datasets.Dataset, with "
+                    "examples; on the command line, leave --streaming out."
+                )
         if self.args.save_strategy == "best" and self.args.eval_strategy == "no":
             raise ValueError("--save_strategy best needs evaluations: take an --eval_strategy other than no.")
 
@@ -168,6 +182,8 @@ class TrainerChecksMixin:
             "num_auxiliary_tags": num_tags if getattr(self.args, "auxiliary_loss_weight", 0.0) else 0,
             "distillation_loss_weight": self._distillation_loss_weight(),
             "distillation_temperature": getattr(self.args, "distillation_temperature", 1.0),
+            "unlabelled_loss_weight": 0.0 if self._unlabelled_dataset is None else self.args.unlabelled_loss_weight,  # type: ignore[attr-defined]
+            "is_tagger": is_tagger,
         }
 
     def _distillation_loss_weight(self) -> float:

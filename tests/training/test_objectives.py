@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from strategies import few, gradients, little_config, random_ids, seeds, some_lengths, with_objectives
 
 from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification
+from rnn_hf.models.language_model import LanguageModelHead
 from rnn_hf.models.packing import Packing
-from rnn_hf.training.objectives import LanguageModelHead, TrainingObjectives, balanced_weights
+from rnn_hf.training.objectives import TrainingObjectives, balanced_weights
 
 
 def padded(sequences, value=0):

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from rnn_hf.data.corpus import DataArguments, load_corpus
+from rnn_hf.data.unlabelled import load_unlabelled
 from rnn_hf.training.arguments import ConfigArguments, RnnTrainingArguments
 from rnn_hf.training.options import parse_arguments
 from rnn_hf.training.presets import apply_preset, choose_settings
@@ -85,3 +86,17 @@ def test_a_file_of_options_gives_them(corpus, tmp_path):
     (tmp_path / "options.yaml").write_text("learning_rate: 0.002\n")
     _, _, config, training = parse_arguments(TASK, "", ["--output_dir", "o", "--config", f"{tmp_path}/options.yaml"])
     assert "learning_rate" not in apply_preset(corpus, config, training)[2]
+
+
+def test_texts_without_labels_count_where_a_teacher_labels_them(corpus, tmp_path):
+    (tmp_path / "more.txt").write_text("it is late\n" * 9_000)
+    corpus.unlabelled = load_unlabelled(DataArguments(unlabelled_file=str(tmp_path / "more.txt")), TASK)
+    alone, taught = RnnTrainingArguments("out"), RnnTrainingArguments("out", teacher=["bert"])
+    sizes = [apply_preset(corpus, ConfigArguments(), one)[1].per_device_train_batch_size for one in (alone, taught)]
+    assert sizes == [16, 64]
+
+
+def test_sizes_of_an_encoder_stay(corpus):
+    _, _, chosen = apply_preset(corpus, ConfigArguments(), RnnTrainingArguments("out"), chooses_sizes=False)
+    assert not chosen.keys() & {"hidden_size", "embedding_size", "char_num_filters"}
+    assert "num_train_epochs" in chosen

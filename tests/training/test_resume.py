@@ -20,8 +20,10 @@ from transformers import TrainerCallback
 from rnn_hf.training import trainer as trainer_module
 from rnn_hf.training.checkpoints import list_checkpoints
 from rnn_hf.training.options import parse_arguments
+from rnn_hf.training.pretrain import pretrain
 from rnn_hf.training.train import train
 
+TAG, PRETRAIN = "token-classification", "language-modeling"
 NUM_KILLS = 10
 # Of modes that only vary others.
 FEW_KILLS = 3
@@ -76,11 +78,13 @@ class KillAt(TrainerCallback):
             threading.Timer(self.delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
 
-def run(files: list[str], folder: Path, *options: str, kill: KillAt | None = None, processes: int = 1) -> int:
+def run(
+    files: list[str], folder: Path, *options: str, kill: KillAt | None = None, processes: int = 1, task: str = TAG
+) -> int:
     """Train in processes of their own, which share the libraries that are loaded already; return how they ended."""
     words = [*files, "--output_dir", str(folder), *OPTIONS, *options]
     port = free_port()
-    children = [start(words, kill, rank, processes, port) for rank in range(processes)]
+    children = [start(words, kill, rank, processes, port, task) for rank in range(processes)]
     code = 0
     for _ in range(processes):
         child, status = os.wait()
@@ -94,7 +98,7 @@ def run(files: list[str], folder: Path, *options: str, kill: KillAt | None = Non
     return code
 
 
-def start(words: list[str], kill: KillAt | None, rank: int, processes: int, port: int) -> int:
+def start(words: list[str], kill: KillAt | None, rank: int, processes: int, port: int, task: str) -> int:
     child = os.fork()
     if child > 0:
         return child
@@ -111,7 +115,11 @@ def start(words: list[str], kill: KillAt | None, rank: int, processes: int, port
             trainer_module.RnnTrainer.__init__ = lambda self, *args, callbacks=(), **kwargs: make(
                 self, *args, callbacks=[*callbacks, kill], **kwargs
             )
-        train("token-classification", *parse_arguments("token-classification", "", words))
+        arguments = parse_arguments(task, "", words)
+        if task == PRETRAIN:
+            pretrain(*arguments)
+        else:
+            train(task, *arguments)
         os._exit(0)
     except BaseException:
         traceback.print_exc()
@@ -157,6 +165,40 @@ def test_a_run_that_is_killed_again_and_again_ends_like_one_that_is_not(mode, fi
     whole, killed = last_state(tmp_path / "whole"), last_state(folder)
     assert [name for name in whole if whole[name] != killed[name]] == []
     assert (tmp_path / "whole/model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("options", [[], ["--streaming", "true"], ["--max_tokens_per_batch", "100"]])
+def test_pretraining_that_is_killed_ends_like_one_that_is_not(options, files, tmp_path):
+    options = [*options, "--tokens_column", "tokens", "--chunk_length", "8", "--num_hidden_layers", "2"]
+    assert run(files, tmp_path / "whole", *options, task=PRETRAIN) == 0
+    for step in (5, 16):
+        kill = KillAt(step, 0.01)
+        resumed = [*options, "--resume_from_checkpoint", "true"]
+        assert run(files, tmp_path / "killed", *resumed, task=PRETRAIN, kill=kill) == -signal.SIGKILL
+    assert run(files, tmp_path / "killed", *resumed, task=PRETRAIN) == 0
+    assert last_state(tmp_path / "whole") == last_state(tmp_path / "killed")
+    whole, killed = (tmp_path / name / "model.safetensors" for name in ("whole", "killed"))
+    assert whole.read_bytes() == killed.read_bytes()
+
+
+def test_learning_from_unlabelled_text_that_is_killed_ends_like_one_that_is_not(files, tmp_path):
+    options = ["--unlabelled_file", files[1].partition("=")[2]]
+    assert run(files, tmp_path / "whole", *options) == 0
+    assert run(files, tmp_path / "killed", *options, kill=KillAt(15, 0)) == -signal.SIGKILL
+    assert run(files, tmp_path / "killed", *options, "--resume_from_checkpoint", "true") == 0
+    assert last_state(tmp_path / "whole") == last_state(tmp_path / "killed")
+    assert run(files, tmp_path / "plain") == 0
+    assert last_state(tmp_path / "whole", STATE[:1]) != last_state(tmp_path / "plain", STATE[:1])
+
+
+def test_fine_tuning_layer_by_layer_that_is_killed_ends_like_one_that_is_not(files, tmp_path):
+    options = ["--layer_lr_decay", "0.5", "--gradual_unfreezing", "0.7"]
+    assert run(files, tmp_path / "whole", *options) == 0
+    assert run(files, tmp_path / "killed", *options, kill=KillAt(7, 0)) == -signal.SIGKILL
+    assert run(files, tmp_path / "killed", *options, "--resume_from_checkpoint", "true") == 0
+    # Of the optimizer, the file's order may differ: its states are made one after the other.
+    names = tuple(name for name in STATE if name != "optimizer.pt")
+    assert last_state(tmp_path / "whole", names) == last_state(tmp_path / "killed", names)
 
 
 def test_patience_is_counted_on(files, tmp_path):

@@ -369,7 +369,6 @@ def test_another_teacher_is_noticed_when_a_run_is_resumed(make_teacher, texts, t
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--unlabelled_file", "a.txt"], "--unlabelled_file needs a --teacher that labels its texts"),
         (["--augment", "2"], "--augment has no effect without --teacher"),
         (["--distillation_temperature", "3"], "--distillation_temperature has no effect without --teacher"),
         (["--teacher", "a", "--distillation_loss_weight", "0"], "leaves nothing of the --teacher"),
