@@ -20,7 +20,8 @@ _NUM_READ, _NUM_READ_OF_MANY = 6_000_000, 3_300_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 2, 20
 # Dropout where so few are read.
 _LITTLE_DROPOUT = {"word_dropout": 0.15, "embedding_dropout": 0.3, "classifier_dropout": 0.3}
-# Texts from which on batches are larger.
+# Texts from which on fewer are read, and from which on batches are larger.
+_ENOUGH = 9_000
 _SOME, _MANY, _VERY_MANY = 2_000, 8_000, 50_000
 # Sentences up to which a tagger is small.
 _FEW = 4_000
@@ -60,7 +61,7 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
     num_texts = _VERY_MANY if num_texts is None else num_texts
     is_long = num_characters >= _LONG
     batch_size = 16 if num_texts < _SOME else 32 if num_texts < _MANY else 64 if num_texts < _VERY_MANY else 128
-    is_quick = num_texts >= _MANY and num_labels <= MOST_LABELS
+    is_quick = num_texts >= _ENOUGH and num_labels <= MOST_LABELS
     num_read = _NUM_READ_OF_MANY if is_quick else _NUM_READ
     epochs = round(num_read / max(num_texts * num_characters, 1))
     most_epochs = min(1 + round(5 * math.log2(max(num_labels, 2))), _MOST_EPOCHS)

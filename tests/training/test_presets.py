@@ -26,7 +26,7 @@ def corpus(tmp_path):
         (3_000, 100, 2, 128, 32, 6),
         (4_500, 60, 22, 128, 32, 20),
         (10_000, 58, 77, 128, 64, 6),
-        (7_999, 60, 77, 128, 32, 13),
+        (8_100, 126, 2, 128, 64, 6),
         (10_000, 60, 300, 128, 64, 10),
         (150_000, 35, 2, 128, 128, 2),
         (1_600, 2_200, 5, 64, 16, 2),
@@ -39,7 +39,7 @@ def test_data_say_sizes_batch_and_passes(num_texts, num_characters, num_labels, 
     assert settings["hidden_size"] == size
     assert settings["per_device_train_batch_size"] == batch_size
     assert settings["num_train_epochs"] == epochs
-    is_quick = (num_texts is None or num_texts >= 8_000) and num_labels <= 256
+    is_quick = (num_texts is None or num_texts >= 9_000) and num_labels <= 256
     assert ("embedding_dropout" in settings) == is_quick
     assert settings["char_num_filters"] == (size // 4 if is_quick or size == 64 else size // 2)
 
