@@ -75,8 +75,8 @@ def entropies(logits: Tensor, problem_type: ProblemType) -> Tensor:
     ```python
     >>> import torch
     >>> from rnn_hf.training.semi_supervised import entropies
-    >>> entropies(torch.tensor([[0.0, 0.0], [99.0, 0.0]]), "single_label_classification")
-    tensor([0.6931, 0.0000])
+    >>> entropies(torch.tensor([[0.0, 0.0], [9.0, 0.0]]), "single_label_classification")
+    tensor([0.6931, 0.0012])
 
     ```
     """
