@@ -12,6 +12,9 @@ os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 import pytest
 import torch
 
+# They hold no examples, and one cannot be imported beside another.
+collect_ignore_glob = ["*/conftest.py"]
+
 torch.set_num_threads(1)
 
 

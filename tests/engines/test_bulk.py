@@ -25,6 +25,7 @@ from rnn_hf.commands.predict import main
 from rnn_hf.engines.batch_predictor import BatchPredictor
 from rnn_hf.engines.bulk import predict_files
 from rnn_hf.engines.parts import MANIFEST, OutputFolder
+from rnn_hf.engines.processes import MOST_LOSSES
 from rnn_hf.inference.loading import load
 from rnn_hf.inference.predictor import predict
 
@@ -370,7 +371,7 @@ class TestResuming:
         number, kills, stop = random.Random(0), [], threading.Event()
 
         def kill() -> None:
-            while not stop.wait(number.uniform(0.05, 0.2)) and len(kills) < 5:
+            while not stop.wait(number.uniform(0.05, 0.2)) and len(kills) < MOST_LOSSES - 1:
                 workers = multiprocessing.active_children()
                 if workers and list((tmp_path / "out").glob("part-*")):
                     kills.append(number.choice(workers).pid)
