@@ -136,8 +136,9 @@ def read_model(folder: Path, name: str | None = None) -> SavedModel:
     if model_class is None:
         if any(one.__name__ in (config.architectures or []) for one in (*_LANGUAGE_MODELS, RnnModel)):
             raise ValueError(
-                f"{name or folder} holds a pretrained encoder, which has no labels yet: fine-tune it, with "
-                "--model_name_or_path of rnn-hf train-classifier or train-tagger."
+                f"{name or folder} holds no classifier or tagger of rnn_hf, but an encoder without labels, "
+                f"architectures={config.architectures}: fine-tune it, with --model_name_or_path of rnn-hf "
+                "train-classifier or train-tagger."
             )
         raise ValueError(
             f"{name or folder} holds no classifier or tagger of rnn_hf: its config.json says "

@@ -154,7 +154,7 @@ def test_wrong_checkpoints_take_one_line(folder, tmp_path, capsys):
     message = said(capsys, "train-classifier", *labelled, *encoder, "--hidden_size", "8")
     assert "--hidden_size 8 does not fit" in message
     message = said(capsys, "predict", str(folder / "encoder"), str(folder / "texts.txt"))
-    assert "holds a pretrained encoder, which has no labels yet: fine-tune it" in message
+    assert "an encoder without labels" in message
     message = said(capsys, "train-classifier", *labelled, "--model_name_or_path", str(tmp_path / "small"))
     assert "config.json is missing" in message or "holds no" in message
 
