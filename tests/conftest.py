@@ -18,6 +18,21 @@ collect_ignore_glob = ["*/conftest.py"]
 torch.set_num_threads(1)
 
 
+@pytest.fixture(params=[False, True], ids=["whole", "streamed"])
+def streaming(request) -> bool:
+    return request.param
+
+
+@pytest.fixture
+def messages(caplog):
+    """Gives what the package's logger has said."""
+    from transformers.utils import logging
+
+    logging.enable_propagation()
+    yield lambda: list(caplog.messages)
+    logging.disable_propagation()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _private_datasets_cache(tmp_path_factory):
     """Keep what `datasets` caches out of the user's home."""

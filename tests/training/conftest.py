@@ -5,24 +5,10 @@ import random
 import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification
-from transformers.utils import logging
 
 from rnn_hf import train_tokenizer
 
 WORDS = ("good", "bad", "fine", "awful", "film", "plot", "actor", "scene", "the", "a", "is", "was", "unexpectedly")
-
-
-@pytest.fixture(params=[False, True], ids=["whole", "streamed"])
-def streaming(request) -> bool:
-    return request.param
-
-
-@pytest.fixture
-def messages(caplog):
-    """Gives what the package's logger has said."""
-    logging.enable_propagation()
-    yield lambda: list(caplog.messages)
-    logging.disable_propagation()
 
 
 @pytest.fixture(scope="session")
