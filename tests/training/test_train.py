@@ -27,7 +27,7 @@ from transformers import (
 from rnn_hf import DataCollatorWithPacking
 from rnn_hf.data.collator import TokenBudgetDataset
 from rnn_hf.data.corpus import DataArguments, load_corpus
-from rnn_hf.training import trainer as trainer_module
+from rnn_hf.training import data_loaders
 from rnn_hf.training.batching import TokenBatchSampler
 from rnn_hf.training.evaluate import evaluate_checkpoint
 from rnn_hf.training.options import parse_arguments
@@ -655,7 +655,7 @@ class TestTwoProcesses:
         options = [*COMPARABLE, "--use_cpu", "true", "--max_tokens_per_batch", "100"]
         joint, split = tmp_path / "joint", tmp_path / "split"
         with monkeypatch.context() as patched:
-            patched.setattr(trainer_module, "TokenBatchSampler", Joint)
+            patched.setattr(data_loaders, "TokenBatchSampler", Joint)
             train_tagger(tagged, joint, *options, "--gradient_accumulation_steps", "2")
         result = run_script("train_tagger.py", *tagger_arguments(tagged, split, *options), processes=2)
         assert result.returncode == 0, result.stderr[-3000:]
