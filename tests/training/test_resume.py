@@ -35,6 +35,7 @@ OPTIONS = [
     "--save_strategy", "steps", "--save_steps", "2", "--eval_strategy", "steps", "--eval_steps", "2",
     "--learning_rate", "0.01", "--save_total_limit", "3", "--early_stopping_patience", "0",
 ]  # fmt: skip
+OF_TAGGERS = ["--num_lexical_features", "0"]
 MODES = {
     "plain": [],
     "token batches": ["--max_tokens_per_batch", "100"],
@@ -47,6 +48,8 @@ MODES = {
     "streaming with workers": ["--streaming", "true", "--dataloader_num_workers", "1"],
     "accumulation": ["--gradient_accumulation_steps", "2", "--per_device_train_batch_size", "2"],
     "R-Drop and a language model": ["--rdrop_loss_weight", "1", "--lm_loss_weight", "0.1"],
+    "lexical features that are solved": ["--num_lexical_features", "64"],
+    "lexical features that are trained": ["--num_lexical_features", "64", "--lexical_learning_rate", "0.01"],
 }  # fmt: skip
 OFTEN_KILLED = ("plain", "token batches", "streaming", "group_by_length")
 # What a checkpoint holds that later steps depend on.
@@ -82,7 +85,7 @@ def run(
     files: list[str], folder: Path, *options: str, kill: KillAt | None = None, processes: int = 1, task: str = TAG
 ) -> int:
     """Train in processes of their own, which share the libraries that are loaded already; return how they ended."""
-    words = [*files, "--output_dir", str(folder), *OPTIONS, *options]
+    words = [*files, "--output_dir", str(folder), *OPTIONS, *(OF_TAGGERS if task == TAG else []), *options]
     port = free_port()
     children = [start(words, kill, rank, processes, port, task) for rank in range(processes)]
     code = 0
