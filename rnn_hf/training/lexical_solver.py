@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from scipy.sparse import csr_matrix, vstack
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..models.crf import ConditionalRandomField
 from ..models.lexical import WINDOW, LexicalFeatures, Words, join_characters
@@ -32,8 +31,8 @@ _CHUNK = 64
 # at equal distances are taken.
 _MOST_VALUES, _MOST_WORK = 2**26, 2**32
 _PENALTY, _TOLERANCE = 0.1, 0.01
-# Weight of squares, and most steps, of a conditional random field.
-_DECAY, _MOST_ITERATIONS = 0.1, 100
+# Of a conditional random field: weight of squares, most steps, and the least fall of a word's loss that is a step.
+_DECAY, _MOST_ITERATIONS, _TOLERANCE_OF_CHAIN = 0.1, 100, 1e-6
 # Scores for each unit of distance from the plane between labels.
 _SCALE = 3.5
 # Words of validation data by which parts are weighed.
@@ -133,31 +132,31 @@ def _solve_chain(words: _LabelledWords, crf: ConditionalRandomField, lexical: Le
     order, packing = pack_rows(torch.arange(len(words.labels)).split(lengths.tolist()))
     labels = torch.from_numpy(words.labels)[order]
     chain = ConditionalRandomField(crf.label_names)
-    parameters = list(chain.parameters())
-    sizes = [words.matrix.shape[1] * len(crf.label_names), *(one.numel() for one in parameters)]
+    weight = nn.Parameter(torch.zeros(words.matrix.shape[1], len(crf.label_names)))
+    transitions = list(chain.parameters())
+    parameters = [weight, *transitions]
     transposed = words.matrix.T.tocsr()
+    num_words = len(words.labels)
 
-    def measure(values: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return the negative log-likelihood with its penalty, and the gradient."""
-        weight, *others = np.split(values.astype(np.float32), np.cumsum(sizes)[:-1])
-        with torch.no_grad():
-            for parameter, other in zip(parameters, others, strict=True):
-                parameter.copy_(torch.from_numpy(other).view_as(parameter))
-        scores = words.matrix @ weight.reshape(-1, len(crf.label_names))  # [num_words, num_labels]
-        emissions = torch.from_numpy(scores)[order].requires_grad_()
+    def measure() -> Tensor:
+        """Return the negative log-likelihood of a word with its share of the penalty, and set the gradients."""
+        scores = torch.from_numpy(words.matrix @ weight.detach().numpy())  # [num_words, num_labels]
+        emissions = scores[order].requires_grad_()
         loss = chain(emissions, labels, packing).double().sum()
-        of_emissions, *gradients = torch.autograd.grad(loss, [emissions, *parameters])
+        of_emissions, *gradients = torch.autograd.grad(loss, [emissions, *transitions])
         of_scores = torch.zeros_like(of_emissions)
         of_scores[order] = of_emissions
-        parts = [transposed @ of_scores.numpy(), *(gradient.numpy() for gradient in gradients)]
-        gradient = np.concatenate([part.ravel() for part in parts]).astype(np.float64)
-        return loss.item() + _DECAY * float(values @ values), gradient + 2 * _DECAY * values
+        of_weight = torch.from_numpy(transposed @ of_scores.numpy())
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, [of_weight, *gradients], strict=True):
+                parameter.grad = (gradient + 2 * _DECAY * parameter) / num_words
+                loss += _DECAY * parameter.double().square().sum()
+        return loss.detach() / num_words
 
-    options = {"maxiter": _MOST_ITERATIONS, "maxcor": 6}
-    solution = minimize(measure, np.zeros(sum(sizes)), jac=True, method="L-BFGS-B", options=options).x
-    measure(solution)
-    lexical.solved_transitions = [parameter.detach().clone() for parameter in parameters]
-    return solution[: sizes[0]].astype(np.float32)
+    options: dict[str, Any] = {"max_iter": _MOST_ITERATIONS, "history_size": 10, "line_search_fn": "strong_wolfe"}
+    torch.optim.LBFGS(parameters, tolerance_grad=0, tolerance_change=_TOLERANCE_OF_CHAIN, **options).step(measure)
+    lexical.solved_transitions = [parameter.detach().clone() for parameter in transitions]
+    return weight.detach().numpy()
 
 
 def _read(

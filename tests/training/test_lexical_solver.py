@@ -188,7 +188,7 @@ def test_a_solution_is_added_to_features_that_are_trained(tmp_path, num_validati
     assert "that are solved count" in join_solution(trainer, examples, examples[:num_validation])
     scale = (model.classifier.weight / before.classifier.weight).mean().item()
     added = model.lexical.weight - scale * before.lexical.weight
-    factor = float((added * solved.lexical.weight).sum() / solved.lexical.weight.square().sum())
+    factor = ((added * solved.lexical.weight).sum() / solved.lexical.weight.square().sum()).item()
     torch.testing.assert_close(added, factor * solved.lexical.weight, atol=1e-5, rtol=0)
     for after, own, other in zip(
         model.crf.parameters(), before.crf.parameters(), solved.lexical.solved_transitions, strict=True
