@@ -83,7 +83,7 @@ class ConfigArguments:
         "use_crf",
         "Score whole sequences of labels with a conditional random field",
         "token-classification",
-        "true where labels mark spans (B-LOC, I-LOC), else false",
+        "true for up to 64 labels, and where they mark spans (B-LOC, I-LOC); by --preset none for spans alone",
     )
     problem_type: Literal["regression", "single_label_classification", "multi_label_classification"] | None = (
         _of_config("problem_type", "What the labels are", "text-classification", "seen from the labels")

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from ..data.corpus import Corpus
+from ..models.lexical import LARGEST_SIZE
 from ..models.ngrams import MOST_LABELS
 from .arguments import ConfigArguments, RnnTrainingArguments
 
@@ -91,8 +92,9 @@ def apply_preset(
 ) -> tuple[ConfigArguments, RnnTrainingArguments, dict[str, Any]]:
     """Set what [`choose_settings`] chooses for a classifier and nobody gave.
 
-    Of a tagger, all passes are used. On few sentences it is small and has a conditional random field, and its lexical
-    features are solved before training; on more they are trained with the rest, and a solution joins them afterwards.
+    Of a tagger, all passes are used, and it has a conditional random field, unless it has many labels or they are
+    smoothed. On few sentences it is small, and its lexical features are solved before training; on more they are
+    trained with the rest, and a solution joins them afterwards.
 
     Args:
         corpus ([`Corpus`]): The data.
@@ -113,8 +115,11 @@ def apply_preset(
         settings = choose_settings(num_rows * (1 + training.augment), mean_length, len(corpus.label_names))
     else:
         settings = {"early_stopping_patience": 0}
-        if (num_rows or _FEW) < _FEW:
-            settings |= {"hidden_size": 128, "per_device_train_batch_size": 16, "use_crf": True}
+        is_few = (num_rows or _FEW) < _FEW
+        if training.label_smoothing_factor == 0 and (is_few or len(corpus.label_names) <= LARGEST_SIZE):
+            settings["use_crf"] = True
+        if is_few:
+            settings |= {"hidden_size": 128, "per_device_train_batch_size": 16}
             settings["load_best_model_at_end"] = False
     if not chooses_sizes:
         settings = {name: value for name, value in settings.items() if name not in _SIZES}

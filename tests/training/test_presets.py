@@ -3,8 +3,9 @@
 import json
 
 import pytest
+from datasets import Dataset
 
-from rnn_hf.data.corpus import DataArguments, load_corpus
+from rnn_hf.data.corpus import Corpus, DataArguments, load_corpus
 from rnn_hf.data.unlabelled import load_unlabelled
 from rnn_hf.training.arguments import ConfigArguments, RnnTrainingArguments
 from rnn_hf.training.options import parse_arguments
@@ -79,7 +80,20 @@ def test_a_tagger_uses_all_passes(tmp_path):
     assert apply_preset(corpus, ConfigArguments(hidden_size=9, use_crf=False), given)[2] == {}
     corpus.num_rows["train"] = 5_000
     chosen = apply_preset(corpus, ConfigArguments(), RnnTrainingArguments("out", learning_rate=0.5))[2]
-    assert chosen == {"early_stopping_patience": 0, "lexical_learning_rate": 0.5}
+    assert chosen == {"early_stopping_patience": 0, "use_crf": True, "lexical_learning_rate": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "num_labels", "smoothing", "has_crf"),
+    [(5_000, 64, 0, True), (5_000, 65, 0, False), (500, 65, 0, True), (5_000, 2, 0.1, False), (500, 2, 0.1, False)],
+)
+def test_a_tagger_scores_whole_sequences_of_not_too_many_labels(num_rows, num_labels, smoothing, has_crf):
+    split = Dataset.from_dict({"tokens": [["in", "Rome"]], "tags": [["a", "b"]]})
+    names = [f"label {number}" for number in range(num_labels)]
+    rows = {"train": num_rows}
+    corpus = Corpus("token-classification", {"train": split}, "tokens", "tags", None, names, rows)
+    training = RnnTrainingArguments("out", label_smoothing_factor=smoothing)
+    assert ("use_crf" in apply_preset(corpus, ConfigArguments(), training)[2]) is has_crf
 
 
 def test_a_file_of_options_gives_them(corpus, tmp_path):
