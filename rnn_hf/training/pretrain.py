@@ -32,6 +32,7 @@ from .lm_trainer import RnnPretrainer
 from .locks import locked
 from .model_setup import build
 from .optimization import diverged
+from .precision import keep_precision, record_precision
 from .runs import Announcement, Watch, check_resumed, compare_options, course, repository, tidy
 
 logger = logging.get_logger(__name__)
@@ -142,6 +143,7 @@ def _prepare(
     output_dir, is_first = Path(str(args.output_dir)), args.process_index == 0
     with args.main_process_first(desc="loading the texts"):
         checkpoint = find_checkpoint(output_dir, args.resume_from_checkpoint, set_aside=is_first)
+        keep_precision(args, output_dir, checkpoint)
         corpus, num_words = load_texts(text_arguments, holds_out=args.eval_strategy != "no")
         data = corpus.fingerprints | {"chunk_length": str(text_arguments.chunk_length)}
         options = mask_options(args.to_dict() | {"data": data}, secrets)
@@ -189,6 +191,7 @@ def _prepare(
         num_words=num_words.get("validation"),
         callbacks=[Announcement(), Watch()],
     )
+    options = record_precision(options, trainer.args, output_dir, checkpoint)
     return trainer, corpus, checkpoint, options
 
 

@@ -19,6 +19,7 @@ from .data_loaders import SeededTrainer
 from .distillation import count_targets
 from .objectives import TrainingObjectives, balanced_weights
 from .optimization import GradualUnfreezing, diverged, parameter_groups
+from .precision import settle_precision
 from .semi_supervised import RampUp
 from .task_metrics import compute_metrics_for, labels_and_confidences
 from .trainer_checks import TrainerChecksMixin, check_model
@@ -106,6 +107,7 @@ class RnnTrainer(TrainerChecksMixin, SeededTrainer):
     ):
         args = RnnTrainingArguments() if args is None else copy.copy(args)
         args.accelerator_config = _without_dispatching(args.accelerator_config)  # type: ignore[assignment]
+        settle_precision(args, getattr(model, "config", None))
         self._label_names = label_names
         self._num_auxiliary_tags = num_auxiliary_tags
         self._label_counts = label_counts
