@@ -127,7 +127,7 @@ def is_bfloat16_faster(config: RnnConfig, device: torch.device) -> bool:
     module, options = RECURRENT_MODULES[config.cell_type]
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         rnn = module(config.input_size, config.hidden_size, bidirectional=config.bidirectional, **options).to(device)
-        run = _training_step(rnn, _longest(rnn))
+        run = _training_step(rnn, device)
         # On a CPU, other processes count less in the time of this thread.
         clock = time.perf_counter if device.type == "cuda" else time.thread_time
         times: dict[bool, list[float]] = {False: [], True: []}
@@ -164,15 +164,13 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 def _longest(rnn: nn.RNNBase) -> int:
     """Choose the length of the longest sequence, so that a pass does not take long."""
-    gates, directions = rnn.weight_hh_l0.shape[0], 2 if rnn.bidirectional else 1
-    of_a_token = 6 * directions * gates * (rnn.input_size + rnn.hidden_size)
-    return min(max(round(2 * _MOST_OPERATIONS / of_a_token / _NUM_SEQUENCES), 4), _LONGEST)
+    num_weights = sum(parameter.numel() for parameter in rnn.parameters())
+    return min(max(round(_MOST_OPERATIONS / (3 * num_weights * _NUM_SEQUENCES)), 4), _LONGEST)
 
 
-def _training_step(rnn: nn.RNNBase, longest: int) -> Callable[[bool], Any]:
-    """Make a call that runs a layer forward and backward over sequences of up to `longest` tokens."""
-    device = rnn.weight_hh_l0.device
-    lengths = torch.linspace(1, longest, _NUM_SEQUENCES).round().long().tolist()
+def _training_step(rnn: nn.RNNBase, device: torch.device) -> Callable[[bool], Any]:
+    """Make a call that runs a layer forward and backward over sequences of different lengths."""
+    lengths = torch.linspace(1, _longest(rnn), _NUM_SEQUENCES).round().long().tolist()
     packed = pack_sequence([torch.randn(length, rnn.input_size) for length in reversed(lengths)])
     data = packed.data.to(device).requires_grad_()
 

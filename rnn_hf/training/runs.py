@@ -33,8 +33,9 @@ class Announcement(TrainerCallback):
             crf = ", conditional random field" if getattr(model, "crf", None) is not None else ""
             warmup = args.get_warmup_steps(state.max_steps)
             logger.warning(
-                f"Training {type(model).__name__} ({cell}{crf}, {describe_precision(args)}): {state.num_train_epochs:,} epochs, "
-                f"{state.max_steps:,} steps; the learning rate rises in the first {warmup:,}."
+                f"Training {type(model).__name__} ({cell}{crf}, {describe_precision(args)}): "
+                f"{state.num_train_epochs:,} epochs, {state.max_steps:,} steps; the learning "
+                f"rate rises in the first {warmup:,}."
             )
 
 

@@ -32,9 +32,16 @@ def gain(monkeypatch):
 
 @pytest.mark.parametrize(
     ("options", "is_bfloat16"),
-    [({}, None), ({"bf16": True}, True), ({"bf16": False}, False), ({"fp16": False}, None)]
-    + [({"precision": "bfloat16"}, True), ({"precision": "float32"}, False), ({"precision": "auto"}, None)]
-    + [({"precision": "bfloat16", "bf16": True}, True), ({"precision": "float32", "bf16": False}, False)],
+    [
+        ({}, None),
+        ({"bf16": True}, True),
+        ({"bf16": False}, False),
+        ({"precision": "auto"}, None),
+        ({"precision": "bfloat16"}, True),
+        ({"precision": "float32"}, False),
+        ({"precision": "bfloat16", "bf16": True}, True),
+        ({"precision": "float32", "bf16": False}, False),
+    ],
 )
 def test_the_stock_option_is_another_name(options, is_bfloat16):
     args = arguments(**options)
