@@ -22,6 +22,7 @@ from ..sharing.model_card import write_model_card
 from ..sharing.run_record import describe_run, file_name
 from ..utils.display import printable
 from ..utils.files import replace_file
+from ..utils.memory import keep_freed_memory
 from ..utils.secrets import find_secrets, mask, mask_options
 from .argument_checks import check_pretraining_arguments
 from .arguments import ConfigArguments, RnnTrainingArguments, TokenizerArguments
@@ -138,6 +139,7 @@ def _prepare(
 ) -> tuple[RnnPretrainer, Any, Path | None, dict[str, Any]]:
     """Load texts, tokenizer and model, find the checkpoint to resume from, describe the options."""
     quieten()
+    keep_freed_memory()
     set_seed(args.seed)
     model: Any
     output_dir, is_first = Path(str(args.output_dir)), args.process_index == 0

@@ -29,6 +29,7 @@ from ..sharing.model_card import write_model_card
 from ..sharing.run_record import record_run
 from ..utils.display import printable
 from ..utils.files import replace_file
+from ..utils.memory import keep_freed_memory
 from ..utils.secrets import find_secrets, mask, mask_options
 from .argument_checks import check_arguments
 from .arguments import RnnTrainingArguments, TokenizerArguments
@@ -158,6 +159,7 @@ def _prepare(
 ) -> tuple[RnnTrainer, Corpus, dict[str, Any], Path | None, dict[str, Any], DataReport | None, Any]:
     """Load corpus, tokenizer and model, find the checkpoint to resume from, describe the options and the corpus."""
     quieten()
+    keep_freed_memory()
     set_seed(args.seed)
     output_dir, is_first = Path(str(args.output_dir)), args.process_index == 0
     with args.main_process_first(desc="loading the corpus"):
