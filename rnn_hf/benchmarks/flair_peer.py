@@ -22,13 +22,13 @@ def main(folder: str, threads: int) -> dict[str, float]:
         `dict[str, float]`: words a second in training, without evaluation, and from lists of words to tags in batches
         of 32 and one by one, and the median milliseconds of one sentence.
     """
-    import flair  # type: ignore[import-not-found]
+    import flair
     import torch
-    from flair.data import Sentence  # type: ignore[import-not-found]
-    from flair.datasets import ColumnCorpus  # type: ignore[import-not-found]
-    from flair.embeddings import OneHotEmbeddings  # type: ignore[import-not-found]
-    from flair.models import SequenceTagger  # type: ignore[import-not-found]
-    from flair.trainers import ModelTrainer  # type: ignore[import-not-found]
+    from flair.data import Sentence
+    from flair.datasets import ColumnCorpus
+    from flair.embeddings import OneHotEmbeddings
+    from flair.models import SequenceTagger
+    from flair.trainers import ModelTrainer
 
     torch.set_num_threads(threads)
     flair.device = torch.device("cpu")

@@ -99,6 +99,7 @@ def _rows(
             trained = f"{folder}/{name}{position}"
             seconds = train(task, *arguments(name, trained))["train_runtime"]
             measured = {"training, words/s": num_words / seconds}
+            model: Any
             model, tokenizer = load(trained)
             if name == "bfloat16":
                 model = model.bfloat16()

@@ -137,9 +137,9 @@ def run_recurrence(
     ```
     """
     if is_cast_to_half(packed.device.type):
-        given = [None if state is None else state.float() for state in (h_0, c_0)]
+        h_0, c_0 = (None if state is None else state.float() for state in (h_0, c_0))
         with torch.autocast(packed.device.type, enabled=False):
-            return run_recurrence(rnn, packed.float(), packing, *given, dropout, weight_dropout, path, all_layers)
+            return run_recurrence(rnn, packed.float(), packing, h_0, c_0, dropout, weight_dropout, path, all_layers)
     directions = 2 if rnn.bidirectional else 1
     shape = (rnn.num_layers * directions, packing.batch_size, rnn.hidden_size)
     has_cell_state = rnn.mode == "LSTM"
