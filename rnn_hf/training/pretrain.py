@@ -22,7 +22,7 @@ from ..sharing.model_card import write_model_card
 from ..sharing.run_record import describe_run, file_name
 from ..utils.display import printable
 from ..utils.files import replace_file
-from ..utils.memory import keep_freed_memory
+from ..utils.processor import keep_freed_memory
 from ..utils.secrets import find_secrets, mask, mask_options
 from .argument_checks import check_pretraining_arguments
 from .arguments import ConfigArguments, RnnTrainingArguments, TokenizerArguments

@@ -11,6 +11,7 @@ from transformers import EarlyStoppingCallback, EvalPrediction, PreTrainedTokeni
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from ..data.collator import DataCollatorWithPacking
+from ..utils.processor import without_denormals
 from .arguments import RnnTrainingArguments
 from .batching import set_epoch
 from .calibration import calibrate
@@ -210,7 +211,8 @@ class RnnTrainer(TrainerChecksMixin, SeededTrainer):
         """Train, at temperature 1 and without thresholds of labels: see the stock Trainer."""
         if self.model is not None:
             self._config.temperature, self._config.label_thresholds = 1.0, None
-        return super().train(*args, **kwargs)
+        with without_denormals():
+            return super().train(*args, **kwargs)
 
     def calibrate(self, dataset: Any = None) -> str:
         """Calibrate the probabilities of a trained classifier, see [`~rnn_hf.training.calibration.calibrate`].
