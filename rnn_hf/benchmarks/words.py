@@ -24,6 +24,7 @@ from ..training.train import train
 from . import flair_peer
 from .accuracy import Examples, examples_of, fasttext_predictor
 from .measure import Row
+from .taggers import session_options
 
 # Those that are predicted one by one.
 _NUM_ALONE = 200
@@ -107,7 +108,7 @@ def _rows(
         graphs = f"{folder}/graphs{position}"
         export(f"{folder}/float32{position}", graphs, int8=True)
         for name, file in (("float32", "onnx/model.onnx"), ("int8", "onnx/model_int8.onnx")):
-            model, tokenizer = load_exported(graphs, file_name=file)
+            model, tokenizer = load_exported(graphs, file_name=file, session_options=session_options())
             found.setdefault(f"rnn_hf, onnxruntime {name}", []).append(_prediction(model, tokenizer, data[1][0]))
         if task == "text-classification" and find_spec("fasttext") is not None:
             found.setdefault("fastText", []).append(_run_fasttext(data))
