@@ -78,7 +78,16 @@ def accuracy(options: argparse.Namespace) -> list[Row]:
     return [*rows, {"model": "rnn_hf"} | found | {"training, s": seconds, "MB": size / 1e6, "words/s": speed}]
 
 
-def _examples(corpus: Corpus, split: str) -> Examples:
+def examples_of(corpus: Corpus, split: str) -> Examples:
+    """List the texts, or lists of words, of a split, and the names of their labels.
+
+    Args:
+        corpus ([`Corpus`]): The data.
+        split (`str`): `"train"`, `"validation"` or `"test"`.
+
+    Returns:
+        `tuple[list, list]`.
+    """
     feature = (corpus.splits[split].features or {}).get(corpus.label_column)
     labels: list[Any] = []
     for batch in corpus.splits[split].select_columns([corpus.label_column]).iter(batch_size=1000):
@@ -89,7 +98,7 @@ def _examples(corpus: Corpus, split: str) -> Examples:
 
 
 def _linear_classifiers(corpus: Corpus, scores: list[str]) -> Iterator[Row]:
-    train_data, validation, test = (_examples(corpus, split) for split in ("train", "validation", "test"))
+    train_data, validation, test = (examples_of(corpus, split) for split in ("train", "validation", "test"))
     for name, with_characters in (("TF-IDF of words, LinearSVC", False), ("the same and characters", True)):
         start = time.perf_counter()
         penalties = track(_PENALTIES, description=name)
@@ -109,33 +118,50 @@ def _linear_classifier(with_characters: bool, penalty: float) -> Pipeline:
 
 def _fasttext(corpus: Corpus, scores: list[str]) -> Iterator[Row]:
     """Train fastText on words and pairs of words, for as many passes as validation chooses."""
+    validation, test = examples_of(corpus, "validation"), examples_of(corpus, "test")
+    texts, labels = examples_of(corpus, "train")
+    start = time.perf_counter()
+    fitted = []
+    for epochs in track(_FASTTEXT_EPOCHS, "fastText"):
+        _, predict, size = fasttext_predictor(texts, labels, epochs)
+        hits = [a == b for a, b in zip(predict(validation[0]), validation[1], strict=True)]
+        fitted.append((sum(hits), predict, size))
+    _, predict, size = max(fitted, key=lambda one: one[0])
+    yield _row("fastText", predict, test, corpus, scores, time.perf_counter() - start, size)
+
+
+def fasttext_predictor(
+    texts: list[str], labels: list[str], epochs: int
+) -> tuple[float, Callable[[list[str]], list[str]], int]:
+    """Train fastText on words and pairs of words, in one thread.
+
+    Args:
+        texts (`list[str]`): The training texts.
+        labels (`list[str]`): Their labels.
+        epochs (`int`): Passes over them.
+
+    Returns:
+        The seconds that training took, a function from texts to labels, and the bytes of the model's matrices.
+    """
     import fasttext
 
-    validation, test = _examples(corpus, "validation"), _examples(corpus, "test")
-    texts, labels = _examples(corpus, "train")
     numbers = {label: str(number) for number, label in enumerate(dict.fromkeys(labels))}
     names = {f"__label__{number}": label for label, number in numbers.items()}
     with TemporaryDirectory() as folder:
-        start = time.perf_counter()
         file = Path(folder, "train.txt")
         rows = zip(texts, labels, strict=True)
         lines = (f"__label__{numbers[label]} {' '.join(_split(text))}\n" for text, label in rows)
         file.write_text("".join(lines), encoding="utf-8")
-
-        def predict(model: Any, texts: list[str]) -> list[str]:
-            lines = [" ".join(_split(text)) + "\n" for text in texts]
-            # Its own `predict` does not run on numpy 2.
-            return [names[found[0]] if found else labels[0] for found in model.f.multilinePredict(lines, 1, 0, "")[0]]
-
-        fitted = []
-        for epochs in track(_FASTTEXT_EPOCHS, "fastText"):
-            model = fasttext.train_supervised(str(file), epoch=epochs, thread=1, verbose=0, **_FASTTEXT_OPTIONS)
-            hits = [a == b for a, b in zip(predict(model, validation[0]), validation[1], strict=True)]
-            fitted.append((sum(hits), model))
-        _, best = max(fitted, key=lambda one: one[0])
+        start = time.perf_counter()
+        model = fasttext.train_supervised(str(file), epoch=epochs, thread=1, verbose=0, **_FASTTEXT_OPTIONS)
         seconds = time.perf_counter() - start
-        size = sum(matrix.nbytes for matrix in (best.get_input_matrix(), best.get_output_matrix()))
-        yield _row("fastText", lambda inputs: predict(best, inputs), test, corpus, scores, seconds, size)
+
+    def predict(texts: list[str]) -> list[str]:
+        lines = [" ".join(_split(text)) + "\n" for text in texts]
+        # Its own `predict` does not run on numpy 2.
+        return [names[found[0]] if found else labels[0] for found in model.f.multilinePredict(lines, 1, 0, "")[0]]
+
+    return seconds, predict, sum(matrix.nbytes for matrix in (model.get_input_matrix(), model.get_output_matrix()))
 
 
 def _split(text: str) -> list[str]:
@@ -147,8 +173,8 @@ def _linear_taggers(corpus: Corpus, scores: list[str]) -> Iterator[Row]:
         raise ValueError('The linear-chain CRF needs the package python-crfsuite: pip install "rnn_hf[benchmark]"')
     import pycrfsuite
 
-    sentences, tags = _examples(corpus, "train")
-    test = _examples(corpus, "test")
+    sentences, tags = examples_of(corpus, "train")
+    test = examples_of(corpus, "test")
     with TemporaryDirectory() as folder:
         start = time.perf_counter()
         trainer = pycrfsuite.Trainer(verbose=False)
@@ -218,4 +244,4 @@ def _row(
     return row | {"training, s": seconds, "MB": size / 1e6, "words/s": round(num_words / elapsed)}
 
 
-__all__ = ["accuracy"]
+__all__ = ["accuracy", "examples_of", "fasttext_predictor"]

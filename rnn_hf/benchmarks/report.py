@@ -8,9 +8,11 @@ from .measure import Row
 
 def print_rows(rows: list[Row], title: str) -> None:
     """Print measurements as a table."""
-    table = Table(*rows[0])
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    table = Table(*columns)
     for row in rows:
-        table.add_row(*(f"{value:,.2f}" if isinstance(value, float) else str(value) for value in row.values()))
+        values = (row.get(name, "") for name in columns)
+        table.add_row(*(f"{value:,.2f}" if isinstance(value, float) else str(value) for value in values))
     console = Console(width=140)
     console.print(title)
     console.print(table)

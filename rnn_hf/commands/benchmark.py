@@ -4,6 +4,8 @@
     rnn-hf benchmark accuracy --task token-classification --train_file train.conll --test_file test.conll
     rnn-hf benchmark layer --cells lstm gru --lengths 25 200 400 --json layer.json --plot layer.png
     rnn-hf benchmark training --train_file train.conllu --validation_file dev.conllu
+    rnn-hf benchmark words --task token-classification --train_file train.conllu --test_file test.conllu
+    rnn-hf benchmark flair --flair_python flair/bin/python --train_file train.conllu --test_file test.conllu
     rnn-hf benchmark inference
     rnn-hf benchmark latency
     rnn-hf benchmark crf
@@ -14,9 +16,9 @@
 
 Alternatives: TF-IDF with a LinearSVC, whose penalty validation chooses, fastText (pip install fasttext-wheel) and a
 linear-chain CRF (pip install "rnn_hf[benchmark]"); the stock packed nn.LSTM, nn.GRU and nn.RNN of torch; the machine's
-rate of matrix products; and a transformer of DistilBERT's size with random weights. Taggers and the transformer run in
-torch and in onnxruntime. Runs are interleaved and repeated, and medians are shown, because a busy machine drifts. The
-number of threads is fixed and printed.
+rate of matrix products; Flair's BiLSTM tagger; and a transformer of DistilBERT's size with random weights. Taggers and
+the transformer run in torch and in onnxruntime. Runs are interleaved and repeated, and medians are shown, because a
+busy machine drifts. The number of threads is fixed and printed.
 """
 
 import json
@@ -30,12 +32,14 @@ from ..utils.command_line import CommandParser, command, positive_int
 from ..utils.secrets import name_unknown
 
 # Those that hand options on to a training command.
-TRAINS = ("accuracy", "training")
+TRAINS = ("accuracy", "training", "words", "flair")
 # The module of each measure, which is imported when it is wanted: some need packages that others do not.
 MEASURES = {
     "accuracy": "accuracy",
     "layer": "layers",
     "training": "training",
+    "words": "words",
+    "flair": "words",
     "inference": "taggers",
     "latency": "taggers",
     "crf": "training",
@@ -56,8 +60,9 @@ def main(argv: list[str] | None = None) -> None:
         "--task",
         choices=["text-classification", "token-classification"],
         default="text-classification",
-        help="for accuracy; other options are those of rnn-hf train-classifier or rnn-hf train-tagger",
+        help="for accuracy and words; other options are those of rnn-hf train-classifier or rnn-hf train-tagger",
     )
+    parser.add_argument("--flair_python", metavar="PATH", help="for flair: a Python with the package flair")
     parser.add_argument("--linear_only", action="store_true", help="for accuracy: train linear models alone")
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=["lstm"])
     parser.add_argument("--modes", nargs="+", choices=["training", "inference"], default=["training", "inference"])
@@ -80,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     options, rest = parser.parse_known_args(argv)
     options.rest = rest
     if options.rest and options.what not in TRAINS:
-        parser.error(f"unknown options: {name_unknown(options.rest)}; only accuracy and training hand options on")
+        parser.error(f"unknown options: {name_unknown(options.rest)}; only {', '.join(TRAINS)} hand options on")
     options.length = options.length or {"memory": 400, "pooling": 4000, "long_text": 100_000}.get(options.what, 25)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

@@ -34,6 +34,9 @@ PATHS = dict.fromkeys(_CELLS, ("packed", "stepwise")) | {"LSTM": ("packed", "ste
 _STEP_COST, _TOKEN_COST = 3.0, 1.1
 _TRAINING_STEP_COST_TIMES_HIDDEN_SIZE, _TRAINING_TOKEN_COST = 450, 0.9
 
+# The most steps that cuDNN takes (https://github.com/pytorch/pytorch/issues/133751).
+_MOST_STEPS = 65535
+
 # Without gradients, more tokens than these run through torch's kernel for packed input piece by piece: it keeps the
 # gates of all tokens, and a tensor for each step.
 _MOST_TOKENS = 16384
@@ -133,6 +136,10 @@ def run_recurrence(
 
     ```
     """
+    if is_cast_to_half(packed.device.type):
+        h_0, c_0 = (None if state is None else state.float() for state in (h_0, c_0))
+        with torch.autocast(packed.device.type, enabled=False):
+            return run_recurrence(rnn, packed.float(), packing, h_0, c_0, dropout, weight_dropout, path, all_layers)
     directions = 2 if rnn.bidirectional else 1
     shape = (rnn.num_layers * directions, packing.batch_size, rnn.hidden_size)
     has_cell_state = rnn.mode == "LSTM"
@@ -214,6 +221,31 @@ def choose_path(rnn: nn.RNNBase, packed: Tensor, packing: Packing) -> str:
     return "padded" if packing.padded_cost < stepping_cost else stepping
 
 
+def is_cast_to_half(device_type: str) -> bool:
+    """Tell whether autocast to bfloat16 would cast a recurrent layer to float16 instead, which overflows sooner.
+
+    torch does so on CUDA. Such a layer computes in single precision.
+
+    Args:
+        device_type (`str`): Where it is, `"cuda"` say.
+
+    Returns:
+        `bool`.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.models.recurrence import is_cast_to_half
+    >>> with torch.autocast("cpu", torch.bfloat16):
+    ...     is_cast_to_half("cpu")
+    False
+
+    ```
+    """
+    is_enabled = device_type == "cuda" and torch.is_autocast_enabled(device_type)
+    return is_enabled and torch.get_autocast_dtype(device_type) == torch.bfloat16
+
+
 class _TakesPackedTokens:
     """A stock recurrent module that also takes packed tokens, with the arguments of [`run_recurrence`]."""
 
@@ -284,7 +316,9 @@ def _packed_layer(
     rnn: nn.RNNBase, weights: Sequence[Tensor], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     if len(packed) > _MOST_TOKENS and packed.device.type == "cpu" and not torch.is_grad_enabled():
-        return _in_pieces(rnn, weights, packed, packing, state)
+        return _in_pieces(rnn, weights, packed, packing, state, _MOST_TOKENS // packing.num_sequences)
+    if packing.max_length > _MOST_STEPS and packed.device.type == "cuda":
+        return _in_pieces(rnn, weights, packed, packing, state, _MOST_STEPS)
     return _packed_kernel(rnn, weights, packed, packing.batch_sizes, state)
 
 
@@ -301,9 +335,14 @@ def _packed_kernel(
 
 
 def _in_pieces(
-    rnn: nn.RNNBase, weights: Sequence[Tensor], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
+    rnn: nn.RNNBase,
+    weights: Sequence[Tensor],
+    packed: Tensor,
+    packing: Packing,
+    state: tuple[Tensor, ...],
+    num_steps: int,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Run each direction piece by piece of the time axis, the backward one over reversed sequences."""
+    """Run each direction piece by piece of `num_steps`, the backward one over reversed sequences."""
     states, finals = None, []
     num_weights = len(weights) // len(state[0])
     for direction in range(len(state[0])):
@@ -312,7 +351,7 @@ def _in_pieces(
         carried = tuple(part[direction : direction + 1] for part in state)
         ended: list[tuple[Tensor, ...]] = []
         first = 0
-        for batch_sizes in packing.batch_sizes.split(max(1, _MOST_TOKENS // packing.num_sequences)):
+        for batch_sizes in packing.batch_sizes.split(max(1, num_steps)):
             num_rows, num_tokens = int(batch_sizes[0]), int(batch_sizes.sum())
             ended.append(tuple(part[:, num_rows:] for part in carried))
             carried = tuple(part[:, :num_rows].contiguous() for part in carried)
@@ -383,5 +422,6 @@ __all__ = [
     "PackedRNN",
     "RecurrentOutput",
     "choose_path",
+    "is_cast_to_half",
     "run_recurrence",
 ]

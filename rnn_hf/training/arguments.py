@@ -150,6 +150,17 @@ class RnnTrainingArguments(TrainingArguments):
             "and a new tagger does not stop early; none: the defaults below."
         },
     )
+    precision: Literal["auto", "float32", "bfloat16"] = field(
+        default="auto",
+        metadata={
+            "help": "Type of the numbers that layers compute with. auto: bfloat16 where the processor has instructions "
+            "for it and a layer of the model's size is faster in it, which is timed."
+        },
+    )
+    bf16: bool | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={"help": "transformers' name of --precision: true is bfloat16, false float32."},
+    )
     learning_rate: float = field(default=2e-3, metadata={"help": "Peak learning rate."})
     lr_scheduler_type: str = field(
         default="cosine", metadata={"help": "How the learning rate changes.", "choices": _SCHEDULERS}
@@ -309,6 +320,17 @@ class RnnTrainingArguments(TrainingArguments):
         is_open = name is None or isinstance(name, DefaultMetric)
         if self.greater_is_better is not None and is_open:
             raise ValueError("--greater_is_better follows from --metric_for_best_model: name that.")
+        if self.fp16 and self.precision != "auto":
+            raise ValueError(f"--fp16 true contradicts --precision {self.precision}: leave one of them out.")
+        if self.bf16 is None and self.precision != "auto":
+            self.bf16 = self.precision == "bfloat16"
+        elif self.bf16 is not None:
+            named: Any = "bfloat16" if self.bf16 else "float32"
+            if self.precision not in ("auto", named):
+                raise ValueError(
+                    f"--bf16 {str(self.bf16).lower()} contradicts --precision {self.precision}: leave one of them out."
+                )
+            self.precision = named
         # Without a GPU it is so anyway, and bf16 is refused unless it is said.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         if self.eval_strategy == "no":

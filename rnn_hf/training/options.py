@@ -27,7 +27,6 @@ _OFTEN_USED = (
     "max_steps",
     "gradient_accumulation_steps",
     "seed",
-    "bf16",
     "save_steps",
     "eval_steps",
     "logging_steps",

@@ -22,6 +22,7 @@ from ..sharing.model_card import write_model_card
 from ..sharing.run_record import describe_run, file_name
 from ..utils.display import printable
 from ..utils.files import replace_file
+from ..utils.processor import keep_freed_memory
 from ..utils.secrets import find_secrets, mask, mask_options
 from .argument_checks import check_pretraining_arguments
 from .arguments import ConfigArguments, RnnTrainingArguments, TokenizerArguments
@@ -32,6 +33,7 @@ from .lm_trainer import RnnPretrainer
 from .locks import locked
 from .model_setup import build
 from .optimization import diverged
+from .precision import keep_precision, record_precision
 from .runs import Announcement, Watch, check_resumed, compare_options, course, repository, tidy
 
 logger = logging.get_logger(__name__)
@@ -137,11 +139,13 @@ def _prepare(
 ) -> tuple[RnnPretrainer, Any, Path | None, dict[str, Any]]:
     """Load texts, tokenizer and model, find the checkpoint to resume from, describe the options."""
     quieten()
+    keep_freed_memory()
     set_seed(args.seed)
     model: Any
     output_dir, is_first = Path(str(args.output_dir)), args.process_index == 0
     with args.main_process_first(desc="loading the texts"):
         checkpoint = find_checkpoint(output_dir, args.resume_from_checkpoint, set_aside=is_first)
+        keep_precision(args, output_dir, checkpoint)
         corpus, num_words = load_texts(text_arguments, holds_out=args.eval_strategy != "no")
         data = corpus.fingerprints | {"chunk_length": str(text_arguments.chunk_length)}
         options = mask_options(args.to_dict() | {"data": data}, secrets)
@@ -189,6 +193,7 @@ def _prepare(
         num_words=num_words.get("validation"),
         callbacks=[Announcement(), Watch()],
     )
+    options = record_precision(options, trainer.args, output_dir, checkpoint)
     return trainer, corpus, checkpoint, options
 
 

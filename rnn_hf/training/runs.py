@@ -17,6 +17,7 @@ from ..utils.display import shorten
 from .arguments import RnnTrainingArguments
 from .checkpoints import changed_options, list_checkpoints, read_options
 from .optimization import diverged
+from .precision import describe_precision
 
 logger = logging.get_logger(__name__)
 
@@ -32,8 +33,9 @@ class Announcement(TrainerCallback):
             crf = ", conditional random field" if getattr(model, "crf", None) is not None else ""
             warmup = args.get_warmup_steps(state.max_steps)
             logger.warning(
-                f"Training {type(model).__name__} ({cell}{crf}): {state.num_train_epochs:,} epochs, "
-                f"{state.max_steps:,} steps; the learning rate rises in the first {warmup:,}."
+                f"Training {type(model).__name__} ({cell}{crf}, {describe_precision(args)}): "
+                f"{state.num_train_epochs:,} epochs, {state.max_steps:,} steps; the learning "
+                f"rate rises in the first {warmup:,}."
             )
 
 

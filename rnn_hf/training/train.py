@@ -29,6 +29,7 @@ from ..sharing.model_card import write_model_card
 from ..sharing.run_record import record_run
 from ..utils.display import printable
 from ..utils.files import replace_file
+from ..utils.processor import keep_freed_memory
 from ..utils.secrets import find_secrets, mask, mask_options
 from .argument_checks import check_arguments
 from .arguments import RnnTrainingArguments, TokenizerArguments
@@ -40,6 +41,7 @@ from .locks import locked
 from .model_setup import build, is_encoder
 from .ngram_choice import set_ngrams
 from .ngram_solver import solve_ngrams
+from .precision import keep_precision, record_precision
 from .presets import apply_preset
 from .runs import Announcement, Watch, check_resumed, compare_options, course, repository, tidy
 from .soft_labels import teach
@@ -157,10 +159,12 @@ def _prepare(
 ) -> tuple[RnnTrainer, Corpus, dict[str, Any], Path | None, dict[str, Any], DataReport | None, Any]:
     """Load corpus, tokenizer and model, find the checkpoint to resume from, describe the options and the corpus."""
     quieten()
+    keep_freed_memory()
     set_seed(args.seed)
     output_dir, is_first = Path(str(args.output_dir)), args.process_index == 0
     with args.main_process_first(desc="loading the corpus"):
         checkpoint = find_checkpoint(output_dir, args.resume_from_checkpoint, set_aside=is_first)
+        keep_precision(args, output_dir, checkpoint)
         needed = ("train",) if args.eval_strategy == "no" else ("train", "validation")
         has_auxiliary_loss = args.auxiliary_loss_weight > 0 and args.label_smoothing_factor == 0
         if task == "token-classification" and not has_auxiliary_loss:
@@ -231,6 +235,7 @@ def _prepare(
         label_counts=[corpus.label_counts.get(name, 0) for name in corpus.label_names],
         callbacks=[Announcement(), Watch()],
     )
+    options = record_precision(options, trainer.args, output_dir, checkpoint)
     return trainer, corpus, encoded, checkpoint, options, report, teaching
 
 

@@ -11,6 +11,7 @@ from transformers import EarlyStoppingCallback, EvalPrediction, PreTrainedTokeni
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from ..data.collator import DataCollatorWithPacking
+from ..utils.processor import without_denormals
 from .arguments import RnnTrainingArguments
 from .batching import set_epoch
 from .calibration import calibrate
@@ -19,6 +20,7 @@ from .data_loaders import SeededTrainer
 from .distillation import count_targets
 from .objectives import TrainingObjectives, balanced_weights
 from .optimization import GradualUnfreezing, diverged, parameter_groups
+from .precision import settle_precision
 from .semi_supervised import RampUp
 from .task_metrics import compute_metrics_for, labels_and_confidences
 from .trainer_checks import TrainerChecksMixin, check_model
@@ -106,6 +108,7 @@ class RnnTrainer(TrainerChecksMixin, SeededTrainer):
     ):
         args = RnnTrainingArguments() if args is None else copy.copy(args)
         args.accelerator_config = _without_dispatching(args.accelerator_config)  # type: ignore[assignment]
+        settle_precision(args, getattr(model, "config", None))
         self._label_names = label_names
         self._num_auxiliary_tags = num_auxiliary_tags
         self._label_counts = label_counts
@@ -208,7 +211,8 @@ class RnnTrainer(TrainerChecksMixin, SeededTrainer):
         """Train, at temperature 1 and without thresholds of labels: see the stock Trainer."""
         if self.model is not None:
             self._config.temperature, self._config.label_thresholds = 1.0, None
-        return super().train(*args, **kwargs)
+        with without_denormals():
+            return super().train(*args, **kwargs)
 
     def calibrate(self, dataset: Any = None) -> str:
         """Calibrate the probabilities of a trained classifier, see [`~rnn_hf.training.calibration.calibrate`].

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from rnn_hf.models.packing import Packing
-from rnn_hf.models.recurrence import PATHS, LockedDropout, choose_path, run_recurrence
+from rnn_hf.models.recurrence import PATHS, LockedDropout, _in_pieces, choose_path, is_cast_to_half, run_recurrence
 
 INPUT_SIZE, HIDDEN_SIZE = 5, 4
 VERY_UNEVEN = [200, 1, 1, 3, 57, 1, 120]
@@ -382,6 +382,38 @@ def test_locked_dropout_drops_the_same_features_at_every_step_of_a_sequence(leng
         assert torch.equal(row[:length], row[:1].expand(length, -1))
         assert set(row[0].tolist()) == {0.0, 2.0}
     assert len({tuple(row[0].tolist()) for row in dropped}) == len(lengths)
+
+
+@pytest.mark.parametrize("bidirectional", DIRECTIONS)
+@pytest.mark.parametrize("cell", CELLS)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(1, 5), seeds)
+@few(10)
+def test_pieces_have_the_gradients_of_torch(cell, bidirectional, lengths, num_steps, seed):
+    # On CUDA, sequences of more steps than cuDNN takes are run so.
+    def by_pieces(rnn, packed, states):
+        packing = Packing.from_batch_sizes(packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
+        ordered = tuple(part[:, packing.sorted_indices] for part in states)
+        found, final = _in_pieces(rnn, list(rnn._flat_weights), packed.data, packing, ordered, num_steps)
+        return found, *(part[:, packing.unsorted_indices] for part in final)
+
+    rnn = stock(cell, 1, bidirectional, seed).double()
+    sequences = random_vectors(lengths, INPUT_SIZE, seed, torch.float64)
+    states = random_states(rnn, len(lengths), seed, torch.float64)
+    assert_same(results(by_pieces, rnn, sequences, states), results(by_torch, rnn, sequences, states))
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [(torch.bfloat16, True), (torch.float16, False)])
+def test_autocast_to_bfloat16_is_kept_from_half_precision_on_cuda(dtype, expected):
+    before = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+    try:
+        assert not is_cast_to_half("cuda")
+        torch.set_autocast_enabled("cuda", True)
+        torch.set_autocast_dtype("cuda", dtype)
+        assert is_cast_to_half("cuda") is expected
+        assert not is_cast_to_half("cpu")
+    finally:
+        torch.set_autocast_enabled("cuda", before[0])
+        torch.set_autocast_dtype("cuda", before[1])
 
 
 def test_locked_dropout_keeps_the_expected_value():

@@ -315,7 +315,7 @@ class TestHelp:
         trainer = {one.name for one in fields(TrainingArguments)} - RnnTrainingArguments.__annotations__.keys()
         trainer -= {"label_names"}  # of the data
         assert options_in(help_text()) & trainer == {
-            "output_dir", "max_steps", "gradient_accumulation_steps", "seed", "bf16", "save_steps", "eval_steps",
+            "output_dir", "max_steps", "gradient_accumulation_steps", "seed", "save_steps", "eval_steps",
             "logging_steps", "resume_from_checkpoint", "push_to_hub", "hub_model_id", "hub_private_repo",
             "dataloader_num_workers",
         } | {"debug"}  # ours: it shows tracebacks  # fmt: skip
