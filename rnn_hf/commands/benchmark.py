@@ -6,6 +6,7 @@
     rnn-hf benchmark training --train_file train.conllu --validation_file dev.conllu
     rnn-hf benchmark inference
     rnn-hf benchmark latency
+    rnn-hf benchmark sentence --length 21
     rnn-hf benchmark crf
     rnn-hf benchmark memory
     rnn-hf benchmark pooling
@@ -38,6 +39,7 @@ MEASURES = {
     "training": "training",
     "inference": "taggers",
     "latency": "taggers",
+    "sentence": "sentence",
     "crf": "training",
     "memory": "layers",
     "pooling": "training",
