@@ -134,13 +134,7 @@ def run_recurrence(
     ```
     """
     directions = 2 if rnn.bidirectional else 1
-    shape = (rnn.num_layers * directions, packing.batch_size, rnn.hidden_size)
-    has_cell_state = rnn.mode == "LSTM"
-    if c_0 is not None and not has_cell_state:
-        raise ValueError(f"c_0 was given, but only an LSTM has a cell state; this is a {rnn.mode}.")
-    state: tuple[Tensor, ...] = (_initial_state("h_0", h_0, shape, packed, packing),)
-    if has_cell_state:
-        state += (_initial_state("c_0", c_0, shape, packed, packing),)
+    state = initial_state(rnn, packed, packing, h_0, c_0)
     if path is None:
         path = choose_path(rnn, packed, packing)
     elif path not in PATHS[rnn.mode]:
@@ -182,7 +176,45 @@ def run_recurrence(
     joined: tuple[Tensor, ...] = finals[0] if rnn.num_layers == 1 else tuple(map(torch.cat, zip(*finals, strict=True)))
     if packing.batch_size > 1:
         joined = tuple(part.index_select(1, packing.unsorted_indices) for part in joined)
-    return RecurrentOutput(layers, joined[0], joined[1] if has_cell_state else None)
+    return RecurrentOutput(layers, joined[0], joined[1] if rnn.mode == "LSTM" else None)
+
+
+def run_directions(
+    rnn: nn.RNNBase, numbers: Sequence[int], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run one direction of a layer, or both, over packed sequences that have a token each.
+
+    Args:
+        rnn (`nn.LSTM`, `nn.GRU` or `nn.RNN`): Holds the weights.
+        numbers (`Sequence[int]`): Which of the `layers * directions`: one, or the two of a layer.
+        packed (`torch.Tensor` of shape `[num_tokens, input_size]`): Input in packed layout.
+        packing ([`Packing`]): The layout.
+        state (`tuple[torch.Tensor]`):
+            Initial hidden states `[len(numbers), num_sequences, hidden_size]`, longest sequence first; an LSTM's cell
+            states too.
+
+    Returns:
+        The states `[num_tokens, len(numbers) * hidden_size]`, and the final state in the form of the initial one.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.models.packing import Packing
+    >>> from rnn_hf.models.recurrence import run_directions
+    >>> rnn, packing = torch.nn.GRU(3, 5, bidirectional=True), Packing.from_mask(torch.ones(1, 4))
+    >>> run_directions(rnn, [1], torch.randn(4, 3), packing, (torch.zeros(1, 1, 5),))[0].shape
+    torch.Size([4, 5])
+
+    ```
+    """
+    names = rnn._flat_weights_names
+    num_weights = len(names) // (rnn.num_layers * (2 if rnn.bidirectional else 1))
+    weights = [getattr(rnn, name) for number in numbers for name in names[number * num_weights :][:num_weights]]
+    is_backward = rnn.bidirectional and len(numbers) == 1 and numbers[0] % 2 == 1
+    if is_backward:
+        packed = packed.index_select(0, packing.reversal)
+    states, final = _RUN_LAYER[choose_path(rnn, packed, packing)](rnn, weights, packed, packing, state)
+    return states.index_select(0, packing.reversal) if is_backward else states, final
 
 
 def choose_path(rnn: nn.RNNBase, packed: Tensor, packing: Packing) -> str:
@@ -258,6 +290,22 @@ class PackedGRU(_TakesPackedTokens, nn.GRU):  # type: ignore[misc]
 
 class PackedRNN(_TakesPackedTokens, nn.RNN):  # type: ignore[misc]
     """`nn.RNN` that also takes packed tokens."""
+
+
+def initial_state(
+    rnn: nn.RNNBase, packed: Tensor, packing: Packing, h_0: Tensor | None, c_0: Tensor | None
+) -> tuple[Tensor, ...]:
+    """Check initial states, and put them into sorted order: see [`run_recurrence`].
+
+    Returns:
+        `tuple[torch.Tensor]` of shape `[layers * directions, batch_size, hidden_size]`: hidden states, and those of an
+        LSTM's cells; zeros where none are given.
+    """
+    shape = (rnn.num_layers * (2 if rnn.bidirectional else 1), packing.batch_size, rnn.hidden_size)
+    if c_0 is not None and rnn.mode != "LSTM":
+        raise ValueError(f"c_0 was given, but only an LSTM has a cell state; this is a {rnn.mode}.")
+    state: tuple[Tensor, ...] = (_initial_state("h_0", h_0, shape, packed, packing),)
+    return state + ((_initial_state("c_0", c_0, shape, packed, packing),) if rnn.mode == "LSTM" else ())
 
 
 def _initial_state(
@@ -383,5 +431,7 @@ __all__ = [
     "PackedRNN",
     "RecurrentOutput",
     "choose_path",
+    "initial_state",
+    "run_directions",
     "run_recurrence",
 ]
