@@ -5,7 +5,6 @@ tagger reads every step. All of them take padded or packed input and compute on 
 costs nothing and changes nothing.
 """
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -32,6 +31,7 @@ from .ngrams import NgramsMixin
 from .packing import Packing
 from .pooling import pool, pool_segments
 from .recurrence import RECURRENT_MODULES, LockedDropout, RecurrentOutput
+from .repeated import find_distinct
 from .segments import SegmentedStates, is_long
 from .subwords import WordStartsMixin
 
@@ -175,12 +175,17 @@ class RnnModel(RnnPreTrainedModel):
                 f"inputs_embeds must have input_size={self.config.input_size} features, got {embeds.shape[-1]}."
             )
         if in_segments and not wanted and is_long(self, packing):
-            found = SegmentedStates(self.rnn, partial(self._embed, ids, embeds), packing, h_0, c_0)
+            embed: Any = (lambda tokens: self.embeddings(ids[tokens])) if embeds is None else embeds.__getitem__
+            found = SegmentedStates(self.rnn, embed, packing, h_0, c_0)
             return Encoded(ids, None, packing, RecurrentOutput([], found.initial[0], None), found)
-        embeds = self._embed(ids, embeds)
+        distinct, rows = ids, None
+        if embeds is None and not wanted:
+            distinct, rows = find_distinct(self.rnn, ids, packing)  # type: ignore[arg-type]
+        embeds = self.embeddings(distinct) if embeds is None else embeds
         output = self.rnn(
             self.embedding_dropout(embeds, packing),
             packing=packing,
+            rows=rows,
             h_0=h_0,
             c_0=c_0,
             dropout=self.hidden_dropout,
@@ -197,10 +202,6 @@ class RnnModel(RnnPreTrainedModel):
             hidden_states=select_hidden_states(self.config, encoded, output_hidden_states),
         )
         return as_wanted(self.config, result, return_dict)
-
-    def _embed(self, ids: Tensor | None, embeds: Tensor | None, tokens: slice = slice(None)) -> Tensor:
-        """Return vectors of packed tokens, `[num_tokens, input_size]`: those given, or else those of the ids."""
-        return self.embeddings(ids[tokens]) if embeds is None else embeds[tokens]  # type: ignore[index]
 
 
 class RnnForSequenceClassification(NgramsMixin, RnnPreTrainedModel):
@@ -290,7 +291,7 @@ class RnnForSequenceClassification(NgramsMixin, RnnPreTrainedModel):
         return as_wanted(self.config, result, return_dict)
 
     def _classify(self, encoded: Encoded) -> Tensor:
-        score = self.attention if self.config.pooling == "attention" else None
+        score: Any = self.attention if self.config.pooling == "attention" else None
         if encoded.segments is not None:
             pooled = pool_segments(self.config.pooling, encoded.segments, score)
         else:

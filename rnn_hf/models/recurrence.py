@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .packing import SEGMENT_COST, Packing
 from .padded import run_full, run_padded
+from .repeated import run_repeated
 from .stepwise import run_steps
 
 _CELLS: dict[str, Callable[..., Any]] = {
@@ -96,6 +97,7 @@ def run_recurrence(
     weight_dropout: float = 0.0,
     path: str | None = None,
     all_layers: bool = True,
+    rows: Tensor | None = None,
 ) -> RecurrentOutput:
     """Run a stock recurrent module over packed sequences.
 
@@ -113,6 +115,8 @@ def run_recurrence(
         path (`str`, *optional*):
             `"packed"`, `"stepwise"` or, of an LSTM, `"padded"`, to force a path; without it the fastest is taken.
         all_layers (`bool`): Whether to return the states of every layer, rather than of the last one only.
+        rows (`torch.LongTensor` of shape `[num_tokens]`, *optional*): Where tokens repeat, which row of `packed`, now
+            that of the distinct ones, each packed token has; see [`~repeated.run_repeated`].
 
     Returns:
         [`RecurrentOutput`]
@@ -139,7 +143,6 @@ def run_recurrence(
         path = choose_path(rnn, packed, packing)
     elif path not in PATHS[rnn.mode]:
         raise ValueError(f"A {rnn.mode} has the paths {', '.join(map(repr, PATHS[rnn.mode]))}; got {path!r}.")
-    run_layer = _RUN_LAYER[path]
 
     layers: list[Tensor] = []
     finals: list[tuple[Tensor, ...]] = []
@@ -161,6 +164,7 @@ def run_recurrence(
             if layer > 0 and dropout is not None:
                 packed = dropout(packed, packing)
             weights = all_weights[layer * num_weights : (layer + 1) * num_weights]
+            run_layer = _RUN_LAYER[path] if layer > 0 or rows is None else partial(run_repeated, rows)
             if packing.num_sequences == packing.batch_size:
                 packed, final = run_layer(rnn, weights, packed, packing, layer_state)
             else:
@@ -240,8 +244,8 @@ def choose_path(rnn: nn.RNNBase, packed: Tensor, packing: Packing) -> str:
     step_cost, token_cost = _STEP_COST, _TOKEN_COST
     if in_training:
         step_cost, token_cost = _TRAINING_STEP_COST_TIMES_HIDDEN_SIZE / rnn.hidden_size, _TRAINING_TOKEN_COST
-    stepping_cost = token_cost * packed.shape[0] + step_cost * packing.max_length
-    if packed.shape[0] + SEGMENT_COST >= stepping_cost:  # spares a few tokens the search for segments
+    stepping_cost = token_cost * packing.num_tokens + step_cost * packing.max_length
+    if packing.num_tokens + SEGMENT_COST >= stepping_cost:  # spares a few tokens the search for segments
         return stepping
     return "padded" if packing.padded_cost < stepping_cost else stepping
 

@@ -1,8 +1,8 @@
 """Long batches in bounded memory: recurrent layers that read segments of the time axis, one after the other.
 
-A direction carries its state from segment to segment, the backward one from the last to the first. Where both directions
-of a layer are needed at once, as the next layer needs them, the states at the borders of segments are kept, and the
-states within are computed anew. The results are those of a batch that is read whole.
+A direction carries its state from segment to segment, the backward one from the last to the first. Where both
+directions of a layer are needed at once, as the next layer needs them, the states at the borders of segments are kept,
+and the states within are computed anew. The results are those of a batch that is read whole.
 """
 
 from collections.abc import Callable
@@ -31,8 +31,8 @@ class Segment(NamedTuple):
     packing: Packing
 
 
-# Takes the states `[num_tokens, size]` of the last layer, the columns that they have among those of both directions, and
-# their segment.
+# Takes the states `[num_tokens, size]` of the last layer, the columns that they have among those of both directions,
+# and their segment.
 Receiver = Callable[[Tensor, slice, Segment], None]
 
 
