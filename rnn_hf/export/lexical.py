@@ -44,7 +44,7 @@ def add_lexical_scores(graph: Graph, lexical: LexicalFeatures, scores: str, ids:
     features = graph("Mul", features, graph("Unsqueeze", are_words, [2]))  # [L, B, 13]
     weight = to_array(lexical.weight)
     weight[0] = 0.0
-    given = graph("ReduceSum", graph.lookup(weight, features), [2], keepdims=0)  # [L, B, 5 * size]
+    given = graph.lookup_sum(weight, features)  # [L, B, 5 * size]
     padded = graph("Pad", given, [WINDOW, 0, 0, WINDOW, 0, 0])
     sums = ""
     for first in range(2 * WINDOW + 1):

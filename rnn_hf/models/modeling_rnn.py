@@ -175,8 +175,8 @@ class RnnModel(RnnPreTrainedModel):
                 f"inputs_embeds must have input_size={self.config.input_size} features, got {embeds.shape[-1]}."
             )
         if in_segments and not wanted and is_long(self, packing):
-            embed: Any = (lambda tokens: self.embeddings(ids[tokens])) if embeds is None else embeds.__getitem__
-            found = SegmentedStates(self.rnn, embed, packing, h_0, c_0)
+            read: tuple[Any, Any] = (self.embeddings, ids) if embeds is None else (nn.Identity(), embeds)
+            found = SegmentedStates(self.rnn, read[0], read[1], packing, h_0, c_0)
             return Encoded(ids, None, packing, RecurrentOutput([], found.initial[0], None), found)
         distinct, rows = ids, None
         if embeds is None and not wanted:

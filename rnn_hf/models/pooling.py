@@ -155,9 +155,9 @@ def pool_segments(kind: str, states: SegmentedStates, score: Callable[[Tensor], 
     >>> from rnn_hf.models.pooling import pool_segments
     >>> from rnn_hf.models.recurrence import PackedGRU
     >>> from rnn_hf.models.segments import SegmentedStates
-    >>> packing, packed = Packing.from_mask(torch.ones(2, 9)), torch.randn(18, 4)
+    >>> packing, embed = Packing.from_mask(torch.ones(2, 9)), torch.nn.Embedding(18, 4)
     >>> with torch.no_grad():
-    ...     pool_segments("max", SegmentedStates(PackedGRU(4, 8), packed.__getitem__, packing), None).shape
+    ...     pool_segments("max", SegmentedStates(PackedGRU(4, 8), embed, torch.arange(18), packing), None).shape
     torch.Size([2, 8])
 
     ```

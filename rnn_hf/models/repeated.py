@@ -42,7 +42,7 @@ def find_distinct(rnn: nn.RNNBase, input_ids: Tensor, packing: Packing) -> tuple
     is_large = packing.num_sequences >= _LEAST_SEQUENCES and packing.num_tokens >= _LEAST_TOKENS
     if rnn.mode != "LSTM" or not is_inference or not is_large:
         return input_ids, None
-    return input_ids.unique(return_inverse=True)  # type: ignore[return-value]
+    return input_ids.unique(return_inverse=True)
 
 
 def run_repeated(
@@ -89,7 +89,9 @@ def run_repeated(
         finals = []
         for direction in range(directions):
             weight_ih, weight_hh, *biases = weights[direction * num_weights : (direction + 1) * num_weights]
-            given = distinct @ weight_ih.t() if not biases else torch.addmm(sum(biases), distinct, weight_ih.t())
+            given = distinct @ weight_ih.t()
+            if biases:
+                given += biases[0] + biases[1]
             columns = states[:, direction * size : (direction + 1) * size]
             initial = (part[direction].to(dtype) for part in state)
             finals.append(_steps(given.index_select(0, rows), columns, packing, initial, weight_hh.t(), direction == 1))

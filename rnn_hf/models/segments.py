@@ -41,7 +41,8 @@ class SegmentedStates:
 
     Args:
         rnn (`nn.LSTM`, `nn.GRU` or `nn.RNN`): Holds the weights.
-        embed (`Callable`): Takes a slice of the packed tokens, and returns their vectors `[num_tokens, input_size]`.
+        embed (`Callable`): Takes some of the `inputs`, and returns their vectors `[num_tokens, input_size]`.
+        inputs (`torch.Tensor` of shape `[num_tokens, …]`): Packed tokens, ids for instance.
         packing ([`Packing`]): The layout of the batch.
         h_0 (`torch.Tensor` of shape `[layers * directions, batch_size, hidden_size]`, *optional*):
             Initial hidden states in the batch's order; zeros without it.
@@ -56,12 +57,12 @@ class SegmentedStates:
     >>> from rnn_hf.models.packing import Packing
     >>> from rnn_hf.models.recurrence import PackedGRU
     >>> from rnn_hf.models.segments import SegmentedStates
-    >>> packing, packed = Packing.from_mask(torch.ones(1, 9)), torch.randn(9, 4)
+    >>> packing, embed = Packing.from_mask(torch.ones(1, 9)), torch.nn.Embedding(9, 4)
     >>> sums = torch.zeros(16)
     >>> def receive(states, columns, segment):
     ...     sums[columns] += states.sum(dim=0)
     >>> with torch.no_grad():
-    ...     SegmentedStates(PackedGRU(4, 8, bidirectional=True), packed.__getitem__, packing).run(receive).shape
+    ...     SegmentedStates(PackedGRU(4, 8, bidirectional=True), embed, torch.arange(9), packing).run(receive).shape
     torch.Size([2, 1, 8])
 
     ```
@@ -70,16 +71,18 @@ class SegmentedStates:
     def __init__(
         self,
         rnn: nn.RNNBase,
-        embed: Callable[[slice], Tensor],
+        embed: Callable[[Tensor], Tensor],
+        inputs: Tensor,
         packing: Packing,
         h_0: Tensor | None = None,
         c_0: Tensor | None = None,
     ):
         self.rnn = rnn
         self.embed = embed
+        self.inputs = inputs
         self.packing = packing
         self.size = (2 if rnn.bidirectional else 1) * rnn.hidden_size
-        self.initial = initial_state(rnn, embed(slice(1)), packing, h_0, c_0)
+        self.initial = initial_state(rnn, embed(inputs[:1]), packing, h_0, c_0)
         self.segments: list[Segment] = []
         first = 0
         for batch_sizes in packing.batch_sizes.split(max(1, SEGMENT_TOKENS // packing.num_sequences)):
@@ -113,7 +116,7 @@ class SegmentedStates:
             backwards = (num_sweeps - 1 - sweep) % 2 == 1
             for position in range(len(self.segments))[:: -1 if backwards else 1]:
                 segment = self.segments[position]
-                packed = self.embed(segment.tokens)
+                packed = self.embed(self.inputs[segment.tokens])
                 for layer in range(min(sweep, last) + 1 if rnn.bidirectional else last + 1):
                     chosen = list(range(directions))
                     if rnn.bidirectional and (sweep == layer or (layer == last and not jointly)):
