@@ -29,7 +29,7 @@ NUM_FEATURES = 1 + 2 * _AFFIXES + 2
 # Cells of the table that tells the row of weights of a feature by its hash; far more than there are features.
 NUM_CELLS = 2**18
 # Words whose features are computed at once.
-_CHUNK = 65536
+_CHUNK = 8192
 # Feature hashes are linear modulo this prime; no sum of products reaches 2**63.
 PRIME = 2**31 - 1
 _GENERATOR = 48271

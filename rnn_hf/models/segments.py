@@ -16,7 +16,7 @@ from .recurrence import initial_state, run_directions
 
 # Without gradients, a batch of more tokens on a CPU is read in segments of about so many.
 MOST_TOKENS = 65536
-SEGMENT_TOKENS = 16384
+SEGMENT_TOKENS = 4096
 
 
 class Segment(NamedTuple):
