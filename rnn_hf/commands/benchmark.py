@@ -8,6 +8,7 @@
     rnn-hf benchmark flair --flair_python flair/bin/python --train_file train.conllu --test_file test.conllu
     rnn-hf benchmark inference
     rnn-hf benchmark latency
+    rnn-hf benchmark sentence --length 21
     rnn-hf benchmark crf
     rnn-hf benchmark memory
     rnn-hf benchmark pooling
@@ -42,6 +43,7 @@ MEASURES = {
     "flair": "words",
     "inference": "taggers",
     "latency": "taggers",
+    "sentence": "sentence",
     "crf": "training",
     "memory": "layers",
     "pooling": "training",

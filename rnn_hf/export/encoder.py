@@ -32,8 +32,9 @@ LOWEST_OPSET = 18
 
 # The order of the gates in ONNX, as positions in torch's order.
 _GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN_TANH": (0,), "RNN_RELU": (0,)}
-# Character features of more entries than this are computed in the graph: a table of them would outweigh the rest.
-_MOST_CACHED_ENTRIES = 8192
+# Character features of more entries than this are computed in the graph: a table of them would outweigh the rest. By
+# whether it is of int8 numbers, which take a quarter of the space.
+_MOST_CACHED_ENTRIES = {False: 8192, True: 32768}
 _LOWEST = float(np.finfo(np.float32).min)
 
 
@@ -242,7 +243,7 @@ def _embed(graph: Graph, embeddings: RnnEmbeddings, tokens: _Tokens, balance: np
         positions = np.append(static.vector_ids.int().cpu().numpy(), np.int32(static.vectors.num_embeddings))
         vectors = _with_zeros(to_array(static.vectors.weight) / static_balance)
         parts.append(graph.lookup(vectors, graph("Gather", positions, tokens.ids)))
-    if character_cnn is not None and embeddings.num_entries <= _MOST_CACHED_ENTRIES:
+    if character_cnn is not None and embeddings.num_entries <= _MOST_CACHED_ENTRIES[graph.int8]:
         features = _with_zeros(to_array(_all_character_ids(embeddings)) / character_balance)
         parts.append(graph.lookup(features, tokens.ids))
     elif character_cnn is not None:

@@ -80,6 +80,15 @@ class Graph:
         rows = self("Cast", self("Gather", numbers, ids), to=onnx.TensorProto.FLOAT)
         return self("Mul", rows, self("Gather", scales, ids))
 
+    def lookup_sum(self, table: np.ndarray, ids: str) -> str:
+        """Look up rows of a table `[num_rows, size]` and sum them over the last dimension of ids."""
+        if not self.int8:
+            return self("ReduceSum", self("Gather", table, ids), [-2], keepdims=0)
+        numbers, scales = quantized(table)
+        rows = self("Cast", self("Gather", numbers, ids), to=onnx.TensorProto.FLOAT)
+        factors = self("Unsqueeze", self("Gather", scales[:, 0], ids), [-2])  # […, 1, num_ids]
+        return self("Squeeze", self("MatMul", factors, rows), [-2])
+
     def _new_name(self, stem: str) -> str:
         return f"{self.prefix}{stem}_{len(self.nodes) + len(self.initializers)}"
 

@@ -95,6 +95,9 @@ class EndpointHandler:
         Returns:
             `list[tuple[str, tokenizers.Encoding, np.ndarray]]`: each text with its tokens and its logits.
         """
+        if len(texts) == 1:
+            encoding = self.tokenizer.encode(texts[0])
+            return [(texts[0], encoding, self._run([encoding.ids])[0])]
         encodings = self.tokenizer.encode_batch(texts)
         logits: list[Any] = [None] * len(texts)
         for batch in _batches([len(one.ids) for one in encodings]):
@@ -115,7 +118,7 @@ class EndpointHandler:
         parameters, single = data.get("parameters") or {}, isinstance(data["inputs"], str)
         if self.task == "text-classification":
             top_k = parameters.get("top_k", None if self.problem_type == "multi_label_classification" else 1)
-            results = [self._classified(row)[:top_k] for _, _, row in outputs]
+            results = [self._classified(row, top_k) for _, _, row in outputs]
             if single or top_k != 1:
                 return results[0] if single else results
             return [one for (one,) in results]
@@ -165,47 +168,52 @@ class EndpointHandler:
         return texts
 
     def _run(self, rows: list[list[int]]) -> np.ndarray:
-        longest = max(map(len, rows), default=0)
-        input_ids = np.zeros((len(rows), longest), dtype=np.int64)
-        attention_mask = np.zeros_like(input_ids)
-        for position, row in enumerate(rows):
-            input_ids[position, : len(row)] = row
-            attention_mask[position, : len(row)] = 1
+        if len(rows) == 1:
+            input_ids = np.array(rows, dtype=np.int64)
+            attention_mask = np.ones_like(input_ids)
+        else:
+            longest = max(map(len, rows), default=0)
+            input_ids = np.zeros((len(rows), longest), dtype=np.int64)
+            attention_mask = np.zeros_like(input_ids)
+            for position, row in enumerate(rows):
+                input_ids[position, : len(row)] = row
+                attention_mask[position, : len(row)] = 1
         return self.session.run(["logits"], {"input_ids": input_ids, "attention_mask": attention_mask})[0]
 
-    def _classified(self, logits: np.ndarray) -> list[dict[str, Any]]:
+    def _classified(self, logits: np.ndarray, top_k: int | None) -> list[dict[str, Any]]:
         scores = logits
         if self.problem_type == "multi_label_classification":
             scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
         elif self.problem_type != "regression":
-            scores = _softmax(logits)
-        best = np.argsort(-scores, kind="stable")
+            powers = np.exp(logits.astype(np.float64) - logits.max())
+            scores = powers / powers.sum()
+        best = (-scores).argsort(kind="stable")[:top_k].tolist()
         return [{"label": self.labels[index], "score": float(scores[index])} for index in best]
 
     def _words(self, text: str, encoding: Any, logits: np.ndarray) -> list[dict[str, Any]]:
         """Give each word the label of its first token."""
-        scores = _softmax(logits)
-        words: dict[int, dict[str, Any]] = {}
-        for position, (index, (start, end)) in enumerate(zip(encoding.word_ids, encoding.offsets, strict=True)):
+        labels = logits.argmax(axis=-1).tolist()
+        powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+        scores = (1 / powers.sum(axis=-1)).tolist()  # of the best label, whose power is 1
+        words: list[dict[str, Any]] = []
+        last = None
+        tokens = zip(encoding.word_ids, encoding.offsets, labels, scores, strict=True)
+        for index, (start, end), label, score in tokens:
             if index is None:
                 continue
-            if index in words:
-                words[index]["end"] = end
+            if index == last:
+                words[-1]["end"] = end
                 continue
-            best = int(logits[position].argmax())
-            score = float(scores[position, best])
-            words[index] = {
-                "entity": self.labels[best],
-                "score": score,
-                "index": len(words),
-                "start": start,
-                "end": end,
-            }
-        for word in words.values():
+            last = index
+            words.append(
+                {"entity": self.labels[label], "score": score, "index": len(words), "start": start, "end": end}
+            )
+        for word in words:
             found = text[word["start"] : word["end"]]
-            word["start"] += len(found) - len(found.lstrip())
-            word["word"] = found.strip()
-        return list(words.values())
+            stripped = found.lstrip()
+            word["start"] += len(found) - len(stripped)
+            word["word"] = stripped.rstrip()
+        return words
 
 
 def _batches(lengths: list[int]) -> list[list[int]]:
@@ -216,11 +224,6 @@ def _batches(lengths: list[int]) -> list[list[int]]:
             batches.append([])
         batches[-1].append(position)
     return batches
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def _grouped(words: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:

@@ -44,15 +44,14 @@ def add_lexical_scores(graph: Graph, lexical: LexicalFeatures, scores: str, ids:
     features = graph("Mul", features, graph("Unsqueeze", are_words, [2]))  # [L, B, 13]
     weight = to_array(lexical.weight)
     weight[0] = 0.0
-    given = graph("ReduceSum", graph.lookup(weight, features), [2], keepdims=0)  # [L, B, 5 * size]
+    given = graph.lookup_sum(weight, features)  # [L, B, 5 * size]
     padded = graph("Pad", given, [WINDOW, 0, 0, WINDOW, 0, 0])
-    num_steps = graph("Shape", ids, end=1)
     sums = ""
-    for offset in range(-WINDOW, WINDOW + 1):
+    for first in range(2 * WINDOW + 1):
         # What the word at this distance gives to this one.
-        first = WINDOW + offset
-        rows = graph("Slice", padded, [first], graph("Add", num_steps, [first]), [0])
-        part = graph("Slice", rows, [first * lexical.size], [(first + 1) * lexical.size], [2])
+        end = first - 2 * WINDOW or np.iinfo(np.int64).max
+        begins, ends = [first, first * lexical.size], [end, (first + 1) * lexical.size]
+        part = graph("Slice", padded, begins, ends, [0, 2])
         sums = graph("Add", sums, part) if sums else part
     if lexical.projection is not None:
         sums = graph("MatMul", sums, graph("Transpose", graph.weight(to_array(lexical.projection.weight)), perm=[1, 0]))
@@ -96,19 +95,19 @@ def _find_features(graph: Graph, lexical: LexicalFeatures, codes: str, lengths: 
     room = lexical.character_codes.shape[1]
     factors = HashWeights.of(room)
     characters, classes = graph("Div", codes, NUM_CLASSES), graph("Mod", codes, NUM_CLASSES)
-    beginnings = _products(graph, characters, factors.beginnings)
+    beginnings = graph("MatMul", characters, np.array(factors.beginnings))
     num_affixes = len(factors.endings)
     backwards = graph("Sub", graph("Sub", graph("Unsqueeze", lengths, [2]), 1), np.arange(num_affixes))
     is_affix = graph("GreaterOrEqual", backwards, 0)
     last = graph("GatherElements", characters, graph("Max", backwards, 0), axis=2)
-    endings = _products(graph, graph("Where", is_affix, last, 0), factors.endings)
+    endings = graph("MatMul", graph("Where", is_affix, last, 0), np.array(factors.endings))
     around = graph("Pad", classes, [0, 0, 1, 0, 0, 1])
     pairs = graph("Slice", around, [0], [room + 1], [2])
     pairs = graph("Add", graph("Mul", pairs, NUM_CLASSES), graph("Slice", around, [1], [room + 2], [2]))
     short_shapes = graph("ReduceSum", graph("Gather", np.array(factors.changes), pairs), [2])
     num_classes = min(len(factors.classes), room)
-    firsts = graph("Slice", classes, [0], [num_classes], [2])
-    long_shapes = graph("ReduceSum", graph("Mul", firsts, np.array(factors.classes[:num_classes])), [2])
+    weights = np.pad(factors.classes[:num_classes], (0, room - num_classes))
+    long_shapes = graph("MatMul", classes, weights[:, None])
     long_shapes = graph("Add", long_shapes, graph("Unsqueeze", graph("Min", lengths, len(factors.classes)), [2]))
     hashes = graph("Concat", beginnings, endings, short_shapes, long_shapes, axis=2)
     hashes = graph("Mod", graph("Add", hashes, np.array(factors.constants)), PRIME)
@@ -117,11 +116,6 @@ def _find_features(graph: Graph, lexical: LexicalFeatures, codes: str, lengths: 
     there = graph("Concat", always, affixes, affixes, always, always, axis=2)
     rows = graph("Gather", lexical.feature_rows.cpu().numpy(), graph("Mod", hashes, NUM_CELLS))
     return graph("Mul", graph("Cast", rows, to=TensorProto.INT64), there)
-
-
-def _products(graph: Graph, values: str, factors: list[list[int]]) -> str:
-    """Multiply whole numbers `[L, B, size]` with a matrix: `[L, B, num_features]`."""
-    return graph("ReduceSum", graph("Mul", graph("Unsqueeze", values, [3]), np.array(factors)), [2], keepdims=0)
 
 
 __all__ = ["add_lexical_scores"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import compress, islice
 from typing import Any
 
 import torch
@@ -206,7 +206,7 @@ def _predict_window(
     all_scores: bool = False,
 ) -> list[dict[str, Any]]:
     firsts: list[list[int]] = []
-    tags_tokens = is_tagger(model)
+    tags_tokens, labels = is_tagger(model), model.config.label_names
     if tags_tokens:
         ids, firsts = encode_words(tokenizer, [list(words) for words in window])
     else:
@@ -218,30 +218,30 @@ def _predict_window(
         batch = collator([{"input_ids": ids[position]} for position in positions])
         with torch.inference_mode():
             logits = model(**{name: value.to(model.device) for name, value in batch.items()}).logits.float().cpu()
-        for row, position in enumerate(positions):
-            if tags_tokens:
-                best = logits[row, firsts[position]].argmax(dim=-1).tolist()
-                tags = [model.config.id2label[index] for index in best]
+        if tags_tokens:
+            for position, best in zip(positions, logits.argmax(dim=-1).tolist(), strict=True):
+                tags = [labels[best[first]] for first in firsts[position]]
                 results[position] = {"tokens": window[position], "tags": tags}
-            else:
-                results[position] = {"text": window[position]} | _classified(model.config, logits[row], all_scores)
+        else:
+            for position, found in zip(positions, _classified(model.config, logits, all_scores), strict=True):
+                results[position] = {"text": window[position]} | found
     return results
 
 
-def _classified(config: RnnConfig, logits: torch.Tensor, all_scores: bool = False) -> dict[str, Any]:
+def _classified(config: RnnConfig, logits: torch.Tensor, all_scores: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield what logits `[batch_size, num_labels]` say of each text."""
     labels = config.label_names
     if config.problem_type == "regression":
-        return {"scores": logits.tolist()}
-    if config.problem_type == "multi_label_classification":
-        scores = logits.sigmoid().tolist()
-        chosen = labels_that_apply(logits, config.label_thresholds).nonzero().flatten().tolist()
-        found: dict[str, Any] = {
-            "labels": [labels[index] for index in chosen],
-            "scores": [scores[index] for index in chosen],
-        }
-        return found | {"all_scores": dict(zip(labels, scores, strict=True))} if all_scores else found
-    score, index = logits.softmax(dim=-1).max(dim=-1)
-    return {"label": labels[int(index)], "score": float(score)}
+        yield from ({"scores": scores} for scores in logits.tolist())
+    elif config.problem_type == "multi_label_classification":
+        applies = labels_that_apply(logits, config.label_thresholds).tolist()
+        for scores, chosen in zip(logits.sigmoid().tolist(), applies, strict=True):
+            found: dict[str, Any] = {"labels": list(compress(labels, chosen)), "scores": list(compress(scores, chosen))}
+            yield found | {"all_scores": dict(zip(labels, scores, strict=True))} if all_scores else found
+    else:
+        highest, best = logits.softmax(dim=-1).max(dim=-1)
+        for score, index in zip(highest.tolist(), best.tolist(), strict=True):
+            yield {"label": labels[index], "score": score}
 
 
 def labels_that_apply(logits: torch.Tensor, label_thresholds: Sequence[float] | None = None) -> torch.Tensor:

@@ -19,6 +19,7 @@ from .lexical import LexicalFeatures
 from .ngrams import NgramFeatures
 from .packing import Packing
 from .recurrence import RecurrentOutput
+from .segments import SegmentedStates
 
 # What each Auto class loads from a saved folder's own code.
 AUTO_MAP = {
@@ -69,13 +70,16 @@ class Encoded(NamedTuple):
         input_ids (`torch.LongTensor` of shape `[num_tokens]`, or `None`): Token ids, where ids were given.
         embeds (`torch.FloatTensor` of shape `[num_tokens, input_size]`, or `None`): Their vectors, if wanted.
         packing ([`Packing`]): The layout.
-        output ([`RecurrentOutput`]): States of all layers, or of the last one, and the final ones.
+        output ([`RecurrentOutput`]): States of all layers, or of the last one, and the final ones; without states where
+            there are `segments`.
+        segments ([`SegmentedStates`], *optional*): Of a long batch, what gives the last layer's states piece by piece.
     """
 
     input_ids: Tensor | None
     embeds: Tensor | None
     packing: Packing
     output: RecurrentOutput
+    segments: SegmentedStates | None = None
 
 
 class RnnPreTrainedModel(PreTrainedModel):

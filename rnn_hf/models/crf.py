@@ -196,15 +196,15 @@ class ConditionalRandomField(nn.Module):
                 score = torch.cat([_shifted(reached), end.expand(size - len(later), -1)])
                 yield (score,)
 
-        scores, pointers = _joined(forwards())
-        return scores + _joined(backwards(), reverse=True)[0], pointers
+        scores, pointers = _joined(forwards(), integers=torch.uint8 if len(self.label_names) <= 256 else torch.int32)
+        return scores.add_(_joined(backwards(), reverse=True)[0]), pointers
 
     def _trace(self, scores: Tensor, pointers: Tensor, packing: Packing) -> Tensor:
         """Follow the pointers back from the best label of each sequence's last step."""
         sizes = packing.step_sizes
 
         def labels() -> Iterator[tuple[Tensor]]:
-            label = pointers.new_zeros(0)
+            label = pointers.new_zeros(0, dtype=torch.long)
             pointer = None
             for step, before in zip(
                 _steps(scores, sizes, reverse=True), _steps(pointers, sizes, reverse=True), strict=True
@@ -219,19 +219,25 @@ class ConditionalRandomField(nn.Module):
 
 
 def _steps(packed: Tensor, sizes: list[int], reverse: bool = False) -> Iterator[Tensor]:
-    """View packed values step by step, from the first or from the last; not all views are there at once."""
+    """View packed values step by step, from the first or from the last; not all views are there at once.
+
+    Small integers become such that index.
+    """
     groups = [sizes[first : first + _CHUNK] for first in range(0, len(sizes), _CHUNK)]
     order = -1 if reverse else 1
     for block, group in list(zip(packed.split([sum(group) for group in groups]), groups, strict=True))[::order]:
-        yield from block.split(group)[::order]
+        yield from (block if block.is_floating_point() else block.long()).split(group)[::order]
 
 
-def _joined(steps: Iterator[tuple[Tensor, ...]], reverse: bool = False) -> list[Tensor]:
+def _joined(
+    steps: Iterator[tuple[Tensor, ...]], reverse: bool = False, integers: torch.dtype = torch.long
+) -> list[Tensor]:
     """Join what comes step by step, from the first or from the last, some at a time: many small tensors take memory."""
     order = -1 if reverse else 1
     parts = []
     while chunk := list(islice(steps, _CHUNK)):
-        parts.append([torch.cat(column[::order]) for column in zip(*chunk, strict=True)])
+        joined = (torch.cat(column[::order]) for column in zip(*chunk, strict=True))
+        parts.append([part if part.is_floating_point() else part.to(integers) for part in joined])
     return [torch.cat(column[::order]) for column in zip(*parts, strict=True)]
 
 

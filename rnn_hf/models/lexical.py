@@ -29,7 +29,7 @@ NUM_FEATURES = 1 + 2 * _AFFIXES + 2
 # Cells of the table that tells the row of weights of a feature by its hash; far more than there are features.
 NUM_CELLS = 2**18
 # Words whose features are computed at once.
-_CHUNK = 65536
+_CHUNK = 8192
 # Feature hashes are linear modulo this prime; no sum of products reaches 2**63.
 PRIME = 2**31 - 1
 _GENERATOR = 48271
@@ -128,6 +128,36 @@ class Words(NamedTuple):
         firsts = starts.nonzero().flatten()
         return cls((starts.long().cumsum(0) - 1)[positions], order, firsts, packing.sorted_rows[order[firsts]])
 
+    def part(self, input_ids: Tensor, begin: int, end: int) -> tuple[Tensor, "Words"]:
+        """Take some of the words by themselves, in their order.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `[num_tokens]`): Packed token ids.
+            begin (`int`): The first word.
+            end (`int`): The one behind the last.
+
+        Returns:
+            `tuple[torch.LongTensor, Words]`: the ids of their tokens, and the words of these.
+
+        Example:
+        ```python
+        >>> import torch
+        >>> from rnn_hf.models.lexical import Words
+        >>> from rnn_hf.models.packing import Packing
+        >>> words = Words.find(torch.tensor([True, False, True]), Packing.from_mask(torch.ones(1, 3)))
+        >>> ids, part = words.part(torch.tensor([7, 8, 9]), 0, 1)
+        >>> ids, part.of_tokens
+        (tensor([7, 8]), tensor([0, 0]))
+
+        ```
+        """
+        behind = int(self.firsts[end]) if end < len(self.firsts) else len(self.order)
+        first = int(self.firsts[begin])
+        tokens = self.order[first:behind]
+        order = torch.arange(len(tokens), device=tokens.device)
+        part = Words(self.of_tokens[tokens] - begin, order, self.firsts[begin:end] - first, self.sequences[begin:end])
+        return input_ids[tokens], part
+
 
 class LexicalFeatures(nn.Module):
     """Score labels by the features of each word and of its neighbours within two words.
@@ -193,6 +223,20 @@ class LexicalFeatures(nn.Module):
             `torch.FloatTensor` of shape `[num_tokens, num_labels]`.
         """
         words = Words.find(is_start, packing)
+        num_words = len(words.firsts)
+        if self.training or torch.is_grad_enabled() or num_words <= _CHUNK:
+            scores = self._score(input_ids, words)
+        else:
+            # With the neighbours of a chunk's words around it.
+            chunks = []
+            for first in range(0, num_words, _CHUNK):
+                begin, end = max(first - WINDOW, 0), min(first + _CHUNK + WINDOW, num_words)
+                chunks.append(self._score(*words.part(input_ids, begin, end))[first - begin :][:_CHUNK])
+            scores = torch.cat(chunks)
+        return nn.functional.embedding(words.of_tokens, scores)
+
+    def _score(self, input_ids: Tensor, words: Words) -> Tensor:
+        """Score the labels of each word: `[num_words, num_labels]`."""
         features = self.find_features(*join_characters(self.character_codes, input_ids, words))
         if self.training and self.dropout > 0:
             features = features * (torch.rand(features.shape, device=features.device) >= self.dropout)
@@ -207,9 +251,7 @@ class LexicalFeatures(nn.Module):
                 part = (part[:-distance] if offset < 0 else part[distance:]) * follows
                 padding = (0, 0, distance, 0) if offset < 0 else (0, 0, 0, distance)
                 scores = scores + nn.functional.pad(part, padding)
-        if self.projection is not None:
-            scores = self.projection(scores)
-        return nn.functional.embedding(words.of_tokens, scores)
+        return scores if self.projection is None else self.projection(scores)
 
     def find_features(self, codes: Tensor, lengths: Tensor) -> Tensor:
         """Find the rows of weights of the features of words: see [`hash_features`].

@@ -29,8 +29,10 @@ from .inputs import check_ids, check_ignored, read_input, repeat_batch
 from .losses import LOSSES, average_loss, check_class_ids, check_labels, cross_entropy, infer_problem_type
 from .ngrams import NgramsMixin
 from .packing import Packing
-from .pooling import pool
-from .recurrence import RECURRENT_MODULES, LockedDropout
+from .pooling import pool, pool_segments
+from .recurrence import RECURRENT_MODULES, LockedDropout, RecurrentOutput
+from .repeated import find_distinct
+from .segments import SegmentedStates, is_long
 from .subwords import WordStartsMixin
 
 
@@ -111,6 +113,7 @@ class RnnModel(RnnPreTrainedModel):
         return_dict: bool | None = None,
         return_packed: bool = False,
         num_passes: int = 1,
+        in_segments: bool = False,
         **ignored: Any,
     ) -> RnnModelOutput | Encoded | tuple:
         """Encode a batch of sequences.
@@ -143,6 +146,7 @@ class RnnModel(RnnPreTrainedModel):
             return_packed (`bool`):
                 Whether to leave the batch packed, as the heads want it.
             num_passes (`int`): Forward passes over a batch that stays packed, each with dropout of its own.
+            in_segments (`bool`): Whether a long batch that stays packed may be left to be read: see [`Encoded`].
             ignored: What tokenizers pass to other models, as `token_type_ids`: see [`~inputs.check_ignored`].
 
         Returns:
@@ -166,14 +170,22 @@ class RnnModel(RnnPreTrainedModel):
             assert ids is not None
             if attention_mask is None and batch_sizes is None and isinstance(input_ids, Tensor) and input_ids.numel():
                 self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
-            embeds = self.embeddings(ids)  # [num_tokens, input_size]
         elif embeds.shape[-1] != self.config.input_size:
             raise ValueError(
                 f"inputs_embeds must have input_size={self.config.input_size} features, got {embeds.shape[-1]}."
             )
+        if in_segments and not wanted and is_long(self, packing):
+            read: tuple[Any, Any] = (self.embeddings, ids) if embeds is None else (nn.Identity(), embeds)
+            found = SegmentedStates(self.rnn, read[0], read[1], packing, h_0, c_0)
+            return Encoded(ids, None, packing, RecurrentOutput([], found.initial[0], None), found)
+        distinct, rows = ids, None
+        if embeds is None and not wanted:
+            distinct, rows = find_distinct(self.rnn, ids, packing)  # type: ignore[arg-type]
+        embeds = self.embeddings(distinct) if embeds is None else embeds
         output = self.rnn(
             self.embedding_dropout(embeds, packing),
             packing=packing,
+            rows=rows,
             h_0=h_0,
             c_0=c_0,
             dropout=self.hidden_dropout,
@@ -259,6 +271,7 @@ class RnnForSequenceClassification(NgramsMixin, RnnPreTrainedModel):
             output_hidden_states=wants_hidden_states(self.config, output_hidden_states),
             return_packed=True,
             num_passes=num_passes,
+            in_segments=True,
             **inputs,
         )
         logits = calibrated_logits(self, self._classify(encoded))
@@ -278,12 +291,14 @@ class RnnForSequenceClassification(NgramsMixin, RnnPreTrainedModel):
         return as_wanted(self.config, result, return_dict)
 
     def _classify(self, encoded: Encoded) -> Tensor:
-        states, packing = encoded.output.states[-1], encoded.packing
-        scores = self.attention(states) if self.config.pooling == "attention" else None
-        last_states = encoded.output.h_n[-self.config.num_directions :]
-        pooled = pool(self.config.pooling, states, last_states, scores, packing)
+        score: Any = self.attention if self.config.pooling == "attention" else None
+        if encoded.segments is not None:
+            pooled = pool_segments(self.config.pooling, encoded.segments, score)
+        else:
+            states, last_states = encoded.output.states[-1], encoded.output.h_n[-self.config.num_directions :]
+            pooled = pool(self.config.pooling, states, last_states, score and score(states), encoded.packing)
         logits = self.classifier(self.dropout(pooled))  # [batch_size, num_labels]
-        return self.add_ngram_logits(encoded.input_ids, packing, logits)
+        return self.add_ngram_logits(encoded.input_ids, encoded.packing, logits)
 
 
 class RnnForTokenClassification(WordStartsMixin, RnnPreTrainedModel):
@@ -406,20 +421,6 @@ class RnnForTokenClassification(WordStartsMixin, RnnPreTrainedModel):
         if self.crf is None:
             return encoded.packing.pad(packed_logits).softmax(dim=-1)
         return self.score_words(encoded, packed_logits, self.crf.log_marginals).softmax(dim=-1)
-
-    def _classify(self, encoded: Encoded) -> Tensor:
-        states = self.pool_subwords(encoded, encoded.output.states[-1])
-        logits = self.classifier(self.dropout(states, encoded.packing))  # [num_tokens, num_labels]
-        return self.add_lexical_scores(encoded, logits)
-
-    def _encode(self, *args: Any, **kwargs: Any) -> Encoded:
-        self.match_vocabulary()
-        encoded = self.model(*args, return_packed=True, **kwargs)
-        reads_words = (self.config.bidirectional or self.crf is not None) and not self.word_starts.all()
-        if encoded.input_ids is None and (reads_words or self.lexical is not None):
-            what = "entries that continue a word" if reads_words else "lexical features of words"
-            raise ValueError(f"This tagger's vocabulary has {what}: give input_ids beside inputs_embeds.")
-        return encoded
 
     def _loss(
         self, logits: Tensor, labels: Tensor, packing: Packing, num_items_in_batch: Tensor | int | None

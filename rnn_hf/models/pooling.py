@@ -4,7 +4,7 @@ Between two lengths at which sequences end, packed tokens are a whole block of s
 Each block is reduced over its steps, and what remains is joined: no padding, and no copy of the states.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from .losses import at_least_float32
 from .packing import Packing
+from .segments import Segment, SegmentedStates
 
 
 def pool(kind: str, states: Tensor, last_states: Tensor, scores: Tensor | None, packing: Packing) -> Tensor:
@@ -136,6 +137,62 @@ def attention_pool(states: Tensor, scores: Tensor, packing: Packing) -> Tensor:
     return _in_batch_order(pooled.to(states.dtype), packing)
 
 
+def pool_segments(kind: str, states: SegmentedStates, score: Callable[[Tensor], Tensor]) -> Tensor:
+    """Make one vector of each sequence's states, which come segment by segment: see [`pool`].
+
+    Args:
+        kind (`str`): `"last"`, `"mean"`, `"max"` or `"attention"`.
+        states ([`SegmentedStates`]): The states.
+        score (`Callable`): Takes states `[num_tokens, size]` and gives their scores `[num_tokens, 1]`, for attention.
+
+    Returns:
+        `torch.FloatTensor` of shape `[batch_size, size]`, in the batch's order.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.models.packing import Packing
+    >>> from rnn_hf.models.pooling import pool_segments
+    >>> from rnn_hf.models.recurrence import PackedGRU
+    >>> from rnn_hf.models.segments import SegmentedStates
+    >>> packing, embed = Packing.from_mask(torch.ones(2, 9)), torch.nn.Embedding(18, 4)
+    >>> with torch.no_grad():
+    ...     pool_segments("max", SegmentedStates(PackedGRU(4, 8), embed, torch.arange(18), packing), None).shape
+    torch.Size([2, 8])
+
+    ```
+    """
+    packing = states.packing
+    num_rows, first = packing.num_sequences, states.initial[0]
+    pooled = first.new_full((num_rows, states.size), -torch.inf if kind == "max" else 0.0)
+    pooled = pooled if kind == "max" else at_least_float32(pooled)
+    highest, total = at_least_float32(first.new_full((num_rows, 1), -torch.inf)), pooled.new_zeros(num_rows, 1)
+
+    def receive(values: Tensor, columns: slice, segment: Segment) -> None:
+        rows, layout = slice(segment.packing.num_sequences), segment.packing
+        if kind == "max":
+            pooled[rows, columns] = torch.maximum(pooled[rows, columns], _Max.apply(values, layout))
+        elif kind == "mean":
+            pooled[rows, columns] += _WeightedSum.apply(values, values.new_ones(len(values), 1), layout)
+        elif kind == "attention":
+            # A softmax as it goes: what was summed is scaled down where a higher score comes.
+            scores = at_least_float32(score(values))
+            higher = torch.maximum(highest[rows], _Max.apply(scores, layout))
+            scale = (highest[rows] - higher).exp()
+            highest[rows] = higher
+            weights = (scores - higher.index_select(0, layout.sorted_rows)).exp()
+            total[rows] = total[rows] * scale + _WeightedSum.apply(weights, torch.ones_like(weights), layout)
+            given = _WeightedSum.apply(values, weights.to(values.dtype), layout)
+            pooled[rows] = pooled[rows] * scale + given
+
+    last = states.run(receive, jointly=kind == "attention")[-(states.size // states.rnn.hidden_size) :]
+    if kind == "last":
+        return torch.cat(list(last), dim=-1)
+    if kind == "mean":
+        total = packing.sorted_lengths[:num_rows].unsqueeze(1)
+    return _in_batch_order((pooled if kind == "max" else pooled / total).to(first.dtype), packing)
+
+
 def _in_batch_order(pooled: Tensor, packing: Packing) -> Tensor:
     """Put the longest sequence's row, the first one, where it belongs; add those of sequences without a token."""
     missing = packing.batch_size - packing.num_sequences
@@ -215,4 +272,4 @@ class _WeightedSum(torch.autograd.Function):
         return d_states, d_weights, None
 
 
-__all__ = ["attention_pool", "max_pool", "mean_pool", "pool"]
+__all__ = ["attention_pool", "max_pool", "mean_pool", "pool", "pool_segments"]

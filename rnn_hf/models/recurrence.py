@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .packing import SEGMENT_COST, Packing
 from .padded import run_full, run_padded
+from .repeated import run_repeated
 from .stepwise import run_steps
 
 _CELLS: dict[str, Callable[..., Any]] = {
@@ -99,6 +100,7 @@ def run_recurrence(
     weight_dropout: float = 0.0,
     path: str | None = None,
     all_layers: bool = True,
+    rows: Tensor | None = None,
 ) -> RecurrentOutput:
     """Run a stock recurrent module over packed sequences.
 
@@ -116,6 +118,8 @@ def run_recurrence(
         path (`str`, *optional*):
             `"packed"`, `"stepwise"` or, of an LSTM, `"padded"`, to force a path; without it the fastest is taken.
         all_layers (`bool`): Whether to return the states of every layer, rather than of the last one only.
+        rows (`torch.LongTensor` of shape `[num_tokens]`, *optional*): Where tokens repeat, which row of `packed`, now
+            that of the distinct ones, each packed token has; see [`~repeated.run_repeated`].
 
     Returns:
         [`RecurrentOutput`]
@@ -139,20 +143,15 @@ def run_recurrence(
     if is_cast_to_half(packed.device.type):
         h_0, c_0 = (None if state is None else state.float() for state in (h_0, c_0))
         with torch.autocast(packed.device.type, enabled=False):
-            return run_recurrence(rnn, packed.float(), packing, h_0, c_0, dropout, weight_dropout, path, all_layers)
+            return run_recurrence(
+                rnn, packed.float(), packing, h_0, c_0, dropout, weight_dropout, path, all_layers, rows
+            )
     directions = 2 if rnn.bidirectional else 1
-    shape = (rnn.num_layers * directions, packing.batch_size, rnn.hidden_size)
-    has_cell_state = rnn.mode == "LSTM"
-    if c_0 is not None and not has_cell_state:
-        raise ValueError(f"c_0 was given, but only an LSTM has a cell state; this is a {rnn.mode}.")
-    state: tuple[Tensor, ...] = (_initial_state("h_0", h_0, shape, packed, packing),)
-    if has_cell_state:
-        state += (_initial_state("c_0", c_0, shape, packed, packing),)
+    state = initial_state(rnn, packed, packing, h_0, c_0)
     if path is None:
         path = choose_path(rnn, packed, packing)
     elif path not in PATHS[rnn.mode]:
         raise ValueError(f"A {rnn.mode} has the paths {', '.join(map(repr, PATHS[rnn.mode]))}; got {path!r}.")
-    run_layer = _RUN_LAYER[path]
 
     layers: list[Tensor] = []
     finals: list[tuple[Tensor, ...]] = []
@@ -174,6 +173,7 @@ def run_recurrence(
             if layer > 0 and dropout is not None:
                 packed = dropout(packed, packing)
             weights = all_weights[layer * num_weights : (layer + 1) * num_weights]
+            run_layer = _RUN_LAYER[path] if layer > 0 or rows is None else partial(run_repeated, rows)
             if packing.num_sequences == packing.batch_size:
                 packed, final = run_layer(rnn, weights, packed, packing, layer_state)
             else:
@@ -189,7 +189,45 @@ def run_recurrence(
     joined: tuple[Tensor, ...] = finals[0] if rnn.num_layers == 1 else tuple(map(torch.cat, zip(*finals, strict=True)))
     if packing.batch_size > 1:
         joined = tuple(part.index_select(1, packing.unsorted_indices) for part in joined)
-    return RecurrentOutput(layers, joined[0], joined[1] if has_cell_state else None)
+    return RecurrentOutput(layers, joined[0], joined[1] if rnn.mode == "LSTM" else None)
+
+
+def run_directions(
+    rnn: nn.RNNBase, numbers: Sequence[int], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run one direction of a layer, or both, over packed sequences that have a token each.
+
+    Args:
+        rnn (`nn.LSTM`, `nn.GRU` or `nn.RNN`): Holds the weights.
+        numbers (`Sequence[int]`): Which of the `layers * directions`: one, or the two of a layer.
+        packed (`torch.Tensor` of shape `[num_tokens, input_size]`): Input in packed layout.
+        packing ([`Packing`]): The layout.
+        state (`tuple[torch.Tensor]`):
+            Initial hidden states `[len(numbers), num_sequences, hidden_size]`, longest sequence first; an LSTM's cell
+            states too.
+
+    Returns:
+        The states `[num_tokens, len(numbers) * hidden_size]`, and the final state in the form of the initial one.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.models.packing import Packing
+    >>> from rnn_hf.models.recurrence import run_directions
+    >>> rnn, packing = torch.nn.GRU(3, 5, bidirectional=True), Packing.from_mask(torch.ones(1, 4))
+    >>> run_directions(rnn, [1], torch.randn(4, 3), packing, (torch.zeros(1, 1, 5),))[0].shape
+    torch.Size([4, 5])
+
+    ```
+    """
+    names = rnn._flat_weights_names
+    num_weights = len(names) // (rnn.num_layers * (2 if rnn.bidirectional else 1))
+    weights = [getattr(rnn, name) for number in numbers for name in names[number * num_weights :][:num_weights]]
+    is_backward = rnn.bidirectional and len(numbers) == 1 and numbers[0] % 2 == 1
+    if is_backward:
+        packed = packed.index_select(0, packing.reversal)
+    states, final = _RUN_LAYER[choose_path(rnn, packed, packing)](rnn, weights, packed, packing, state)
+    return states.index_select(0, packing.reversal) if is_backward else states, final
 
 
 def choose_path(rnn: nn.RNNBase, packed: Tensor, packing: Packing) -> str:
@@ -215,8 +253,8 @@ def choose_path(rnn: nn.RNNBase, packed: Tensor, packing: Packing) -> str:
     step_cost, token_cost = _STEP_COST, _TOKEN_COST
     if in_training:
         step_cost, token_cost = _TRAINING_STEP_COST_TIMES_HIDDEN_SIZE / rnn.hidden_size, _TRAINING_TOKEN_COST
-    stepping_cost = token_cost * packed.shape[0] + step_cost * packing.max_length
-    if packed.shape[0] + SEGMENT_COST >= stepping_cost:  # spares a few tokens the search for segments
+    stepping_cost = token_cost * packing.num_tokens + step_cost * packing.max_length
+    if packing.num_tokens + SEGMENT_COST >= stepping_cost:  # spares a few tokens the search for segments
         return stepping
     return "padded" if packing.padded_cost < stepping_cost else stepping
 
@@ -290,6 +328,22 @@ class PackedGRU(_TakesPackedTokens, nn.GRU):  # type: ignore[misc]
 
 class PackedRNN(_TakesPackedTokens, nn.RNN):  # type: ignore[misc]
     """`nn.RNN` that also takes packed tokens."""
+
+
+def initial_state(
+    rnn: nn.RNNBase, packed: Tensor, packing: Packing, h_0: Tensor | None, c_0: Tensor | None
+) -> tuple[Tensor, ...]:
+    """Check initial states, and put them into sorted order: see [`run_recurrence`].
+
+    Returns:
+        `tuple[torch.Tensor]` of shape `[layers * directions, batch_size, hidden_size]`: hidden states, and those of an
+        LSTM's cells; zeros where none are given.
+    """
+    shape = (rnn.num_layers * (2 if rnn.bidirectional else 1), packing.batch_size, rnn.hidden_size)
+    if c_0 is not None and rnn.mode != "LSTM":
+        raise ValueError(f"c_0 was given, but only an LSTM has a cell state; this is a {rnn.mode}.")
+    state: tuple[Tensor, ...] = (_initial_state("h_0", h_0, shape, packed, packing),)
+    return state + ((_initial_state("c_0", c_0, shape, packed, packing),) if rnn.mode == "LSTM" else ())
 
 
 def _initial_state(
@@ -422,6 +476,8 @@ __all__ = [
     "PackedRNN",
     "RecurrentOutput",
     "choose_path",
+    "initial_state",
     "is_cast_to_half",
+    "run_directions",
     "run_recurrence",
 ]

@@ -11,6 +11,7 @@ from .embeddings import resized
 from .labels import tagging_scheme
 from .lexical import LexicalFeatures
 from .packing import Packing
+from .segments import Segment, SegmentedStates
 
 
 class WordStartsMixin:
@@ -24,6 +25,8 @@ class WordStartsMixin:
 
     config: Any
     model: Any
+    classifier: Any
+    dropout: Any
     word_starts: Tensor
     lexical: LexicalFeatures | None
 
@@ -64,6 +67,45 @@ class WordStartsMixin:
             self.word_starts = resized(self.word_starts, num_entries, True)
         if self.lexical is not None and len(self.lexical.character_codes) != num_entries:
             self.lexical.character_codes = resized(self.lexical.character_codes, num_entries, 0)
+
+    def _encode(self, *args: Any, **kwargs: Any) -> Encoded:
+        """Encode a batch, and check that its ids are there where it takes them to find words."""
+        self.match_vocabulary()
+        encoded = self.model(*args, return_packed=True, in_segments=True, **kwargs)
+        reads_words = (self.config.bidirectional or self.config.use_crf) and not self.word_starts.all()
+        if encoded.input_ids is None and (reads_words or self.lexical is not None):
+            what = "entries that continue a word" if reads_words else "lexical features of words"
+            raise ValueError(f"This tagger's vocabulary has {what}: give input_ids beside inputs_embeds.")
+        return encoded
+
+    def _classify(self, encoded: Encoded) -> Tensor:
+        """Score the labels of each token: `[num_tokens, num_labels]`."""
+        if encoded.segments is not None:
+            logits = self._classify_segments(encoded)
+        else:
+            states = self.pool_subwords(encoded, encoded.output.states[-1])
+            logits = self.classifier(self.dropout(states, encoded.packing))
+        return self.add_lexical_scores(encoded, logits)
+
+    def _classify_segments(self, encoded: Encoded) -> Tensor:
+        found = cast(SegmentedStates, encoded.segments)
+        num_tokens, hidden_size = encoded.packing.num_tokens, found.rnn.hidden_size
+        # The classifier is linear: scores are the sum of what the states of each direction give.
+        bias = self.classifier(found.initial[0].new_zeros(1, found.size))
+        parts = [bias.new_empty(num_tokens, bias.shape[1]) for _ in range(self.config.num_directions)]
+
+        def receive(states: Tensor, columns: slice, segment: Segment) -> None:
+            padded = states.new_zeros(len(states), found.size)
+            padded[:, columns] = states
+            parts[columns.start // hidden_size][segment.tokens] = self.classifier(padded)
+
+        found.run(receive)
+        if not self.config.bidirectional:
+            return parts[0]
+        forwards, backwards = parts
+        if encoded.input_ids is not None:
+            forwards = forwards[encoded.packing.group_ends(self.word_starts[encoded.input_ids])]
+        return backwards.add_(forwards).sub_(bias)
 
     def pool_subwords(self, encoded: Encoded, states: Tensor) -> Tensor:
         """Let the states at a word's first token have read the whole word: see [`~subwords.pool_subwords`].

@@ -31,6 +31,9 @@ _MOST_ENDINGS = 30
 # Most words with marks that are listed one by one.
 _MOST_WORDS = 500
 _MOST_TRIED = 50_000
+# What tokenizers take white space for is between these: not the four separators that Python counts too.
+_PARTS = re.compile(r"[\S\x1c-\x1f]+")
+_MOST_CACHED = 65536
 
 
 def count_marked(words: Iterable[str], counts: Counter[str]) -> None:
@@ -199,7 +202,17 @@ def word_finder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[tupl
     if pattern is None:
         return lambda text: [match.span() for match in re.finditer(r"\S+", text)]
     splitter = _splitter(pattern)
-    return lambda text: [offsets for _, offsets in splitter.pre_tokenize_str(text)]
+
+    @lru_cache(maxsize=_MOST_CACHED)
+    def split(part: str) -> list[tuple[int, int]]:
+        return [offsets for _, offsets in splitter.pre_tokenize_str(part)]
+
+    # What stands between white space is split by itself, and most of it comes again.
+    return lambda text: [
+        (found.start() + start, found.start() + end)
+        for found in _PARTS.finditer(text)
+        for start, end in split(found[0])
+    ]
 
 
 @contextlib.contextmanager

@@ -193,7 +193,8 @@ def encode_texts(
         raise ValueError(f"max_length must be at least 1, got {max_length}.")
     if not texts:
         return []
-    encoding = tokenizer(texts, truncation=max_length is not None, max_length=max_length, verbose=False)
+    limit = {"truncation": max_length is not None, "max_length": max_length}
+    encoding = tokenizer(texts, **limit, return_attention_mask=False, verbose=False)
     return [ids or [_stand_in(tokenizer)[1]] for ids in encoding["input_ids"]]
 
 
@@ -234,7 +235,7 @@ def encode_words(
 def _encode_words(
     tokenizer: PreTrainedTokenizerBase, sentences: list[list[str]]
 ) -> tuple[list[list[int]], list[list[int]]]:
-    encoding = tokenizer(sentences, is_split_into_words=True, verbose=False)
+    encoding = tokenizer(sentences, is_split_into_words=True, return_attention_mask=False, verbose=False)
     all_ids: list[list[int]] = []
     all_firsts: list[list[int]] = []
     for position, words in enumerate(sentences):
@@ -250,10 +251,8 @@ def _encode_words(
 
 
 def _first_tokens(word_ids: list[int | None]) -> dict[int, int]:
-    firsts: dict[int, int] = {}
-    for position, word in enumerate(word_ids):
-        if word is not None:
-            firsts.setdefault(word, position)
+    firsts: Any = dict(zip(reversed(word_ids), range(len(word_ids) - 1, -1, -1), strict=True))
+    firsts.pop(None, None)
     return firsts
 
 
