@@ -2,7 +2,8 @@
 
 Three paths give the results of the stock module on a `PackedSequence`:
 
-- `"packed"` calls torch's kernel for packed input: cuDNN on CUDA, and the quickest start for inference on a CPU.
+- `"packed"` runs `packed`, torch's kernel for packed input: cuDNN on CUDA, and the quickest start for inference on a
+  CPU.
 - `"stepwise"` runs `stepwise`, whose training time on a CPU is linear in the sequence length.
 - `"padded"`, of LSTMs only, runs `padded`, which reaches oneDNN.
 """
@@ -14,33 +15,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .packed import KERNELS, run_packed
 from .packing import SEGMENT_COST, Packing
 from .padded import run_full, run_padded
 from .repeated import run_repeated
 from .stepwise import run_steps
 
-_CELLS: dict[str, Callable[..., Any]] = {
-    "LSTM": torch.lstm,
-    "GRU": torch.gru,
-    "RNN_TANH": torch.rnn_tanh,
-    "RNN_RELU": torch.rnn_relu,
-}
-
 # The paths of each kind of module.
-PATHS = dict.fromkeys(_CELLS, ("packed", "stepwise")) | {"LSTM": ("packed", "stepwise", "padded")}
+PATHS = dict.fromkeys(KERNELS, ("packed", "stepwise")) | {"LSTM": ("packed", "stepwise", "padded")}
 
 # What a step costs beside its tokens, and a token, in the unit of `Packing.padded_cost`, in inference and in training.
 # In training the steps' many little operations weigh less the larger the state is. Measured on batches of Banking77,
 # CLINC150, NSMC, SST-2 and BBC News, and of random lengths.
 _STEP_COST, _TOKEN_COST = 3.0, 1.1
 _TRAINING_STEP_COST_TIMES_HIDDEN_SIZE, _TRAINING_TOKEN_COST = 450, 0.9
-
-# The most steps that cuDNN takes (https://github.com/pytorch/pytorch/issues/133751).
-_MOST_STEPS = 65535
-
-# Without gradients, more tokens than these run through torch's kernel for packed input piece by piece: it keeps the
-# gates of all tokens, and a tensor for each step.
-_MOST_TOKENS = 16384
 
 
 class LockedDropout(nn.Module):
@@ -366,62 +354,6 @@ def _initial_state(
     return given[:, packing.sorted_indices]
 
 
-def _packed_layer(
-    rnn: nn.RNNBase, weights: Sequence[Tensor], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    if len(packed) > _MOST_TOKENS and packed.device.type == "cpu" and not torch.is_grad_enabled():
-        return _in_pieces(rnn, weights, packed, packing, state, _MOST_TOKENS // packing.num_sequences)
-    if packing.max_length > _MOST_STEPS and packed.device.type == "cuda":
-        return _in_pieces(rnn, weights, packed, packing, state, _MOST_STEPS)
-    return _packed_kernel(rnn, weights, packed, packing.batch_sizes, state)
-
-
-def _packed_kernel(
-    rnn: nn.RNNBase, weights: Sequence[Tensor], packed: Tensor, batch_sizes: Tensor, state: tuple[Tensor, ...]
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Call torch's kernel for one layer on packed tokens, with as many directions as there are states."""
-    bidirectional = state[0].shape[0] == 2
-    initial = state if len(state) == 2 else state[0]
-    states, *final = _CELLS[rnn.mode](
-        packed, batch_sizes, initial, weights, rnn.bias, 1, 0.0, rnn.training, bidirectional
-    )
-    return states, tuple(final)
-
-
-def _in_pieces(
-    rnn: nn.RNNBase,
-    weights: Sequence[Tensor],
-    packed: Tensor,
-    packing: Packing,
-    state: tuple[Tensor, ...],
-    num_steps: int,
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Run each direction piece by piece of `num_steps`, the backward one over reversed sequences."""
-    states, finals = None, []
-    num_weights = len(weights) // len(state[0])
-    for direction in range(len(state[0])):
-        of_direction = weights[direction * num_weights : (direction + 1) * num_weights]
-        columns = slice(direction * rnn.hidden_size, (direction + 1) * rnn.hidden_size)
-        carried = tuple(part[direction : direction + 1] for part in state)
-        ended: list[tuple[Tensor, ...]] = []
-        first = 0
-        for batch_sizes in packing.batch_sizes.split(max(1, num_steps)):
-            num_rows, num_tokens = int(batch_sizes[0]), int(batch_sizes.sum())
-            ended.append(tuple(part[:, num_rows:] for part in carried))
-            carried = tuple(part[:, :num_rows].contiguous() for part in carried)
-            indices: Any = slice(first, first + num_tokens)
-            if direction == 1:
-                indices = packing.reversal[indices]
-            found, carried = _packed_kernel(rnn, of_direction, packed[indices], batch_sizes, carried)
-            if states is None:
-                states = found.new_empty(len(packed), len(state[0]) * rnn.hidden_size)
-            states[indices, columns] = found
-            first += num_tokens
-        finals.append(tuple(torch.cat(parts, dim=1) for parts in zip(carried, *reversed(ended), strict=True)))
-    assert states is not None
-    return states, tuple(torch.cat(parts) for parts in zip(*finals, strict=True))
-
-
 def _stepwise_layer(
     rnn: nn.RNNBase, weights: Sequence[Tensor], packed: Tensor, packing: Packing, state: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -456,7 +388,7 @@ def _by_direction(
     return torch.cat(states, dim=1), tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
 
 
-_RUN_LAYER = {"packed": _packed_layer, "stepwise": _stepwise_layer, "padded": _padded_layer}
+_RUN_LAYER = {"packed": run_packed, "stepwise": _stepwise_layer, "padded": _padded_layer}
 
 
 # What each `cell_type` of the configuration means.

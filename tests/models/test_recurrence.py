@@ -8,8 +8,9 @@ from strategies import CELLS, DIRECTIONS, assert_same, few, generator, project, 
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
+from rnn_hf.models.packed import _in_pieces
 from rnn_hf.models.packing import Packing
-from rnn_hf.models.recurrence import PATHS, LockedDropout, _in_pieces, choose_path, is_cast_to_half, run_recurrence
+from rnn_hf.models.recurrence import PATHS, LockedDropout, choose_path, is_cast_to_half, run_recurrence
 
 INPUT_SIZE, HIDDEN_SIZE = 5, 4
 VERY_UNEVEN = [200, 1, 1, 3, 57, 1, 120]
@@ -355,7 +356,7 @@ def test_pieces_of_the_time_axis_give_what_one_go_does(cell, bidirectional, leng
     states = [state.detach() for state in random_states(rnn, len(lengths), seed)]
     whole = run_recurrence(rnn, data, packing, *states, path="packed")
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr("rnn_hf.models.recurrence._MOST_TOKENS", 7)
+        patch.setattr("rnn_hf.models.packed._MOST_TOKENS", 7)
         pieces = run_recurrence(rnn, data, packing, *states, path="packed")
     for one, other in zip([*whole.states, *whole[1:]], [*pieces.states, *pieces[1:]], strict=True):
         if other is not None:
