@@ -44,6 +44,9 @@ AUTO_CLASSES: dict[Task, Any] = {
     "token-classification": AutoModelForTokenClassification,
 }
 
+# Rows that are read in fine-tuning, where that makes 3 to 12 passes; the highest learning rate.
+_NUM_READ, _HIGHEST_RATE = 40_000, 3e-4
+
 
 @dataclass
 class TeacherTrainingArguments(TrainingArguments):
@@ -51,10 +54,14 @@ class TeacherTrainingArguments(TrainingArguments):
 
     _argument_group_name = "training"
 
-    learning_rate: float = field(default=5e-5, metadata={"help": "Peak learning rate."})
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate. (default: by the model's hidden size)"}
+    )
     warmup_steps: float = field(default=0.1, metadata={"help": "Warm-up: steps, or below 1 a share of all steps."})
     weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of AdamW."})
-    num_train_epochs: float = field(default=3.0, metadata={"help": "Passes over the training data."})
+    num_train_epochs: float | None = field(
+        default=None, metadata={"help": "Passes over the training data. (default: by its number of rows, 3 to 12)"}
+    )
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Training examples in a batch."})
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Evaluation examples in a batch."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
@@ -114,6 +121,12 @@ def train_teacher(
         tokenizer, model = _load(model_name_or_path, corpus)
         encoded = _encode(corpus, tokenizer, model, data_arguments.max_seq_length)
         names = corpus.label_names + corpus.unseen_names
+        settings = choose_settings(corpus.num_rows["train"], getattr(model.config, "hidden_size", None))
+        chosen = {name: value for name, value in settings.items() if getattr(args, name) is None}
+        for name, value in chosen.items():
+            setattr(args, name, value)
+        if chosen:
+            logger.warning(f"By model and data: {', '.join(f'{name} {value}' for name, value in chosen.items())}.")
         if args.metric_for_best_model in (None, "loss"):
             args.metric_for_best_model = score_names(task, corpus.problem_type, corpus.label_names)[0]
             args.greater_is_better = args.metric_for_best_model != "mse"
@@ -144,6 +157,33 @@ def train_teacher(
             size = f"{metrics['num_parameters']:,} parameters"
             print_results(metrics, f"{type(model).__name__}, {size}, saved in {output_dir}")
     return metrics
+
+
+def choose_settings(num_rows: int | None, hidden_size: int | None) -> dict[str, float]:
+    """Choose how to fine-tune a transformer.
+
+    Few rows are read more often. The wider a model is, the smaller its steps are.
+
+    Args:
+        num_rows (`int`, *optional*): Rows of the training data; `None` where it is not known.
+        hidden_size (`int`, *optional*): Of the transformer; `None` where its configuration does not tell.
+
+    Returns:
+        `dict[str, float]`: `learning_rate` and `num_train_epochs`.
+
+    Example:
+    ```python
+    >>> from rnn_hf.training.teacher_training import choose_settings
+    >>> choose_settings(num_rows=1_500, hidden_size=384)
+    {'learning_rate': 0.0002, 'num_train_epochs': 12.0}
+    >>> choose_settings(num_rows=77_000, hidden_size=768)
+    {'learning_rate': 5e-05, 'num_train_epochs': 3.0}
+
+    ```
+    """
+    rate = 5e-5 * (768 / (hidden_size or 768)) ** 2
+    epochs = 3 if num_rows is None else round(_NUM_READ / max(num_rows, 1))
+    return {"learning_rate": round(min(rate, _HIGHEST_RATE), 6), "num_train_epochs": float(min(max(epochs, 3), 12))}
 
 
 def choose_task(arguments: DataArguments) -> Task:
@@ -264,4 +304,12 @@ def cut_tokens(values: list[int], longest: int) -> list[int]:
     return values if len(values) <= longest else [*values[: longest - 1], values[-1]]
 
 
-__all__ = ["AUTO_CLASSES", "TeacherTrainingArguments", "choose_task", "cut_tokens", "longest_input", "train_teacher"]
+__all__ = [
+    "AUTO_CLASSES",
+    "TeacherTrainingArguments",
+    "choose_settings",
+    "choose_task",
+    "cut_tokens",
+    "longest_input",
+    "train_teacher",
+]

@@ -8,7 +8,7 @@ from transformers import AutoModelForTokenClassification, BertConfig, BertModel,
 
 from rnn_hf import train_tokenizer
 from rnn_hf.commands.train_teacher import main
-from rnn_hf.training.teacher_training import DataArguments, choose_task
+from rnn_hf.training.teacher_training import DataArguments, choose_settings, choose_task
 
 OPTIONS = [
     "--num_train_epochs", "8", "--learning_rate", "5e-3", "--per_device_train_batch_size", "8",
@@ -71,6 +71,25 @@ def test_several_labels_and_numbers(base, sentences, tmp_path, label):
     main([base, "--train_file", file, "--output_dir", str(tmp_path / "out"), *OPTIONS[2:], "--max_steps", "2"])
     config = json.loads((tmp_path / "out/config.json").read_text())
     assert config["problem_type"] == ("multi_label_classification" if isinstance(label, list) else "regression")
+
+
+def test_rate_and_passes_follow_from_model_and_data_unless_they_are_given(base, sentences, tmp_path):
+    rows = [{"text": " ".join(words), "label": words[0]} for words in sentences]
+    file = write(tmp_path / "a.jsonl", rows)
+    main([base, "--train_file", file, "--output_dir", str(tmp_path / "out"), "--disable_tqdm", "true"])
+    arguments = json.loads((tmp_path / "out/training_args.json").read_text())
+    assert (arguments["learning_rate"], arguments["num_train_epochs"]) == (3e-4, 12)
+    options = ["--num_train_epochs", "1", "--disable_tqdm", "true"]
+    main([base, "--train_file", file, "--output_dir", str(tmp_path / "out"), *options])
+    arguments = json.loads((tmp_path / "out/training_args.json").read_text())
+    assert (arguments["learning_rate"], arguments["num_train_epochs"]) == (3e-4, 1)
+
+
+def test_few_rows_are_read_often_and_wide_models_learn_slowly():
+    epochs = [choose_settings(num_rows, 768)["num_train_epochs"] for num_rows in (None, 100, 7_000, 100_000)]
+    rates = [choose_settings(None, size)["learning_rate"] for size in (None, 128, 384, 768, 1024)]
+    assert epochs == [3, 12, 6, 3]
+    assert rates == pytest.approx([5e-5, 3e-4, 2e-4, 5e-5, 2.8e-5])
 
 
 @pytest.mark.parametrize(
