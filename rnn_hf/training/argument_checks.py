@@ -59,6 +59,7 @@ _LEAST: dict[str, tuple[float, bool]] = {
     "lm_loss_weight": (0, True),
     "auxiliary_loss_weight": (0, True),
     "augment": (0, True),
+    "self_training": (0, True),
     "distillation_loss_weight": (0, True),
     "distillation_temperature": (0, False),
     "early_stopping_patience": (0, True),
@@ -344,17 +345,25 @@ def _check_losses(data: DataArguments, training: RnnTrainingArguments) -> None:
 
 
 def _check_teacher(data: DataArguments, training: RnnTrainingArguments) -> None:
-    if training.teacher is not None:
+    if training.self_training > 0:
+        if training.teacher is not None:
+            raise ValueError("--self_training makes the teachers, and --teacher names some: leave one of them out.")
+        if data.unlabelled_file is None:
+            raise ValueError("--self_training has no effect without --unlabelled_file: name one, or leave it out.")
+    if training.teacher is not None or training.self_training > 0:
+        name = "--teacher" if training.self_training == 0 else "--self_training"
         if training.distillation_loss_weight == 0:
-            raise ValueError("--distillation_loss_weight 0 leaves nothing of the --teacher: leave one of them out.")
+            raise ValueError(f"--distillation_loss_weight 0 leaves nothing of the {name}: leave one of them out.")
         if _is_given(training, "unlabelled_loss_weight"):
-            raise ValueError("--unlabelled_loss_weight has no effect beside --teacher: leave it out.")
+            raise ValueError(f"--unlabelled_loss_weight has no effect beside {name}: leave it out.")
         return
     if data.unlabelled_file is None and _is_given(training, "unlabelled_loss_weight"):
         raise ValueError("--unlabelled_loss_weight has no effect without --unlabelled_file: name one, or leave it out.")
     for name in ("augment", "distillation_loss_weight", "distillation_temperature"):
         if _is_given(training, name):
-            raise ValueError(f"--{name} has no effect without --teacher: name one, or leave it out.")
+            raise ValueError(
+                f"--{name} has no effect without --teacher or --self_training: give one of them, or leave it out."
+            )
 
 
 def _check_reports(training: RnnTrainingArguments) -> None:

@@ -271,6 +271,12 @@ class RnnTrainingArguments(TrainingArguments):
             "their mean."
         },
     )
+    self_training: int = field(
+        default=0,
+        metadata={
+            "help": "Train so many models without --unlabelled_file first, of other seeds, as the --teacher: 3, say."
+        },
+    )
     augment: int = field(
         default=0,
         metadata={

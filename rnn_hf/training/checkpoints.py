@@ -58,6 +58,7 @@ _DECISIVE = (
     "max_tokens_per_batch",
     "class_weights",
     "rdrop_loss_weight",
+    "self_training",
     "augment",
     "distillation_loss_weight",
     "distillation_temperature",

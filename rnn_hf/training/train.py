@@ -44,6 +44,7 @@ from .ngram_solver import solve_ngrams
 from .precision import keep_precision, record_precision
 from .presets import apply_preset
 from .runs import Announcement, Watch, check_resumed, compare_options, course, repository, tidy
+from .self_training import remove_teachers, train_teachers
 from .soft_labels import teach
 from .teacher import Teacher, load_teacher
 from .trainer import RnnTrainer, diverged
@@ -100,6 +101,9 @@ def train(
             "another one."
         )
     is_first = args.process_index == 0
+    if args.self_training > 0:
+        given = (data_arguments, tokenizer_arguments, config_arguments, training_arguments)
+        args.teacher = train_teachers(train, task, *given)
     with locked(output_dir) if is_first else contextlib.nullcontext():
         try:
             was_finished = (output_dir / RESULTS).exists()
@@ -143,6 +147,8 @@ def train(
             record_run(output_dir, corpus, data_arguments, base_model, *where, predictions, secrets, **told)
             write_model_card(output_dir)
             tidy(output_dir, args.keep_checkpoints)
+            if not args.keep_checkpoints:
+                remove_teachers(output_dir)
             if push_to is not None:
                 private, revision = bool(args.hub_private_repo), args.hub_revision
                 print(push_folder(output_dir, push_to, private=private, revision=revision, token=token))

@@ -369,7 +369,9 @@ def test_another_teacher_is_noticed_when_a_run_is_resumed(make_teacher, texts, t
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--augment", "2"], "--augment has no effect without --teacher"),
+        (["--augment", "2"], "--augment has no effect without --teacher or --self_training"),
+        (["--self_training", "2"], "--self_training has no effect without --unlabelled_file"),
+        (["--self_training", "2", "--teacher", "a"], "--self_training makes the teachers, and --teacher names some"),
         (["--distillation_temperature", "3"], "--distillation_temperature has no effect without --teacher"),
         (["--teacher", "a", "--distillation_loss_weight", "0"], "leaves nothing of the --teacher"),
         (["--teacher", "a", "--distillation_temperature", "0"], "--distillation_temperature must be above 0"),
