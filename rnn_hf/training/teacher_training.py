@@ -54,12 +54,12 @@ class TeacherTrainingArguments(TrainingArguments):
 
     _argument_group_name = "training"
 
-    learning_rate: float | None = field(
+    learning_rate: float | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "Peak learning rate. (default: by the model's hidden size)"}
     )
     warmup_steps: float = field(default=0.1, metadata={"help": "Warm-up: steps, or below 1 a share of all steps."})
     weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of AdamW."})
-    num_train_epochs: float | None = field(
+    num_train_epochs: float | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "Passes over the training data. (default: by its number of rows, 3 to 12)"}
     )
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Training examples in a batch."})
