@@ -274,7 +274,8 @@ class RnnTrainingArguments(TrainingArguments):
     self_training: int = field(
         default=0,
         metadata={
-            "help": "Train so many models without --unlabelled_file first, of other seeds, as the --teacher: 3, say."
+            "help": "First train so many models of other seeds without --unlabelled_file, to label it as a --teacher "
+            "does; 3 are a good number."
         },
     )
     augment: int = field(
