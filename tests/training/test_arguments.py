@@ -43,7 +43,7 @@ def test_own_training_options_have_a_help_text():
 def test_the_help_of_a_field_of_the_configuration_says_its_default(name):
     text = ConfigArguments.__dataclass_fields__[name].metadata["help"]
     if name == "use_crf":
-        assert "(default: true where labels mark spans" in text
+        assert "(default: true for up to 64 labels" in text
     elif name == "ngram_buckets":
         assert "(default: 1.2 or more for each n-gram" in text
     elif name == "num_lexical_features":
