@@ -41,6 +41,12 @@ def imports(path: Path) -> tuple[set[str], set[str]]:
     return own, other
 
 
+def test_files_of_tests_have_names_of_their_own():
+    """pytest imports them by these."""
+    names = [path.name for path in sorted(Path(__file__).parent.rglob("test_*.py"))]
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_every_module_stands_in_a_folder():
     assert {path.parent.name for path in MODULES} == set(FOLDERS)
 

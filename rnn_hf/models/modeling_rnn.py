@@ -174,7 +174,7 @@ class RnnModel(RnnPreTrainedModel):
             raise ValueError(
                 f"inputs_embeds must have input_size={self.config.input_size} features, got {embeds.shape[-1]}."
             )
-        if in_segments and not wanted and is_long(self, packing):
+        if in_segments and not wanted and is_long(self.rnn, packing):
             read: tuple[Any, Any] = (self.embeddings, ids) if embeds is None else (nn.Identity(), embeds)
             found = SegmentedStates(self.rnn, read[0], read[1], packing, h_0, c_0)
             return Encoded(ids, None, packing, RecurrentOutput([], found.initial[0], None), found)

@@ -40,7 +40,8 @@ def find_distinct(rnn: nn.RNNBase, input_ids: Tensor, packing: Packing) -> tuple
     """
     is_inference = not (rnn.training or torch.is_grad_enabled()) and input_ids.device.type == "cpu"
     is_large = packing.num_sequences >= _LEAST_SEQUENCES and packing.num_tokens >= _LEAST_TOKENS
-    if rnn.mode != "LSTM" or not is_inference or not is_large:
+    # What wraps an LSTM for a while, as peft does, is read as usual.
+    if not isinstance(rnn, nn.LSTM) or not is_inference or not is_large:
         return input_ids, None
     return input_ids.unique(return_inverse=True)
 

@@ -153,11 +153,11 @@ class SegmentedStates:
         return packed
 
 
-def is_long(module: nn.Module, packing: Packing) -> bool:
+def is_long(rnn: nn.RNNBase, packing: Packing) -> bool:
     """Tell whether a batch is to be read in segments: one of many tokens, on a CPU, in evaluation without gradients.
 
     Args:
-        module (`nn.Module`): What reads it.
+        rnn (`nn.LSTM`, `nn.GRU` or `nn.RNN`): What reads it; what wraps it for a while, as peft does, cannot.
         packing ([`Packing`]): Its layout.
 
     Example:
@@ -171,9 +171,8 @@ def is_long(module: nn.Module, packing: Packing) -> bool:
 
     ```
     """
-    if module.training or torch.is_grad_enabled() or packing.sorted_indices.device.type != "cpu":
-        return False
-    return packing.num_tokens > MOST_TOKENS
+    is_inference = isinstance(rnn, nn.RNNBase) and not rnn.training and not torch.is_grad_enabled()
+    return is_inference and packing.sorted_indices.device.type == "cpu" and packing.num_tokens > MOST_TOKENS
 
 
 __all__ = ["Receiver", "Segment", "SegmentedStates", "is_long"]

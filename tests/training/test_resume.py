@@ -89,8 +89,12 @@ def run(
     port = free_port()
     children = [start(words, kill, rank, processes, port, task) for rank in range(processes)]
     code = 0
-    for _ in range(processes):
+    running = set(children)
+    while running:
         child, status = os.wait()
+        if child not in running:
+            continue  # what another test has left
+        running.remove(child)
         code = code or os.waitstatus_to_exitcode(status)
         if code:
             for other in children:
