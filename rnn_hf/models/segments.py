@@ -5,7 +5,7 @@ directions of a layer are needed at once, as the next layer needs them, the stat
 and the states within are computed anew. The results are those of a batch that is read whole.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -83,12 +83,15 @@ class SegmentedStates:
         self.packing = packing
         self.size = (2 if rnn.bidirectional else 1) * rnn.hidden_size
         self.initial = initial_state(rnn, embed(inputs[:1]), packing, h_0, c_0)
-        self.segments: list[Segment] = []
-        first = 0
-        for batch_sizes in packing.batch_sizes.split(max(1, SEGMENT_TOKENS // packing.num_sequences)):
-            end = first + int(batch_sizes.sum())
-            self.segments.append(Segment(slice(first, end), Packing.from_batch_sizes(batch_sizes)))
-            first = end
+        # Steps of each segment, and where its tokens begin. What is kept for each one lies in few large tensors: small
+        # ones between what is freed again would leave holes in the memory, segment after segment.
+        self.steps = packing.batch_sizes.split(max(1, SEGMENT_TOKENS // packing.num_sequences))
+        self.begins = [0, *torch.stack([sizes.sum() for sizes in self.steps]).cumsum(0).tolist()]
+
+    def segment(self, position: int) -> Segment:
+        """Return a segment, by its position."""
+        tokens = slice(self.begins[position], self.begins[position + 1])
+        return Segment(tokens, Packing.from_batch_sizes(self.steps[position]))
 
     def run(self, receive: Receiver, jointly: bool = False) -> Tensor:
         """Read the batch.
@@ -108,21 +111,24 @@ class SegmentedStates:
         """
         rnn, last = self.rnn, self.rnn.num_layers - 1
         directions = 2 if rnn.bidirectional else 1
-        # By layer and direction: what is carried, and what was carried into each segment.
+        # By layer and direction: what is carried.
         carried = [tuple(part[number].clone() for part in self.initial) for number in range(len(self.initial[0]))]
-        borders: list[dict[int, tuple[Tensor, ...]]] = [{} for _ in carried]
+        borders = [
+            _Borders(self.steps, state) if rnn.bidirectional and (jointly or number < last * directions) else None
+            for number, state in enumerate(carried)
+        ]
         num_sweeps = rnn.num_layers + 1 if rnn.bidirectional else 1
         for sweep in range(num_sweeps):
             backwards = (num_sweeps - 1 - sweep) % 2 == 1
-            for position in range(len(self.segments))[:: -1 if backwards else 1]:
-                segment = self.segments[position]
+            for position in range(len(self.steps))[:: -1 if backwards else 1]:
+                segment = self.segment(position)
                 packed = self.embed(self.inputs[segment.tokens])
                 for layer in range(min(sweep, last) + 1 if rnn.bidirectional else last + 1):
                     chosen = list(range(directions))
                     if rnn.bidirectional and (sweep == layer or (layer == last and not jointly)):
                         chosen = [int(backwards)]
                     numbers = [layer * directions + direction for direction in chosen]
-                    packed = self._read(numbers, position, packed, carried, borders)
+                    packed = self._read(numbers, position, packed, segment.packing, carried, borders)
                 is_whole = len(chosen) == directions
                 if layer == last and (is_whole or not jointly):
                     begin = 0 if is_whole else chosen[0] * rnn.hidden_size
@@ -134,23 +140,48 @@ class SegmentedStates:
         numbers: list[int],
         position: int,
         packed: Tensor,
+        packing: Packing,
         carried: list[tuple[Tensor, ...]],
-        borders: list[dict[int, tuple[Tensor, ...]]],
+        borders: list["_Borders | None"],
     ) -> Tensor:
         """Run directions of a layer over a segment, from its border where that is known."""
-        packing = self.segments[position].packing
         num_rows = packing.num_sequences
-        are_known = [position in borders[number] for number in numbers]
-        for number, is_known in zip(numbers, are_known, strict=True):
-            if not is_known:
-                borders[number][position] = tuple(part[:num_rows].clone() for part in carried[number])
-        states = tuple(map(torch.stack, zip(*(borders[number][position] for number in numbers), strict=True)))
-        packed, final = run_directions(self.rnn, numbers, packed, packing, states)
-        for row, (number, is_known) in enumerate(zip(numbers, are_known, strict=True)):
-            if not is_known:
+        states, are_new = [], []
+        for number in numbers:
+            state, kept = tuple(part[:num_rows] for part in carried[number]), borders[number]
+            are_new.append(kept is None or position not in kept.known)
+            states.append(state if kept is None else kept.at(position, state))
+        packed, final = run_directions(
+            self.rnn, numbers, packed, packing, tuple(map(torch.stack, zip(*states, strict=True)))
+        )
+        for row, (number, is_new) in enumerate(zip(numbers, are_new, strict=True)):
+            if is_new:
                 for part, found in zip(carried[number], final, strict=True):
                     part[:num_rows] = found[row]
         return packed
+
+
+class _Borders:
+    """The states of a direction with which it enters each segment.
+
+    Args:
+        steps (`Sequence[torch.LongTensor]`): Number of sequences at each step, by segment.
+        state (`tuple[torch.Tensor]`): A state `[num_sequences, hidden_size]`, of which there will be many.
+    """
+
+    def __init__(self, steps: Sequence[Tensor], state: tuple[Tensor, ...]):
+        self.begins = [0, *torch.stack([sizes[0] for sizes in steps]).cumsum(0).tolist()]
+        self.parts = tuple(part.new_empty(self.begins[-1], part.shape[1]) for part in state)
+        self.known: set[int] = set()
+
+    def at(self, position: int, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the state at a segment's border; the one given is kept where none is known."""
+        rows = slice(self.begins[position], self.begins[position + 1])
+        if position not in self.known:
+            self.known.add(position)
+            for part, given in zip(self.parts, state, strict=True):
+                part[rows] = given
+        return tuple(part[rows] for part in self.parts)
 
 
 def is_long(rnn: nn.RNNBase, packing: Packing) -> bool:
