@@ -36,7 +36,7 @@ from ..data.span_files import find_span_file
 from ..inference.loading import is_tagger, load
 from ..inference.predictor import predict
 from ..inference.span_prediction import predict_spans, tag_texts
-from ..text.raw_text import word_finder
+from ..text.raw_text import split_raw_text
 from ..text.words import has_word_splitter
 from ..utils.command_line import CommandParser, command, positive_int
 from ..utils.display import json_line, printable
@@ -84,13 +84,6 @@ def _without_labels(path: str) -> Iterator[str]:
 
             line = split_line(line)[0]
         yield line
-
-
-def _split(tokenizer: Any, texts: Iterator[str]) -> Iterator[list[str]]:
-    """Yield the words of raw texts."""
-    find_words = word_finder(tokenizer)
-    for text in texts:
-        yield [text[start:end] for start, end in find_words(text)]
 
 
 def as_table(prediction: dict[str, Any]) -> str:
@@ -189,7 +182,7 @@ def main(argv: list[str] | None = None) -> None:
         results = tag_texts(model, tokenizer, read_lines(options.input), **bounds)
     else:
         lines = read_lines(options.input) if is_tagger(model) else _without_labels(options.input)
-        inputs: Any = _split(tokenizer, lines) if is_tagger(model) else lines
+        inputs: Any = split_raw_text(tokenizer, lines) if is_tagger(model) else lines
         results = predict(model, tokenizer, inputs, **bounds)
     layout = json_line if output_format == "jsonl" else as_table
     with _output(options.output_file) as file:
@@ -327,7 +320,7 @@ def _predict_rows(model: Any, tokenizer: Any, options: Any, input_format: str, o
     if input_format == "lines":
         column = "text" if task == "text-classification" else "tokens"
         texts: Any = read_lines(options.input) if column == "tokens" else _without_labels(options.input)
-        texts = texts if column == "text" else _split(tokenizer, texts)
+        texts = texts if column == "text" else split_raw_text(tokenizer, texts)
         numbered = ((f"line {number}", {column: text}) for number, text in enumerate(texts, start=1))
         rows = Rows("lines", options.input, numbered, [column])
     else:

@@ -168,16 +168,12 @@ class EndpointHandler:
         return texts
 
     def _run(self, rows: list[list[int]]) -> np.ndarray:
-        if len(rows) == 1:
-            input_ids = np.array(rows, dtype=np.int64)
-            attention_mask = np.ones_like(input_ids)
-        else:
-            longest = max(map(len, rows), default=0)
-            input_ids = np.zeros((len(rows), longest), dtype=np.int64)
-            attention_mask = np.zeros_like(input_ids)
-            for position, row in enumerate(rows):
-                input_ids[position, : len(row)] = row
-                attention_mask[position, : len(row)] = 1
+        longest = max(map(len, rows), default=0)
+        input_ids = np.zeros((len(rows), longest), dtype=np.int64)
+        attention_mask = np.zeros_like(input_ids)
+        for position, row in enumerate(rows):
+            input_ids[position, : len(row)] = row
+            attention_mask[position, : len(row)] = 1
         return self.session.run(["logits"], {"input_ids": input_ids, "attention_mask": attention_mask})[0]
 
     def _classified(self, logits: np.ndarray, top_k: int | None) -> list[dict[str, Any]]:

@@ -159,12 +159,15 @@ def set_splitting(tokenizer: Tokenizer, pattern: str) -> None:
     )
 
 
-def split_raw_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
-    """Split a text into words: at white space, and as the tokenizer's training data was split.
+def split_raw_text(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Iterator[list[str]]:
+    """Split texts into words: at white space, and as the tokenizer's training data was split.
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`): A tagger's tokenizer.
-        text (`str`): Any text.
+        texts (`Iterable[str]`): Any texts.
+
+    Yields:
+        `list[str]`: the words of each text.
 
     Example:
     ```python
@@ -172,12 +175,14 @@ def split_raw_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
     >>> from rnn_hf.text.raw_text import split_raw_text
     >>> sentence = ["Mr.", "Lee", ",", "of", "the", "U.S.", ",", "left", "."]
     >>> tokenizer = train_tokenizer([sentence] * 2, min_frequency=1, is_split_into_words=True)
-    >>> split_raw_text(tokenizer, "Anna left Oslo, in the U.S.")
-    ['Anna', 'left', 'Oslo', ',', 'in', 'the', 'U.S.']
+    >>> list(split_raw_text(tokenizer, ["Anna left Oslo, in the U.S."]))
+    [['Anna', 'left', 'Oslo', ',', 'in', 'the', 'U.S.']]
 
     ```
     """
-    return [text[start:end] for start, end in word_finder(tokenizer)(text)]
+    find_words = word_finder(tokenizer)
+    for text in texts:
+        yield [text[start:end] for start, end in find_words(text)]
 
 
 def word_finder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[tuple[int, int]]]:

@@ -26,6 +26,11 @@ PENN = [
 EWT = [["a", "mid", "-", "air", "and", "/", "or", ",", "well", "-", "known", "-", "-", "-", "/", "/", "/", "/", "."]]
 
 
+def split(tokenizer, text):
+    """Split one text."""
+    return next(split_raw_text(tokenizer, [text]))
+
+
 def trained(kind="wordpiece", sentences=PENN, **options):
     options = {"vocab_size": 500, "min_frequency": 1, "is_split_into_words": True, **options}
     return train_tokenizer(sentences * 3, kind, **options)
@@ -52,11 +57,11 @@ CASES = {
 class TestSplitting:
     @pytest.mark.parametrize("text", CASES)
     def test_punctuation_stands_apart_as_in_training(self, tokenizer, text):
-        assert split_raw_text(tokenizer, text) == CASES[text].split()
+        assert split(tokenizer, text) == CASES[text].split()
 
     @pytest.mark.parametrize("text", CASES)
     def test_raw_text_has_the_tokens_of_its_words(self, tokenizer, text):
-        words = split_raw_text(tokenizer, text)
+        words = split(tokenizer, text)
         encoding = tokenizer(text, return_offsets_mapping=True)
         expected = tokenizer(words, is_split_into_words=True)["input_ids"] if words else [tokenizer.eos_token_id]
         assert encoding["input_ids"] == expected == encode_words(tokenizer, [words])[0][0]
@@ -65,7 +70,7 @@ class TestSplitting:
 
     def test_words_of_the_training_data_stay_whole(self, tokenizer):
         for sentence in PENN:
-            assert split_raw_text(tokenizer, " ".join(sentence)) == sentence
+            assert split(tokenizer, " ".join(sentence)) == sentence
             ids = tokenizer(sentence, is_split_into_words=True)["input_ids"]
             with words_kept_whole(tokenizer):
                 assert tokenizer(sentence, is_split_into_words=True)["input_ids"] == ids
@@ -78,7 +83,7 @@ class TestSplitting:
             assert tokenizer(words, is_split_into_words=True)["input_ids"] == ids[0]
         plain = trained(tokenizer_kind(tokenizer), [[word] for sentence in PENN for word in sentence if word.isalnum()])
         assert len(firsts[0]) == 3
-        assert split_raw_text(plain, "Oslo.") == ["Oslo."]
+        assert split(plain, "Oslo.") == ["Oslo."]
 
     def test_offsets(self, tokenizer):
         text = "Anna leave in (Oslo)."
@@ -92,15 +97,15 @@ class TestSplitting:
 
     def test_marks_within_words(self):
         tokenizer = trained(sentences=EWT)
-        assert split_raw_text(tokenizer, "well-known, and/or") == ["well", "-", "known", ",", "and", "/", "or"]
+        assert split(tokenizer, "well-known, and/or") == ["well", "-", "known", ",", "and", "/", "or"]
 
     def test_text_that_was_split_at_white_space_only(self):
         tokenizer = trained(sentences=[["I", "live", "in", "Oslo."], ["(It's", "cold!)", "Well,", "-", "so", "what?"]])
-        assert split_raw_text(tokenizer, "(In Oslo.) Well - yes?") == ["(In", "Oslo.)", "Well", "-", "yes?"]
+        assert split(tokenizer, "(In Oslo.) Well - yes?") == ["(In", "Oslo.)", "Well", "-", "yes?"]
 
     def test_lower_case(self):
         tokenizer = trained(lowercase=True)
-        assert split_raw_text(tokenizer, "mr. u.s., Oslo.") == ["mr.", "u.s.", ",", "Oslo", "."]
+        assert split(tokenizer, "mr. u.s., Oslo.") == ["mr.", "u.s.", ",", "Oslo", "."]
         assert tokenizer.tokenize("Mr. Lee,")[:2] == ["mr.", "lee"]
 
     def test_survives_saving(self, tokenizer, tmp_path):
@@ -108,10 +113,10 @@ class TestSplitting:
         loaded = AutoTokenizer.from_pretrained(tmp_path)
         for text in CASES:
             assert loaded(text)["input_ids"] == tokenizer(text)["input_ids"]
-            assert split_raw_text(loaded, text) == split_raw_text(tokenizer, text)
+            assert split(loaded, text) == split(tokenizer, text)
 
     def test_long_rows_of_marks_take_no_time(self, tokenizer):
-        assert "".join(split_raw_text(tokenizer, "." * 20_000 + "x")) == "." * 20_000 + "x"
+        assert "".join(split(tokenizer, "." * 20_000 + "x")) == "." * 20_000 + "x"
 
     @given(st.lists(st.text("ab.,'(-\"1#!é", min_size=1, max_size=5), min_size=1, max_size=30), st.integers())
     @few(150)
@@ -124,9 +129,9 @@ class TestSplitting:
             [[w] * n for w, n in counts.items()], "word", min_frequency=1, is_split_into_words=True
         )
         for word in words:
-            assert split_raw_text(tokenizer, word) == [word]
+            assert split(tokenizer, word) == [word]
         text = "".join(words)
-        assert "".join(split_raw_text(tokenizer, text)) == text
+        assert "".join(split(tokenizer, text)) == text
 
 
 def tokenizer_kind(tokenizer) -> str:
