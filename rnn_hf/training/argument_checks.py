@@ -24,6 +24,7 @@ from ..text.transformer_vectors import is_transformer
 from ..utils.command_line import describe
 from ..utils.secrets import mask_options
 from .arguments import RnnTrainingArguments, TokenizerArguments
+from .self_training import chooses_self_training
 from .task_metrics import score_names
 
 # Packages of what `--report_to` names, where they have another name.
@@ -345,13 +346,13 @@ def _check_losses(data: DataArguments, training: RnnTrainingArguments) -> None:
 
 
 def _check_teacher(data: DataArguments, training: RnnTrainingArguments) -> None:
-    if training.self_training > 0:
+    if training.self_training:
         if training.teacher is not None:
             raise ValueError("--self_training makes the teachers, and --teacher names some: leave one of them out.")
         if data.unlabelled_file is None:
             raise ValueError("--self_training has no effect without --unlabelled_file: name one, or leave it out.")
-    if training.teacher is not None or training.self_training > 0:
-        name = "--teacher" if training.self_training == 0 else "--self_training"
+    if training.teacher is not None or training.self_training or chooses_self_training(data, training):
+        name = "--teacher" if training.teacher is not None else "--self_training"
         if training.distillation_loss_weight == 0:
             raise ValueError(f"--distillation_loss_weight 0 leaves nothing of the {name}: leave one of them out.")
         if _is_given(training, "unlabelled_loss_weight"):

@@ -271,11 +271,12 @@ class RnnTrainingArguments(TrainingArguments):
             "their mean."
         },
     )
-    self_training: int = field(
-        default=0,
+    self_training: int | None = field(
+        default=None,
         metadata={
             "help": "First train so many models of other seeds without --unlabelled_file, to label it as a --teacher "
-            "does; 3 are a good number."
+            "does; 0 turns it off. (default: 3 where there is such a file, without --teacher and "
+            "--unlabelled_loss_weight)"
         },
     )
     augment: int = field(
@@ -291,9 +292,12 @@ class RnnTrainingArguments(TrainingArguments):
     distillation_temperature: float = field(
         default=1.0, metadata={"help": "What logits of teacher and student are divided by before they are compared."}
     )
-    unlabelled_loss_weight: float = field(
-        default=1.0,
-        metadata={"help": "How much the texts of --unlabelled_file count, beside the labels; 0 leaves them out."},
+    unlabelled_loss_weight: float | None = field(
+        default=None,
+        metadata={
+            "help": "Learn from --unlabelled_file without self-training, by objectives that need no labels: how much "
+            "they count; 0 leaves them out. (default: 1 with --self_training 0)"
+        },
     )
     max_tokens_per_batch: int | None = field(
         default=None,

@@ -147,6 +147,8 @@ def _changes_parameters(difference: str) -> bool:
     turned = values.startswith("0.0 →") or values.endswith("→ 0.0")
     if name in ("lm_loss_weight", "unlabelled_loss_weight"):
         return turned
+    if name == "self_training":
+        return values.startswith("0 →") or values.endswith("→ 0")
     return name in ("optim", "auxiliary_tags_column", "layer_lr_decay")
 
 

@@ -14,6 +14,8 @@ from ..models.configuration_rnn import RnnConfig
 from ..models.losses import ProblemType, at_least_float32
 from ..models.packing import Packing
 
+# How much unlabelled texts count, where nobody says it.
+DEFAULT_WEIGHT = 1.0
 # Norms, as shares of that of a text's embeddings: of the perturbation that is learnt to be withstood, and of the one by
 # which its direction is found.
 _RADIUS = 0.1
@@ -225,4 +227,12 @@ def _divergences(logits: Tensor, others: Tensor, problem_type: ProblemType) -> T
     return _cross_entropies(logits, others, problem_type) - _cross_entropies(logits, logits, problem_type)
 
 
-__all__ = ["CrossViewHeads", "RampUp", "entropies", "is_unlabelled", "ramp_up", "virtual_adversarial_losses"]
+__all__ = [
+    "DEFAULT_WEIGHT",
+    "CrossViewHeads",
+    "RampUp",
+    "entropies",
+    "is_unlabelled",
+    "ramp_up",
+    "virtual_adversarial_losses",
+]

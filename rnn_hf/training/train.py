@@ -44,7 +44,7 @@ from .ngram_solver import solve_ngrams
 from .precision import keep_precision, record_precision
 from .presets import apply_preset
 from .runs import Announcement, Watch, check_resumed, compare_options, course, repository, tidy
-from .self_training import remove_teachers, train_teachers
+from .self_training import remove_teachers, settle_self_training, train_teachers
 from .soft_labels import teach
 from .teacher import Teacher, load_teacher
 from .trainer import RnnTrainer, diverged
@@ -101,9 +101,9 @@ def train(
             "another one."
         )
     is_first = args.process_index == 0
-    if args.self_training > 0:
-        given = (data_arguments, tokenizer_arguments, config_arguments, training_arguments)
-        args.teacher = train_teachers(train, task, *given)
+    settle_self_training(args, data_arguments)
+    if args.self_training:
+        args.teacher = train_teachers(train, task, data_arguments, tokenizer_arguments, config_arguments, args)
     with locked(output_dir) if is_first else contextlib.nullcontext():
         try:
             was_finished = (output_dir / RESULTS).exists()

@@ -21,7 +21,7 @@ from .distillation import count_targets
 from .objectives import TrainingObjectives, balanced_weights
 from .optimization import GradualUnfreezing, diverged, parameter_groups
 from .precision import settle_precision
-from .semi_supervised import RampUp
+from .semi_supervised import DEFAULT_WEIGHT, RampUp
 from .task_metrics import compute_metrics_for, labels_and_confidences
 from .trainer_checks import TrainerChecksMixin, check_model
 
@@ -112,6 +112,8 @@ class RnnTrainer(TrainerChecksMixin, SeededTrainer):
         self._label_names = label_names
         self._num_auxiliary_tags = num_auxiliary_tags
         self._label_counts = label_counts
+        if getattr(args, "unlabelled_loss_weight", 0.0) is None:
+            args.unlabelled_loss_weight = DEFAULT_WEIGHT  # type: ignore[attr-defined]
         has_weight = getattr(args, "unlabelled_loss_weight", 0.0) > 0
         self._unlabelled_dataset = unlabelled_dataset if has_weight else None
         self._objectives: Any = None

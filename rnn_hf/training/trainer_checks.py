@@ -121,14 +121,15 @@ class TrainerChecksMixin:
             sampling = self.args.train_sampling_strategy
             if getattr(self.args, "max_tokens_per_batch", None) is not None or sampling != "random":
                 raise ValueError(
-                    "--unlabelled_file fills half of each batch, drawn at random: leave --max_tokens_per_batch and "
-                    "--train_sampling_strategy out."
+                    "Texts without labels fill half of each batch, drawn at random: leave --max_tokens_per_batch and "
+                    "--train_sampling_strategy out, or learn from those texts by --self_training."
                 )
             tables = (self.train_dataset, self._unlabelled_dataset)
             if not all(isinstance(one, datasets.Dataset) and len(one) > 0 for one in tables):
                 raise ValueError(
                     "Texts without labels are drawn beside those with labels: give both as datasets.Dataset, with "
-                    "examples; on the command line, leave --streaming out."
+                    "examples; on the command line, leave --streaming out, or learn from those texts by "
+                    "--self_training."
                 )
         if self.args.save_strategy == "best" and self.args.eval_strategy == "no":
             raise ValueError("--save_strategy best needs evaluations: take an --eval_strategy other than no.")

@@ -70,14 +70,15 @@ def files(japanese_sentences, tmp_path_factory) -> list[str]:
 
 
 class KillAt(TrainerCallback):
-    """Kill this process a moment after a step."""
+    """Kill this process a moment after a step, where one is named only in the run of that folder."""
 
-    def __init__(self, step: int, delay: float):
+    def __init__(self, step: int, delay: float, folder: Path | None = None):
         self.step = step
         self.delay = delay
+        self.folder = folder
 
     def on_step_end(self, args, state, control, **_):
-        if state.global_step == self.step:
+        if state.global_step == self.step and self.folder in (None, Path(args.output_dir)):
             threading.Timer(self.delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
 
@@ -189,13 +190,28 @@ def test_pretraining_that_is_killed_ends_like_one_that_is_not(options, files, tm
 
 
 def test_learning_from_unlabelled_text_that_is_killed_ends_like_one_that_is_not(files, tmp_path):
-    options = ["--unlabelled_file", files[1].partition("=")[2]]
+    options = ["--unlabelled_file", files[1].partition("=")[2], "--unlabelled_loss_weight", "1"]
     assert run(files, tmp_path / "whole", *options) == 0
     assert run(files, tmp_path / "killed", *options, kill=KillAt(15, 0)) == -signal.SIGKILL
     assert run(files, tmp_path / "killed", *options, "--resume_from_checkpoint", "true") == 0
     assert last_state(tmp_path / "whole") == last_state(tmp_path / "killed")
     assert run(files, tmp_path / "plain") == 0
     assert last_state(tmp_path / "whole", STATE[:1]) != last_state(tmp_path / "plain", STATE[:1])
+
+
+def test_self_training_that_is_killed_in_either_stage_ends_like_one_that_is_not(files, tmp_path):
+    options = ["--unlabelled_file", files[1].partition("=")[2], "--num_train_epochs", "2"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run(files, whole, *options) == 0
+    resumed: list[str] = []
+    for folder in (killed / "self-training-2", killed):
+        assert run(files, killed, *options, *resumed, kill=KillAt(5, 0, folder)) == -signal.SIGKILL
+        resumed = ["--resume_from_checkpoint", "true"]
+    assert run(files, killed, *options, *resumed) == 0
+    assert last_state(whole) == last_state(killed)
+    for number in (1, 2, 3):
+        saved = [folder / f"self-training-{number}/model.safetensors" for folder in (whole, killed)]
+        assert saved[0].read_bytes() == saved[1].read_bytes()
 
 
 def test_fine_tuning_layer_by_layer_that_is_killed_ends_like_one_that_is_not(files, tmp_path):

@@ -319,7 +319,11 @@ def test_accumulated_batches_have_the_loss_and_the_gradients_of_one(tmp_path, pr
         (["--unlabelled_loss_weight", "2"], "--unlabelled_loss_weight has no effect without --unlabelled_file"),
         (["--unlabelled_file", "b.txt", "--label_smoothing_factor", "0.1"], "and with it that of --unlabelled_file"),
         (["--unlabelled_file", "b.txt", "--unlabelled_loss_weight", "-1"], "must be at least 0, got -1"),
-        (["--unlabelled_file", "nowhere.txt"], "There is no file nowhere.txt"),
+        (
+            ["--unlabelled_file", "b.txt", "--unlabelled_loss_weight", "1", "--augment", "2"],
+            "--augment has no effect without --teacher or --self_training",
+        ),
+        (["--unlabelled_file", "nowhere.txt", "--unlabelled_loss_weight", "1"], "There is no file nowhere.txt"),
     ],
 )
 def test_options_that_make_no_sense(tmp_path, capsys, options, fault):
@@ -353,6 +357,7 @@ def test_commands_read_the_file(tmp_path, task):
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "more.txt").write_text("\n".join(f"some {one} now" for one in names))
     options = ["--hidden_size", "4", "--embedding_size", "4", "--char_num_filters", "2", "--num_train_epochs", "1"]
+    options += ["--unlabelled_loss_weight", "1"]
     files = ["--train_file", str(tmp_path / "train.jsonl"), "--unlabelled_file", str(tmp_path / "more.txt")]
     main([task, *files, *options, "--output_dir", str(tmp_path / "out"), "--disable_tqdm", "true"])
     assert (tmp_path / "out/model.safetensors").is_file()
