@@ -76,17 +76,20 @@ def soft_labels(
     inputs: Iterable[Any],
     num_expected: int | None = None,
     *,
+    bf16: bool = False,
     show_progress: bool = True,
 ) -> SoftLabels:
     """Let teachers score all rows of a split, or find the scores that they gave before.
 
-    Scores are kept in the cache folder of `datasets`, by the digests of the teacher and of the texts.
+    Scores are kept in the cache folder of `datasets`, by the digests of the teacher and of the texts, and by their
+    precision.
 
     Args:
         teachers (`Sequence[Teacher]`): The teachers.
         label_names (`Sequence[str]`): The student's labels, in the order of their ids.
         inputs (`Iterable`): Texts, or lists of words.
         num_expected (`int`, *optional*): How many there are, for the progress bar.
+        bf16 (`bool`): Whether teachers compute in bfloat16.
         show_progress (`bool`): Whether there is a progress bar.
 
     Returns:
@@ -102,10 +105,10 @@ def soft_labels(
             digest = hashlib.blake2b(json.dumps(chunk).encode(), digest_size=16).hexdigest()
             is_new = False
             for teacher in teachers:
-                file = _folder(teacher) / f"{digest}.safetensors"
+                file = _folder(teacher, bf16) / f"{digest}.safetensors"
                 if _read_chunk(file) is None:
                     is_new = True
-                    _write_chunk(file, teacher.score(chunk))
+                    _write_chunk(file, teacher.score(chunk, bf16))
                 files[-1].append(str(file))
             num_rows += len(chunk)
             num_new += is_new * len(chunk)
@@ -115,8 +118,9 @@ def soft_labels(
     return SoftLabels(files, [teacher.order(label_names) for teacher in teachers], teachers[0].is_tagger, num_rows)
 
 
-def _folder(teacher: Teacher) -> Path:
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / "rnn_hf_soft_labels" / teacher.digest
+def _folder(teacher: Teacher, bf16: bool) -> Path:
+    name = teacher.digest + ("-bfloat16" if bf16 else "")
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "rnn_hf_soft_labels" / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -218,6 +222,7 @@ def teach(
     max_length: int | None = None,
     augment: int = 0,
     seed: int = 0,
+    bf16: bool = False,
     show_progress: bool = True,
 ) -> Lesson:
     """Join the training data and texts without labels, all labelled by teachers.
@@ -230,12 +235,13 @@ def teach(
         max_length (`int`, *optional*): Where the student's texts are cut.
         augment (`int`): How many further texts to make of each, see [`~augmentation.Augmentation`].
         seed (`int`): Seed of these, and of the order in which streams are joined.
+        bf16 (`bool`): Whether teachers compute in bfloat16.
         show_progress (`bool`): Whether there is a progress bar.
 
     Returns:
         [`Lesson`]
     """
-    options: Any = {"show_progress": show_progress}
+    options: Any = {"bf16": bf16, "show_progress": show_progress}
     labels = soft_labels(teachers, corpus.label_names, corpus.inputs("train"), corpus.num_rows["train"], **options)
     parts, sizes = [add_soft_labels(train, labels)], [labels.num_rows]
     num_labels = len(corpus.label_names) + len(corpus.unseen_names)

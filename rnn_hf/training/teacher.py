@@ -71,12 +71,13 @@ class Teacher:
         return [ids[label] for label in label_names] if self.model.config.num_labels > 1 else [0]
 
     @torch.no_grad()
-    def score(self, inputs: Sequence[Any]) -> list[Tensor]:
+    def score(self, inputs: Sequence[Any], bf16: bool = False) -> list[Tensor]:
         """Score texts, or sentences of words, in batches of similar length.
 
         Args:
             inputs (`Sequence[str]` or `Sequence[list[str]]`): Texts of a classifier, words of a tagger. What is longer
                 than the model reads is cut off.
+            bf16 (`bool`): Whether layers run in bfloat16, under autocast.
 
         Returns:
             `list[torch.FloatTensor]`: logits of each text, `[num_labels]`, or of the words of each sentence,
@@ -101,10 +102,11 @@ class Teacher:
         lengths = [len(ids) for ids in all_ids]
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
         scores: list[Any] = [None] * len(lengths)
-        for rows in cut_batches(order, lengths, _MOST_EXAMPLES, _MOST_TOKENS):
-            logits = self._logits([all_ids[row] for row in rows])
-            for row, one in zip(rows, logits.float().cpu(), strict=True):
-                scores[row] = _of_words(one, all_positions[row]) if self.is_tagger else one
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=bf16):
+            for rows in cut_batches(order, lengths, _MOST_EXAMPLES, _MOST_TOKENS):
+                logits = self._logits([all_ids[row] for row in rows])
+                for row, one in zip(rows, logits.float().cpu(), strict=True):
+                    scores[row] = _of_words(one, all_positions[row]) if self.is_tagger else one
         return scores
 
     def _logits(self, batch: list[list[int]]) -> Tensor:

@@ -41,7 +41,7 @@ from .locks import locked
 from .model_setup import build, is_encoder
 from .ngram_choice import set_ngrams
 from .ngram_solver import solve_ngrams
-from .precision import keep_precision, record_precision
+from .precision import keep_precision, record_precision, settle_precision
 from .presets import apply_preset
 from .runs import Announcement, Watch, check_resumed, compare_options, course, repository, tidy
 from .self_training import remove_teachers, settle_self_training, train_teachers
@@ -210,10 +210,13 @@ def _prepare(
         if is_first:
             report = report_on(corpus, data_arguments, tokenizer, encoded, args.examples, secrets)
             print_report(report)
+    settle_precision(args, model.config)  # by all processes together
+    with args.main_process_first(desc="learning before training"):
         num_rows, teaching, for_solving = corpus.num_rows["train"], None, encoded["train"]
         if teachers:
             how: dict[str, Any] = {"augment": args.augment, "seed": args.seed}
             how["max_length"] = data_arguments.max_seq_length
+            how["bf16"] = args.bf16
             how["show_progress"] = is_first and not args.disable_tqdm
             lesson = teach(teachers, corpus, encoded["train"], tokenizer, **how)
             encoded["train"], num_rows, for_solving, teaching = lesson

@@ -118,6 +118,7 @@ def test_a_teacher_with_a_random_field_gives_marginals(sentences, tmp_path, tagg
     firsts = [encoding.word_ids(0).index(index) for index in range(len(sentences[0]))]
     expected = teacher.model.marginals(**encoding)[0, firsts]
     torch.testing.assert_close(teacher.score(sentences[:3])[0].exp(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(teacher.score(sentences[:3], bf16=True)[0].exp(), expected, rtol=0, atol=0.02)
 
 
 def test_scores_are_kept_and_found_again(make_teacher, texts, tmp_path, monkeypatch):
@@ -158,6 +159,35 @@ def test_what_changed_is_scored_anew(make_teacher, texts, tmp_path):
     assert run(inputs) == 10
 
 
+def test_bfloat16_gives_about_the_same_scores(make_teacher, texts):
+    corpus = corpus_of(texts)
+    teacher = load_teacher(make_teacher(["negative", "positive"]), corpus, CPU)
+    inputs = list(corpus.inputs("train"))
+    scores, others = (torch.stack(teacher.score(inputs, bf16)) for bf16 in (False, True))
+    assert others.dtype == torch.float32
+    assert not torch.equal(scores, others)
+    torch.testing.assert_close(others.softmax(-1), scores.softmax(-1), rtol=0, atol=0.05)
+
+
+def test_the_scores_of_each_precision_are_kept(make_teacher, texts, tmp_path):
+    corpus = corpus_of(texts)
+    teacher = load_teacher(make_teacher(["negative", "positive"]), corpus, CPU)
+    inputs = list(corpus.inputs("train"))[:16]
+    for bf16 in (False, True, True):
+        labels = soft_labels([teacher], corpus.label_names, inputs, bf16=bf16, show_progress=False)
+        assert torch.equal(labels[3], teacher.score(inputs, bf16)[3])
+    assert len(cached(tmp_path)) == 2
+
+
+def test_a_teacher_computes_in_the_precision_of_the_run(make_teacher, texts, tmp_path):
+    options = ["--teacher", make_teacher(["positive", "negative"])]
+    for precision in ("float32", "bfloat16"):
+        run("text-classification", texts, tmp_path / precision, *options, "--precision", precision)
+        assert {path.parent.name.endswith("-bfloat16") for path in cached(tmp_path)} == (
+            {False} if precision == "float32" else {False, True}
+        )
+
+
 def test_a_labelling_that_was_killed_goes_on(make_teacher, texts, tmp_path):
     corpus = corpus_of(texts)
     teacher = load_teacher(make_teacher(["negative", "positive"]), corpus, CPU)
@@ -167,11 +197,11 @@ def test_a_labelling_that_was_killed_goes_on(make_teacher, texts, tmp_path):
         torch.set_num_threads(1)
         score, calls = Teacher.score, []
 
-        def kill_at_the_third(self, chunk):
+        def kill_at_the_third(self, chunk, bf16):
             calls.append(chunk)
             if len(calls) == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return score(self, chunk)
+            return score(self, chunk, bf16)
 
         Teacher.score = kill_at_the_third
         soft_labels([teacher], corpus.label_names, inputs, len(inputs), show_progress=False)
