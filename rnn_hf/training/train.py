@@ -211,7 +211,7 @@ def _prepare(
             report = report_on(corpus, data_arguments, tokenizer, encoded, args.examples, secrets)
             print_report(report)
     settle_precision(args, model.config)  # by all processes together
-    with args.main_process_first(desc="learning before training"):
+    with args.main_process_first(desc="labelling by teachers, solving"):
         num_rows, teaching, for_solving = corpus.num_rows["train"], None, encoded["train"]
         if teachers:
             how: dict[str, Any] = {"augment": args.augment, "seed": args.seed}
