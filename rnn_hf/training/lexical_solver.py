@@ -8,7 +8,7 @@ a solved conditional random field joins them afterwards. Validation data says ho
 import copy
 import warnings
 from collections.abc import Iterable, Iterator
-from itertools import islice, product
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,8 @@ from scipy.sparse import csr_matrix, vstack
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 from torch import Tensor, nn
+from transformers import EvalPrediction
+from transformers.trainer_pt_utils import nested_concat
 
 from ..models.crf import ConditionalRandomField
 from ..models.lexical import WINDOW, LexicalFeatures, Words, join_characters
@@ -24,6 +26,7 @@ from ..models.modeling_rnn import RnnForTokenClassification
 from ..models.packing import Packing, pack_rows
 from .batching import iterate_examples
 from .calibration import RATIOS
+from .task_metrics import score_names
 
 # Sentences whose features are looked up together.
 _CHUNK = 64
@@ -223,8 +226,9 @@ def join_solution(trainer: Any, train_dataset: Iterable[Any], dataset: Any) -> s
 def weigh_lexical(trainer: Any, dataset: Any, solved: LexicalFeatures | None = None) -> str:
     """Let solved lexical features count as validation data says, beside the recurrent layers.
 
-    Among the powers of the square root of 2, the ratio of both is the largest whose loss is within half a unit of the
-    least, each with its own factor for all scores.
+    Among the powers of the square root of 2 from 1/16 to 16, the ratio of both is that of the best score: span F1, or
+    the accuracy of labels that mark no spans, each the mean of its own and its neighbours', so that chance counts less.
+    The factor for all scores, which changes no label, is that of the least loss.
 
     Args:
         trainer ([`RnnTrainer`]): With the trained tagger.
@@ -249,21 +253,29 @@ def weigh_lexical(trainer: Any, dataset: Any, solved: LexicalFeatures | None = N
         return of_states, of_features
 
     losses = torch.zeros(len(RATIOS), len(_FACTORS), dtype=torch.float64)
+    predictions: list[Any] = [None] * len(RATIOS)
+    references: Any = None
     num_words = 0
     with torch.no_grad():
         for states, lexical, labels, packing in _parts(trainer, dataset, part):
-            known = int((labels != -100).sum())
-            for (row, ratio), (column, factor) in product(enumerate(RATIOS), enumerate(_FACTORS)):
-                of_states, of_features = weigh(ratio, factor)
-                scores = of_states * states + of_features * lexical
-                losses[row, column] += float(model._loss(scores, labels, packing, None)) * known
-            num_words += known
+            words = packing.select(labels != -100)
+            known = words.pack(packing.pad(labels))
+            references = _appended(references, words.pad(known, -100))
+            labels = labels.masked_fill(labels >= states.shape[1], -100)  # those that training lacks
+            for row, ratio in enumerate(RATIOS):
+                for column, factor in enumerate(_FACTORS):
+                    of_states, of_features = weigh(ratio, factor)
+                    scores = of_states * states + of_features * lexical
+                    losses[row, column] += float(model._loss(scores, labels, packing, None)) * len(known)
+                scores = words.pack(packing.pad(scores))
+                if model.crf is not None:
+                    scores = model.crf.max_marginals(scores, words)
+                predictions[row] = _appended(predictions[row], words.pad(scores.argmax(dim=1), -100))
+            num_words += len(known)
             if num_words >= _MOST_WORDS:
                 break
-        least, columns = losses.min(dim=1)
-        best = [row for row in range(len(RATIOS)) if least[row] <= least.min() + 0.5]
-        row = max(best) if num_words else RATIOS.index(1.0)
-        ratio, factor = RATIOS[row], _FACTORS[int(columns[row])]
+        row = _best_row(trainer, predictions, references) if num_words else RATIOS.index(1.0)
+        ratio, factor = RATIOS[row], _FACTORS[int(losses[row].argmin())]
         of_states, of_features = weigh(ratio, factor)
         if joins:
             model.lexical.weight.mul_(of_states).add_(part.weight, alpha=of_features)
@@ -275,6 +287,20 @@ def weigh_lexical(trainer: Any, dataset: Any, solved: LexicalFeatures | None = N
     if joins:
         return f"Lexical features that are solved count {ratio:.3g} times as much as the trained model, {scaled}"
     return f"Lexical features count {ratio:.3g} times as much as before, beside the recurrent layers, {scaled}"
+
+
+def _appended(rows: Tensor | None, more: Tensor) -> Tensor:
+    """Put rows of labels below others: `[num_rows, length]`, padded with -100."""
+    return more if rows is None else nested_concat(rows, more)
+
+
+def _best_row(trainer: Any, predictions: list[Tensor], references: Tensor) -> int:
+    """Find the predictions of the best score, where neighbours count as well."""
+    name = score_names("token-classification", "single_label_classification", trainer.model.config.label_names)[0]
+    pairs = [EvalPrediction(one.numpy(force=True), references.numpy(force=True)) for one in predictions]
+    scores = np.array([trainer._score(pair)[name] for pair in pairs])
+    around = np.pad(scores, 1, mode="edge")
+    return int((around[:-2] + around[1:-1] + around[2:]).argmax())
 
 
 @torch.no_grad()

@@ -166,6 +166,34 @@ def test_a_trained_tagger_holds_them_weighed(tmp_path, use_crf, capsys):
     assert results["test_accuracy"] > 0.8
 
 
+def test_labels_that_training_lacks_count_as_errors(tmp_path):
+    for name, rows in (("train", sentences(100)), ("validation", sentences(20))):
+        if name == "validation":
+            rows[3]["tags"][0] = "B-NEW"
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--train_file", f"{tmp_path}/train.jsonl", "--validation_file", f"{tmp_path}/validation.jsonl"]
+    options += ["--unseen_labels", "count", "--output_dir", str(tmp_path / "model"), "--disable_tqdm", "true"]
+    options += ["--hidden_size", "4", "--embedding_size", "4", "--num_train_epochs", "1"]
+    results = train("token-classification", *parse_arguments("token-classification", "", options))
+    assert 0 < results["eval_f1"] < 1
+
+
+def test_the_ratio_is_that_of_the_best_score_and_good_neighbours(tmp_path):
+    model, _ = make(use_crf=True)
+    trainer = RnnTrainer(model, RnnTrainingArguments(str(tmp_path), eval_strategy="no"), processing_class=TOKENIZER)
+    names = {name: index for index, name in LABELS.items()}
+    references = torch.full((20, 3), names["O"])
+    references[:, 0], references[:, 2] = names["B-LOC"], -100
+
+    def predicted(num_right):
+        rows = references.clone()
+        rows[num_right:, 0] = names["O"]
+        return rows
+
+    numbers = [0, 0, 20, 0, 0, 17, 18, 17, 0]
+    assert module._best_row(trainer, [predicted(number) for number in numbers], references) == 6
+
+
 def test_without_validation_data_both_count_alike(tmp_path):
     file = tmp_path / "a.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in sentences(200)))
