@@ -132,11 +132,13 @@ def encode_unlabelled(
         missing = math.nan
     elif problem_type == "multi_label_classification":
         missing = [math.nan] * num_labels
-    options = {"tokenizer": tokenizer, "missing": missing}
+    arguments = {"tokenizer": tokenizer, "missing": missing}
     if column == "text":
-        options["max_length"] = max_length_of(tokenizer) if max_length is None else max_length
-    encode = _encode_texts if column == "text" else _encode_sentences
-    return split.map(encode, batched=True, input_columns=[column], remove_columns=[column], fn_kwargs=options)
+        arguments["max_length"] = max_length_of(tokenizer) if max_length is None else max_length
+    options: dict[str, Any] = {"input_columns": [column], "remove_columns": [column], "fn_kwargs": arguments}
+    if isinstance(split, datasets.Dataset):
+        options["desc"] = "Encoding texts without labels"
+    return split.map(_encode_texts if column == "text" else _encode_sentences, batched=True, **options)
 
 
 def _encode_texts(

@@ -163,6 +163,7 @@ def add_soft_labels(split: Split, labels: SoftLabels) -> Split:
     left_out = ["word_positions"] if "word_positions" in column_names(split) else []
     options: dict[str, Any] = {}
     if isinstance(split, Dataset):
+        options["desc"] = "Adding soft labels"
         numbers: Any = List(Value("float32"))
         kept = {name: kind for name, kind in split.features.items() if name not in left_out}
         options["features"] = Features(kept | {"teacher_logits": List(numbers) if labels.is_tagger else numbers})
