@@ -33,6 +33,20 @@ def messages(caplog):
     logging.disable_propagation()
 
 
+@pytest.fixture
+def gain(monkeypatch):
+    """Time layers of any size in bfloat16, with a gain that they have to reach."""
+    from rnn_hf.inference import bfloat16
+
+    monkeypatch.setattr(bfloat16, "_LEAST_HIDDEN_SIZE", 1)
+
+    def require(least: float) -> None:
+        for name in ("_LEAST_GAIN", "_LEAST_INFERENCE_GAIN"):
+            monkeypatch.setattr(bfloat16, name, least)
+
+    return require
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _private_datasets_cache(tmp_path_factory):
     """Keep what `datasets` caches out of the user's home."""

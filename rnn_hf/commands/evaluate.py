@@ -25,6 +25,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--split", choices=["train", "validation", "test"], default="test", help="what to score")
     parser.add_argument("--output_dir", default="outputs/evaluation", help="folder for {split}_results.json")
     parser.add_argument("--batch_size", type=int, default=128, help="examples in a batch")
+    parser.add_argument(
+        "--precision",
+        choices=["auto", "float32", "bfloat16"],
+        help="type of the numbers that layers compute with; float32, so that scores are the same on each machine; "
+        "bfloat16, or auto, which takes the faster one as rnn-hf predict does (default: float32)",
+    )
     parser.add_argument("--onnx_file_name", help="an exported graph in the folder, to score it instead of the weights")
     parser.add_argument(
         "--out_of_scope_file",
@@ -47,4 +53,5 @@ def main(argv: list[str] | None = None) -> None:
         options.onnx_file_name,
         options.out_of_scope_file,
         options.rejection_threshold,
+        options.precision,
     )

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ..data.spans import tag_spans
+from ..inference.bfloat16 import Precision, choose_precision
 from ..inference.loading import is_tagger, load
 from ..inference.predictor import check_rejection, predict, text_fault, words_fault
 from ..models.configuration_rnn import RnnConfig
@@ -61,6 +62,8 @@ class BatchPredictor:
         rejection_threshold (`float`, *optional*): See [`~rnn_hf.inference.predictor.predict`].
         all_scores (`bool`): Whether a classifier of several labels gives the probability of each.
         device (`str`): Where torch runs the model.
+        precision (`str`): `"float32"`, `"bfloat16"`, or `"auto"`, which each process decides for itself: see
+            [`~rnn_hf.inference.bfloat16.choose_precision`].
 
     Raises:
         ValueError: There is no such backend. In predicting: a model that cannot be loaded, a batch without the column,
@@ -96,6 +99,7 @@ class BatchPredictor:
     rejection_threshold: float | None = None
     all_scores: bool = False
     device: str = "cpu"
+    precision: Precision | Literal["auto"] = "float32"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", str(self.model))
@@ -103,6 +107,8 @@ class BatchPredictor:
             raise ValueError(f"backend must be torch, onnx or int8, got {shown(self.backend)}.")
         if self.backend != "torch" and self.device != "cpu":
             raise ValueError(f"device={self.device!r} is for the backend torch: {self.backend} runs on the cpu.")
+        if self.backend != "torch" and self.precision != "float32":
+            raise ValueError(f"precision={self.precision!r} is for the backend torch: a graph has its own.")
 
     def __call__(self, batch: Any) -> Any:
         """Predict on a batch: see the class.
@@ -163,6 +169,7 @@ class BatchPredictor:
                     max_tokens_per_batch=self.max_tokens_per_batch,
                     rejection_threshold=self.rejection_threshold,
                     all_scores=self.all_scores,
+                    precision=loaded.precision,
                 )
             )
         for number, (position, result) in enumerate(zip(right, results, strict=True)):
@@ -204,6 +211,7 @@ class _Loaded:
 
     model: Any
     tokenizer: PreTrainedTokenizerBase
+    precision: Precision
     kinds: dict[str, str]
     find_fault: Callable[[Any], Exception | None]
     find_words: Callable[[str], list[tuple[int, int]]] | None
@@ -239,7 +247,8 @@ def _load(predictor: BatchPredictor) -> _Loaded:
     if tags and not reads_words:
         find_words = split_words if has_word_splitter(tokenizer) else word_finder(tokenizer)
     kinds = output_kinds(model.config, tags, reads_words, predictor.all_scores)
-    return _Loaded(model, tokenizer, kinds, _fault_finder(tags, reads_words), find_words, threading.Lock())
+    precision = choose_precision(predictor.precision, model.config, predictor.device)
+    return _Loaded(model, tokenizer, precision, kinds, _fault_finder(tags, reads_words), find_words, threading.Lock())
 
 
 def _fault_finder(tags: bool, reads_words: bool) -> Callable[[Any], Exception | None]:

@@ -14,6 +14,7 @@ from transformers.utils import logging
 from ..data.arguments import source_name
 from ..data.columns import choose_column
 from ..data.row_writers import add_features, free_name
+from ..inference.bfloat16 import choose_precision
 from ..inference.download import find_folder
 from ..inference.loading import load_config
 from ..inference.model_files import weight_files
@@ -52,7 +53,8 @@ def predict_files(
     was. Memory does not grow with the number of rows.
 
     Args:
-        predictor ([`BatchPredictor`]): What predicts. `column` and `is_split_into_words` are found out.
+        predictor ([`BatchPredictor`]): What predicts. `column` and `is_split_into_words` are found out, and precision
+            `"auto"` is settled for all workers; a run that is taken up keeps what it had.
         input (`str`): See [`~rnn_hf.engines.sources.find_sources`].
         output_dir (`str`): A new folder, or that of a run that ended early; local, or an address of fsspec.
         input_format (`str`, *optional*): One of [`~rnn_hf.engines.sources.FORMATS`].
@@ -90,13 +92,24 @@ def predict_files(
         logger.warning(f"{name} has columns of these names: the new column {', '.join(renamed)}.")
     output_format = output_format or ("parquet" if sources[0].format == "parquet" else "jsonl")
     output = OutputFolder(output_dir, output_format)
+    recorded = _recorded_settings(output)
+    if predictor.precision == "auto":
+        # A run that is taken up stays as it was, whatever is timed now.
+        precision = (recorded or {}).get("precision") or choose_precision("auto", config, predictor.device)
+        predictor = replace(predictor, precision=precision)
     settings = _settings(predictor, folder) | {
         "input": [[source.name, source.fingerprint] for source in sources],
         "dataset_kwargs": mask_options(options),
         "output_format": output_format,
         "rows_per_file": rows_per_file,
     }
-    _check_output(output, settings)
+    if recorded is None:
+        _write_manifest(output, settings, {"finished": False})
+    elif other := [one for one in settings if recorded.get(one) != settings[one]]:
+        raise ValueError(
+            f"--output_dir {output.name} holds predictions of another run, which differs in {listed(other)}: name a "
+            "new folder."
+        )
     job = Job(predictor, sources, blocks, output.address, output_format, column, added)
     job.is_regression = config.problem_type == "regression"
     if output_format == "parquet":
@@ -157,29 +170,23 @@ def _settings(predictor: BatchPredictor, folder: Path) -> dict[str, Any]:
     for path in [*(folder / name for name in names), *([folder / graph] if graph else weight_files(folder))]:
         if path.is_file():
             digest.update(path.read_bytes())
-    settings = ("backend", "device", "column", "batch_size", "max_tokens_per_batch", "rejection_threshold")
+    settings = ("backend", "device", "precision", "column", "batch_size", "max_tokens_per_batch", "rejection_threshold")
     return {"model": digest.hexdigest()} | {one: getattr(predictor, one) for one in settings}
 
 
-def _check_output(output: OutputFolder, settings: dict[str, Any]) -> None:
-    """Check that a folder is new or has the output of a run with these settings, and write them."""
+def _recorded_settings(output: OutputFolder) -> dict[str, Any] | None:
+    """Read the settings of the run whose output a folder has; `None` of a new folder."""
     text = output.read(MANIFEST)
     if text is None:
         if [one for one in output.names() if not one.startswith(".")]:
             raise ValueError(
                 f"--output_dir {output.name} is not empty, and holds no {MANIFEST} of a run before: name a new folder."
             )
-        _write_manifest(output, settings, {"finished": False})
-        return
+        return None
     try:
-        found = json.loads(text)["settings"]
+        return dict(json.loads(text)["settings"])
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"--output_dir {output.name}: its {MANIFEST} cannot be read: name a new folder.") from None
-    if other := [one for one in settings if found.get(one) != settings[one]]:
-        raise ValueError(
-            f"--output_dir {output.name} holds predictions of another run, which differs in {listed(other)}: name a "
-            "new folder."
-        )
 
 
 def _write_manifest(output: OutputFolder, settings: dict[str, Any], state: dict[str, Any]) -> None:

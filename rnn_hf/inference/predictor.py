@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.collator import DataCollatorWithPacking, cut_batches
 from ..models.configuration_rnn import RnnConfig
 from ..text.tokenization import encode_texts, encode_words, max_length_of
+from .bfloat16 import Precision, check_precision, computing_in
 from .loading import RnnModelWithHead, is_tagger
 
 _WINDOW = 4096
@@ -25,6 +26,7 @@ def predict(
     max_tokens_per_batch: int = 16384,
     rejection_threshold: float | None = None,
     all_scores: bool = False,
+    precision: Precision = "float32",
 ) -> Iterator[dict[str, Any]]:
     """Classify texts, or tag sentences that are split into words.
 
@@ -44,6 +46,8 @@ def predict(
             text is none of them: its label is then `None`. `rnn-hf evaluate --out_of_scope_file` finds one.
         all_scores (`bool`): Whether a classifier of several labels at once gives `all_scores` too, the probability of
             each label by its name.
+        precision (`str`): Type of the numbers that the layers of a model of torch compute with: `"bfloat16"` rounds to
+            three digits. [`~rnn_hf.inference.bfloat16.choose_precision`] finds the faster one.
 
     Yields:
         For each input, in order: of a classifier `{"text", "label", "score"}` with the label's probability, for
@@ -52,7 +56,8 @@ def predict(
 
     Raises:
         TypeError: The inputs, or one of them, are not what the model takes; the message says which.
-        ValueError: A bound below 1, text with lone surrogates, or a threshold for a model that has no use for one.
+        ValueError: A bound below 1, text with lone surrogates, or a threshold or a precision that does not go with the
+            model.
 
     Example:
     ```python
@@ -71,7 +76,8 @@ def predict(
     if isinstance(inputs, str | bytes | Mapping) or not isinstance(inputs, Iterable):
         wanted = "lists of words" if is_tagger(model) else "texts"
         raise TypeError(f"The inputs must be a list or a generator of {wanted}, got {_shown(inputs)}.")
-    results = _predict_all(model, tokenizer, inputs, batch_size, max_tokens_per_batch, all_scores)
+    check_precision(precision, model)
+    results = _predict_all(model, tokenizer, inputs, batch_size, max_tokens_per_batch, all_scores, precision)
     if rejection_threshold is None:
         return results
     check_rejection(model, rejection_threshold)
@@ -104,7 +110,8 @@ def _predict_all(
     inputs: Iterable[Any],
     batch_size: int,
     max_tokens_per_batch: int,
-    all_scores: bool = False,
+    all_scores: bool,
+    precision: Precision,
 ) -> Iterator[dict[str, Any]]:
     collator = DataCollatorWithPacking(tokenizer, padding=not isinstance(model, torch.nn.Module))
     find_fault = words_fault if is_tagger(model) else text_fault
@@ -114,7 +121,9 @@ def _predict_all(
             if fault := find_fault(one):
                 raise type(fault)(f"Input {position}{fault}") from fault.__cause__
         with _evaluating(model):
-            results = _predict_window(model, tokenizer, collator, window, batch_size, max_tokens_per_batch, all_scores)
+            results = _predict_window(
+                model, tokenizer, collator, window, batch_size, max_tokens_per_batch, all_scores, precision
+            )
         yield from results
         start += len(window)
 
@@ -203,7 +212,8 @@ def _predict_window(
     window: list[Any],
     batch_size: int,
     max_tokens_per_batch: int,
-    all_scores: bool = False,
+    all_scores: bool,
+    precision: Precision,
 ) -> list[dict[str, Any]]:
     firsts: list[list[int]] = []
     tags_tokens, labels = is_tagger(model), model.config.label_names
@@ -216,7 +226,7 @@ def _predict_window(
     longest_first = sorted(range(len(ids)), key=lambda position: -lengths[position])
     for positions in cut_batches(longest_first, lengths, batch_size, max_tokens_per_batch):
         batch = collator([{"input_ids": ids[position]} for position in positions])
-        with torch.inference_mode():
+        with torch.inference_mode(), computing_in(precision, model.device):
             logits = model(**{name: value.to(model.device) for name, value in batch.items()}).logits.float().cpu()
         if tags_tokens:
             for position, best in zip(positions, logits.argmax(dim=-1).tolist(), strict=True):

@@ -16,6 +16,7 @@ from .configuration_rnn import RnnConfig
 from .crf import ConditionalRandomField
 from .embeddings import CharacterCNN, StaticEmbeddings
 from .lexical import LexicalFeatures
+from .losses import at_least_float32
 from .ngrams import NgramFeatures
 from .packing import Packing
 from .recurrence import RecurrentOutput
@@ -280,7 +281,7 @@ def calibrated_logits(model: Any, logits: Tensor) -> Tensor:
     config = model.config
     if model.training or config.temperature == 1 or config.problem_type == "regression":
         return logits
-    return logits / config.temperature
+    return at_least_float32(logits) / config.temperature
 
 
 def as_wanted(config: RnnConfig, result: ModelOutput, return_dict: bool | None) -> Any:

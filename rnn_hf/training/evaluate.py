@@ -15,10 +15,12 @@ from transformers.utils import logging
 
 from ..data.collator import DataCollatorWithPacking
 from ..data.corpus import DataArguments, Task, load_corpus
+from ..inference.bfloat16 import check_precision, choose_precision
 from ..inference.loading import is_tagger, load
 from ..inference.predictor import check_rejection
 from ..utils.display import printable
 from ..utils.files import replace_file
+from .precision import agree, set_precision
 from .rejection import read_texts, score_rejection
 from .task_metrics import compute_metrics_for, labels_and_confidences, preprocess_logits_for_metrics
 from .trainer import RnnTrainer
@@ -39,6 +41,7 @@ def evaluate_checkpoint(
     onnx_file_name: str | None = None,
     out_of_scope_file: str | None = None,
     rejection_threshold: float | None = None,
+    precision: str | None = None,
 ) -> dict[str, float]:
     """Score a saved model on a split of a corpus.
 
@@ -55,6 +58,8 @@ def evaluate_checkpoint(
             their low probability tells them from the split is scored too.
         rejection_threshold (`float`, *optional*): The probability below which texts are rejected; without it the
             highest that keeps 95 % of the right predictions.
+        precision (`str`, *optional*): What the layers of a model of torch compute with: `"float32"`, also without it,
+            `"bfloat16"`, or `"auto"` for the faster one: see [`~rnn_hf.inference.bfloat16.choose_precision`].
 
     Returns:
         `dict[str, float]`: results with the split's prefix (`eval_` for `"validation"`), and those of
@@ -62,12 +67,14 @@ def evaluate_checkpoint(
 
     Raises:
         ValueError: A folder that holds no model of this package, data that does not fit, or an output folder that
-            cannot be written to.
+            cannot be written to; a precision for a graph.
     """
     if batch_size < 1:
         raise ValueError(f"--batch_size must be at least 1, got {batch_size}.")
     if rejection_threshold is not None and out_of_scope_file is None:
         raise ValueError("--rejection_threshold has no effect without --out_of_scope_file: leave it out.")
+    if precision is not None and onnx_file_name is not None:
+        raise ValueError(f"--precision {precision} is for models of torch: a graph has its own. Leave it out.")
     quieten()
     folder = Path(output_dir)
     try:
@@ -94,6 +101,7 @@ def evaluate_checkpoint(
     label_names = corpus.label_names + corpus.unseen_names
     encoded = corpus.encode(tokenizer, data_arguments.max_seq_length)[split]
     prefix = "eval" if split == "validation" else split
+    computed_in: Any = None  # a graph has its own precision
     if onnx_file_name is None:
         args = TrainingArguments(
             output_dir=output_dir,
@@ -101,6 +109,9 @@ def evaluate_checkpoint(
             report_to="none",
             dataloader_pin_memory=torch.cuda.is_available(),
         )
+        computed_in = agree(args, choose_precision(precision or "float32", model.config, args.device))
+        check_precision(computed_in, model)
+        set_precision(args, computed_in == "bfloat16")
         trainer = RnnTrainer(model, args, processing_class=tokenizer, label_names=label_names)
         metrics = trainer.predict(encoded, metric_key_prefix=prefix).metrics or {}
         name, is_first = f"{split}_results.json", trainer.is_world_process_zero()
@@ -125,14 +136,15 @@ def evaluate_checkpoint(
             read_texts(out_of_scope_file, data_arguments),
             batch_size=batch_size,
             threshold=rejection_threshold,
+            precision=computed_in or "float32",
         )
         metrics |= {f"{prefix}_{key}": value for key, value in found.items()}
     if is_first:
         folder.mkdir(parents=True, exist_ok=True)
         replaced = ", in place of earlier ones" if (folder / name).exists() else ""
-        replace_file(folder / name, json.dumps(metrics, indent=4, sort_keys=True))
-        graph = "" if onnx_file_name is None else f", {onnx_file_name}"
-        print_results(metrics, f"{model_name_or_path} on {split}{graph}")
+        recorded = metrics if computed_in is None else metrics | {"precision": computed_in}
+        replace_file(folder / name, json.dumps(recorded, indent=4, sort_keys=True))
+        print_results(metrics, f"{model_name_or_path} on {split}, {onnx_file_name or computed_in}")
         print(f"The scores are in {printable(str(folder / name))}{replaced}.")
     return metrics
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.arguments import DataArguments
 from ..data.columns import choose_column
 from ..data.loading import column_names, load_splits
+from ..inference.bfloat16 import Precision
 from ..inference.predictor import check_rejection, predict
 from ..utils.messages import listed, shown
 
@@ -71,6 +72,7 @@ def score_rejection(
     *,
     batch_size: int = 128,
     threshold: float | None = None,
+    precision: Precision = "float32",
 ) -> dict[str, float]:
     """Predict texts with and without a label, and score their rejection.
 
@@ -82,6 +84,7 @@ def score_rejection(
         out_of_scope (`Iterator[str]`): Texts with none of the model's labels.
         batch_size (`int`): Most texts in a batch.
         threshold (`float`, *optional*): See [`rejection_scores`].
+        precision (`str`): See [`~rnn_hf.inference.predictor.predict`].
 
     Returns:
         `dict[str, float]`: as of [`rejection_scores`], and `out_of_scope_samples`.
@@ -90,8 +93,9 @@ def score_rejection(
         ValueError: A model that cannot reject texts, or no text without a label.
     """
     check_rejection(model, threshold)
-    predicted = list(predict(model, tokenizer, texts, batch_size=batch_size))
-    others = np.array([one["score"] for one in predict(model, tokenizer, out_of_scope, batch_size=batch_size)])
+    options: dict[str, Any] = {"batch_size": batch_size, "precision": precision}
+    predicted = list(predict(model, tokenizer, texts, **options))
+    others = np.array([one["score"] for one in predict(model, tokenizer, out_of_scope, **options)])
     if len(others) == 0:
         raise ValueError("The file of --out_of_scope_file has no rows.")
     confidences = np.array([one["score"] for one in predicted])

@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, Features, Value, load_dataset
 
 from rnn_hf.commands.predict import main
@@ -26,6 +27,7 @@ from rnn_hf.engines.batch_predictor import BatchPredictor
 from rnn_hf.engines.bulk import predict_files
 from rnn_hf.engines.parts import MANIFEST, OutputFolder
 from rnn_hf.engines.processes import MOST_LOSSES
+from rnn_hf.inference.bfloat16 import computes_bfloat16
 from rnn_hf.inference.loading import load
 from rnn_hf.inference.predictor import predict
 
@@ -429,6 +431,22 @@ class TestResuming:
         finally:
             stop.set()
             killer.join()
+
+    @pytest.mark.skipif(not computes_bfloat16(torch.device("cpu")), reason="no instructions for bfloat16")
+    def test_a_run_keeps_the_precision_that_was_chosen(self, folders, texts, tmp_path, gain):
+        source, target = write_rows(tmp_path / "a.jsonl", texts), tmp_path / "out"
+        command = [folders["classifier"], str(source), "--output_dir", str(target), "--num_workers", "1"]
+        for least in (0.0, 1e9):  # as if it had been timed anew
+            gain(least)
+            main(command)
+            assert json.loads((target / MANIFEST).read_text())["settings"]["precision"] == "bfloat16"
+            (target / "part-000000.jsonl").rename(tmp_path / f"{least}.jsonl")
+        assert (tmp_path / "0.0.jsonl").read_bytes() == (tmp_path / "1000000000.0.jsonl").read_bytes()
+        with pytest.raises(SystemExit):
+            main([*command, "--precision", "float32"])
+        shutil.rmtree(target)
+        main([*command, "--precision", "float32"])
+        assert (target / "part-000000.jsonl").read_bytes() != (tmp_path / "0.0.jsonl").read_bytes()
 
     def test_another_run_is_refused(self, folders, texts, tmp_path):
         source, target = write_rows(tmp_path / "a.jsonl", texts), tmp_path / "out"

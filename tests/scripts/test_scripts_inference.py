@@ -109,6 +109,12 @@ ARGUMENTS = [
     ("predict", ["classifier", "texts.txt", "--device", "meta"], ["no device 'meta' here"]),
     ("predict", ["classifier", "texts.txt", "--device", ""], ["no device '' here"]),
     ("predict", ["exported", "texts.txt", "--backend", "onnx", "--device", "cuda"], ["--device cuda is for --backend"]),
+    (
+        "predict",
+        ["exported", "texts.txt", "--backend", "onnx", "--precision", "auto"],
+        ["--precision auto is for --backend torch: a graph has its own"],
+    ),
+    ("predict", ["classifier", "texts.txt", "--precision", "half"], ["--precision", "'half'", "bfloat16"]),
     ("predict", ["classifier", "--output_format", "xml"], ["--output_format", "'xml'", "jsonl"]),
     ("predict", ["classifier", "--backend", "tensorrt"], ["--backend", "'tensorrt'", "onnx"]),
     ("predict", ["classifier", "--revision", "v1"], ["classifier is a folder, which has no revision 'v1'"]),

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from rnn_hf import RnnConfig, RnnTrainingArguments
-from rnn_hf.training import precision
+from rnn_hf.inference.bfloat16 import computes_bfloat16
 from rnn_hf.training.options import parse_arguments
-from rnn_hf.training.precision import computes_bfloat16, is_bfloat16_faster, settle_precision
+from rnn_hf.training.precision import settle_precision
 from rnn_hf.training.train import train
 
 CPU = torch.device("cpu")
@@ -17,17 +17,6 @@ native = pytest.mark.skipif(not computes_bfloat16(CPU), reason="the processor ha
 
 def arguments(**options) -> RnnTrainingArguments:
     return RnnTrainingArguments("out", use_cpu=True, **options)
-
-
-@pytest.fixture
-def gain(monkeypatch):
-    """Time layers of any size, with a gain that they have to reach."""
-    monkeypatch.setattr(precision, "_LEAST_HIDDEN_SIZE", 1)
-
-    def require(least: float) -> None:
-        monkeypatch.setattr(precision, "_LEAST_GAIN", least)
-
-    return require
 
 
 @pytest.mark.parametrize(
@@ -74,21 +63,6 @@ def test_what_is_given_stays(gain):
     args = arguments(precision="float32")
     settle_precision(args, RnnConfig(hidden_size=8))
     assert args.bf16 is False
-
-
-@native
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
-def test_what_is_timed_decides(gain, cell):
-    config = RnnConfig(hidden_size=8, cell_type=cell)
-    state = torch.get_rng_state()
-    for least, expected in ((0.0, True), (1e9, False)):
-        gain(least)
-        assert is_bfloat16_faster(config, CPU) is expected
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_other_devices_have_none_that_is_known():
-    assert not computes_bfloat16(torch.device("meta"))
 
 
 @native

@@ -1,0 +1,116 @@
+"""Prediction in bfloat16, against the model under autocast and against float32."""
+
+import pytest
+import torch
+
+from rnn_hf import RnnConfig, RnnForSequenceClassification, RnnForTokenClassification, train_tokenizer
+from rnn_hf.inference.bfloat16 import check_precision, choose_precision, computes_bfloat16, is_bfloat16_faster
+from rnn_hf.inference.predictor import predict
+
+CPU = torch.device("cpu")
+WORDS = ["to", "be", "or", "not", "that", "is", "the", "question"]
+native = pytest.mark.skipif(not computes_bfloat16(CPU), reason="the processor has no instructions for bfloat16")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer([WORDS, WORDS], kind="wordpiece", vocab_size=60, is_split_into_words=True)
+
+
+def make(model_class, tokenizer, **options):
+    torch.manual_seed(0)
+    sizes = {"vocab_size": len(tokenizer), "embedding_size": 8, "hidden_size": 8, "initializer_range": 1.0}
+    return model_class(RnnConfig(**sizes, **options)).eval()
+
+
+@native
+@pytest.mark.parametrize("in_training", [True, False])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
+def test_what_is_timed_decides(gain, cell, in_training):
+    config = RnnConfig(hidden_size=8, cell_type=cell)
+    state = torch.get_rng_state()
+    for least, expected in ((0.0, True), (1e9, False)):
+        gain(least)
+        assert is_bfloat16_faster(config, CPU, in_training) is expected
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_other_devices_have_none_that_is_known():
+    assert not computes_bfloat16(torch.device("meta"))
+
+
+@native
+def test_auto_takes_the_faster_one_and_says_so(gain, messages):
+    gain(1e9)
+    assert choose_precision("auto", RnnConfig(hidden_size=8)) == "float32"
+    assert messages() == []
+    gain(0.0)
+    assert choose_precision("auto", RnnConfig(hidden_size=8)) == "bfloat16"
+    assert messages() == ["Layers compute in bfloat16, which is faster here: precision float32 turns it off."]
+    for wanted in ("float32", "bfloat16"):
+        assert choose_precision(wanted, RnnConfig(hidden_size=8)) == wanted
+
+
+@native
+@pytest.mark.parametrize("dtype", ["float64", "float16", torch.bfloat16])
+def test_auto_leaves_weights_of_other_types_as_they_are(gain, dtype):
+    gain(0.0)
+    assert choose_precision("auto", RnnConfig(hidden_size=8, dtype=dtype)) == "float32"
+
+
+def test_what_a_model_cannot_compute_in_is_refused(tokenizer):
+    model = make(RnnForTokenClassification, tokenizer)
+    with pytest.raises(ValueError, match="precision must be float32 or bfloat16, got 'auto'"):
+        predict(model, tokenizer, [["to"]], precision="auto")
+    with pytest.raises(ValueError, match="those of this model are in float64"):
+        predict(model.double(), tokenizer, [["to"]], precision="bfloat16")
+    with pytest.raises(ValueError, match="a graph of onnxruntime has its own"):
+        check_precision("bfloat16", object())
+
+
+@pytest.mark.parametrize("use_crf", [True, False])
+def test_tags_in_bfloat16_are_those_of_the_model_under_autocast(tokenizer, use_crf):
+    options = {"id2label": {0: "O", 1: "B-X", 2: "I-X"}, "num_lexical_features": 40, "characters": "abc"}
+    model = make(RnnForTokenClassification, tokenizer, use_crf=use_crf, char_num_filters=2, **options)
+    sentences = [WORDS[: 1 + index % 8] for index in range(40)]
+    found = list(predict(model, tokenizer, sentences, precision="bfloat16", batch_size=8))
+    for sentence, one in zip(sentences, found, strict=True):
+        encoded = tokenizer([sentence], is_split_into_words=True, return_tensors="pt")
+        firsts = [encoded.word_ids().index(word) for word in range(len(sentence))]
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            logits = model(**encoded).logits[0]
+        assert logits.dtype == torch.float32
+        assert one["tags"] == [model.config.id2label[int(logits[first].argmax())] for first in firsts]
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "pooling"),
+    [
+        ("single_label_classification", "max"),
+        ("multi_label_classification", "attention"),
+        ("regression", "mean"),
+        ("single_label_classification", "last"),
+    ],
+)
+def test_scores_in_bfloat16_are_close_to_those_in_float32(tokenizer, problem_type, pooling):
+    model = make(RnnForSequenceClassification, tokenizer, num_labels=3, problem_type=problem_type, pooling=pooling)
+    model.config.temperature = 0.7
+    texts = [" ".join(WORDS[: 1 + index % 8]) for index in range(40)]
+    key = {"single_label_classification": "score", "regression": "scores"}.get(problem_type, "all_scores")
+
+    def scores(precision):
+        found = [one[key] for one in predict(model, tokenizer, texts, precision=precision, all_scores=True)]
+        return torch.tensor([list(one.values()) if isinstance(one, dict) else one for one in found])
+
+    exact, rounded = scores("float32"), scores("bfloat16")
+    assert not torch.equal(exact, rounded)
+    torch.testing.assert_close(exact, rounded, atol=0.03, rtol=0)
+
+
+def test_temperatures_divide_in_single_precision(tokenizer):
+    model = make(RnnForSequenceClassification, tokenizer, num_labels=3, temperature=0.7)
+    inputs = tokenizer(["to be"], return_tensors="pt")
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        logits = model(**inputs).logits
+        model.config.temperature = 1.0
+        torch.testing.assert_close(logits, model(**inputs).logits.float() / 0.7)
