@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 from transformers import PreTrainedTokenizerBase
 
@@ -17,6 +17,7 @@ from ..data.arguments import Task
 from ..data.corpus import load_corpus
 from ..export.folder import export
 from ..export.runtime import load as load_exported
+from ..inference.bfloat16 import Precision
 from ..inference.loading import load
 from ..inference.predictor import predict
 from ..training.options import parse_arguments
@@ -96,15 +97,14 @@ def _rows(
     num_words = _count(data[0][0])
     found: dict[str, list[Row]] = {}
     for position in range(options.repeat):
-        for name in ("float32", "bfloat16"):
+        for name in get_args(Precision):
             trained = f"{folder}/{name}{position}"
             seconds = train(task, *arguments(name, trained))["train_runtime"]
             measured = {"training, words/s": num_words / seconds}
             model: Any
             model, tokenizer = load(trained)
-            if name == "bfloat16":
-                model = model.bfloat16()
-            found.setdefault(f"rnn_hf, torch {name}", []).append(measured | _prediction(model, tokenizer, data[1][0]))
+            predicted = _prediction(model, tokenizer, data[1][0], name)
+            found.setdefault(f"rnn_hf, torch {name}", []).append(measured | predicted)
         graphs = f"{folder}/graphs{position}"
         export(f"{folder}/float32{position}", graphs, int8=True)
         for name, file in (("float32", "onnx/model.onnx"), ("int8", "onnx/model_int8.onnx")):
@@ -124,8 +124,10 @@ def _count(inputs: list[Any]) -> int:
     return sum(len(one.split()) if isinstance(one, str) else len(one) for one in inputs)
 
 
-def _prediction(model: Any, tokenizer: PreTrainedTokenizerBase, inputs: list[Any]) -> Row:
-    return _timed(lambda some: list(predict(model, tokenizer, some)), inputs)
+def _prediction(
+    model: Any, tokenizer: PreTrainedTokenizerBase, inputs: list[Any], precision: Precision = "float32"
+) -> Row:
+    return _timed(lambda some: list(predict(model, tokenizer, some, precision=precision)), inputs)
 
 
 def _timed(run: Callable[[list[Any]], Any], inputs: list[Any]) -> Row:
