@@ -126,6 +126,21 @@ def test_states_and_last_states_are_those_of_the_whole(seed, lengths, size, num_
     assert (times == 2).all()
 
 
+@pytest.mark.parametrize("pooling", [*POOLINGS, None], ids=lambda pooling: pooling or "tagger")
+def test_a_text_above_the_bound_is_read_in_segments(pooling):
+    if pooling is None:
+        model = make(RnnForTokenClassification, 0, id2label=dict(enumerate(NAMES)), use_crf=True)
+        model.word_starts[1:] = False  # the conditional random field takes a while for each word
+    else:
+        model = make(RnnForSequenceClassification, 0, pooling=pooling, num_labels=3)
+    inputs = padded([segments.MOST_TOKENS + 1, 9], 0)
+    with torch.no_grad():
+        assert model.model(*inputs, return_packed=True, in_segments=True).segments is not None
+        read = model(*inputs).logits
+        with mock.patch.object(segments, "MOST_TOKENS", inputs[0].numel()):
+            torch.testing.assert_close(read, model(*inputs).logits, atol=2e-5, rtol=1e-4)
+
+
 def test_vectors_in_place_of_ids_are_read_in_segments_too():
     model = make(RnnForSequenceClassification, 0, num_labels=3)
     assert_same(model, 7, inputs_embeds=torch.randn(1, 40, model.config.input_size))
