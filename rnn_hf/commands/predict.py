@@ -143,8 +143,8 @@ def main(argv: list[str] | None = None) -> None:
         "--precision",
         choices=["auto", "float32", "bfloat16"],
         help="type of the numbers that layers compute with, for --backend torch; auto: bfloat16 where the device has "
-        "instructions for it and a layer of the model's size is at least 1.6 times as fast in it, which is timed; "
-        "scores then differ in the third digit, and float32 keeps them (default: auto)",
+        "instructions for it and a layer of the model's size is at least 1.6 times as fast in it, which is timed; few "
+        "labels differ then, and float32 gives the same on each machine (default: auto)",
     )
     parser.add_argument(
         "--backend", choices=["torch", "onnx"], default="torch", help="onnx: run a graph of `rnn-hf export`"

@@ -297,7 +297,7 @@ class RnnForSequenceClassification(NgramsMixin, RnnPreTrainedModel):
         else:
             states, last_states = encoded.output.states[-1], encoded.output.h_n[-self.config.num_directions :]
             pooled = pool(self.config.pooling, states, last_states, score and score(states), encoded.packing)
-        logits = self.classifier(self.dropout(pooled))  # [batch_size, num_labels]
+        logits = self.score_labels(self.dropout(pooled))  # [batch_size, num_labels]
         return self.add_ngram_logits(encoded.input_ids, encoded.packing, logits)
 
 

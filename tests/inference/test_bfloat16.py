@@ -107,10 +107,16 @@ def test_scores_in_bfloat16_are_close_to_those_in_float32(tokenizer, problem_typ
     torch.testing.assert_close(exact, rounded, atol=0.03, rtol=0)
 
 
-def test_temperatures_divide_in_single_precision(tokenizer):
-    model = make(RnnForSequenceClassification, tokenizer, num_labels=3, temperature=0.7)
+@pytest.mark.parametrize("model_class", [RnnForSequenceClassification, RnnForTokenClassification])
+def test_labels_are_scored_in_the_type_of_the_weights(tokenizer, model_class):
+    model = make(model_class, tokenizer, num_labels=3)
     inputs = tokenizer(["to be"], return_tensors="pt")
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16):
         logits = model(**inputs).logits
-        model.config.temperature = 1.0
-        torch.testing.assert_close(logits, model(**inputs).logits.float() / 0.7)
+        states = model.model(**inputs).last_hidden_state
+        trained = model.train()(**inputs).logits
+    assert states.dtype == trained.dtype == torch.bfloat16
+    scores = torch.nn.functional.linear(states.float(), model.classifier.weight, model.classifier.bias)
+    if model_class is RnnForTokenClassification:
+        torch.testing.assert_close(logits, scores)
+    assert logits.dtype == torch.float32
