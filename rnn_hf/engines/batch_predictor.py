@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -66,8 +66,8 @@ class BatchPredictor:
             [`~rnn_hf.inference.bfloat16.choose_precision`].
 
     Raises:
-        ValueError: There is no such backend. In predicting: a model that cannot be loaded, a batch without the column,
-            or one that has a column of the result already.
+        ValueError: There is no such backend or precision. In predicting: a model that cannot be loaded, a batch without
+            the column, or one that has a column of the result already.
 
     Example:
     ```python
@@ -107,6 +107,8 @@ class BatchPredictor:
             raise ValueError(f"backend must be torch, onnx or int8, got {shown(self.backend)}.")
         if self.backend != "torch" and self.device != "cpu":
             raise ValueError(f"device={self.device!r} is for the backend torch: {self.backend} runs on the cpu.")
+        if self.precision not in (*get_args(Precision), "auto"):
+            raise ValueError(f"precision must be float32, bfloat16 or auto, got {shown(self.precision)}.")
         if self.backend != "torch" and self.precision != "float32":
             raise ValueError(f"precision={self.precision!r} is for the backend torch: a graph has its own.")
 

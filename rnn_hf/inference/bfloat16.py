@@ -17,6 +17,7 @@ from ..models.configuration_rnn import RnnConfig
 from ..models.packing import Packing
 from ..models.recurrence import RECURRENT_MODULES, run_recurrence
 from ..models.repeated import find_distinct
+from .loading import find_device
 
 logger = logging.get_logger(__name__)
 
@@ -41,7 +42,8 @@ def choose_precision(wanted: str, config: RnnConfig, device: str | torch.device 
         wanted (`str`): `"auto"` takes bfloat16, and says so, where weights are in float32 and [`is_bfloat16_faster`]
             finds it for inference. Any other is taken as it is: see [`check_precision`].
         config ([`RnnConfig`]): The model's.
-        device (`str` or `torch.device`): Where the model is to run.
+        device (`str` or `torch.device`): Where the model is to run; one that is not here, as it may be a worker's,
+            has float32.
 
     Returns:
         `str`: `"float32"` or `"bfloat16"`.
@@ -57,8 +59,13 @@ def choose_precision(wanted: str, config: RnnConfig, device: str | torch.device 
     """
     if wanted != "auto":
         return wanted
-    has_float32 = str(config.dtype or "float32").endswith("float32")
-    if not has_float32 or not is_bfloat16_faster(config, torch.device(device), in_training=False):
+    if not str(config.dtype or "float32").endswith("float32"):
+        return "float32"
+    try:
+        device = find_device(device)
+    except ValueError:  # whoever loads the model there says that there is none
+        return "float32"
+    if not is_bfloat16_faster(config, device, in_training=False):
         return "float32"
     logger.warning("Layers compute in bfloat16, which is faster here: precision float32 turns it off.")
     return "bfloat16"
@@ -86,8 +93,10 @@ def check_precision(precision: str, model: Any) -> None:
         raise ValueError(f"precision must be {' or '.join(get_args(Precision))}, got {precision!r}.")
     if precision == "bfloat16" and not isinstance(model, nn.Module):
         raise ValueError("precision bfloat16 is for models of torch: a graph of onnxruntime has its own. Leave it out.")
-    if precision == "bfloat16" and model.dtype == torch.float64:
-        raise ValueError("precision bfloat16 is for weights in float32, and those of this model are in float64.")
+    # Autocast leaves float64 as it is, and mixes bfloat16 with no float16.
+    if precision == "bfloat16" and model.dtype not in (torch.float32, torch.bfloat16):
+        kind = str(model.dtype).removeprefix("torch.")
+        raise ValueError(f"precision bfloat16 is for weights in float32, and those of this model are in {kind}.")
 
 
 def computing_in(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:

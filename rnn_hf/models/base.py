@@ -227,7 +227,7 @@ class RnnPreTrainedModel(PreTrainedModel):
         if self.training or not torch.is_autocast_enabled(vectors.device.type):
             return classifier(vectors)
         with torch.autocast(vectors.device.type, enabled=False):
-            return classifier(vectors.to(next(classifier.parameters()).dtype))
+            return classifier(vectors.to(classifier.weight.dtype))
 
     @property
     def _class_weights(self) -> list[float] | None:

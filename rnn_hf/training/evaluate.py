@@ -101,7 +101,7 @@ def evaluate_checkpoint(
     label_names = corpus.label_names + corpus.unseen_names
     encoded = corpus.encode(tokenizer, data_arguments.max_seq_length)[split]
     prefix = "eval" if split == "validation" else split
-    computed_in: Any = None  # a graph has its own precision
+    computed_in, kind = None, None  # a graph has its own precision
     if onnx_file_name is None:
         args = TrainingArguments(
             output_dir=output_dir,
@@ -112,6 +112,8 @@ def evaluate_checkpoint(
         computed_in = agree(args, choose_precision(precision or "float32", model.config, args.device))
         check_precision(computed_in, model)
         set_precision(args, computed_in == "bfloat16")
+        # Without autocast, layers compute in the type of their weights.
+        kind = computed_in if computed_in == "bfloat16" else str(model.dtype).removeprefix("torch.")
         trainer = RnnTrainer(model, args, processing_class=tokenizer, label_names=label_names)
         metrics = trainer.predict(encoded, metric_key_prefix=prefix).metrics or {}
         name, is_first = f"{split}_results.json", trainer.is_world_process_zero()
@@ -142,9 +144,9 @@ def evaluate_checkpoint(
     if is_first:
         folder.mkdir(parents=True, exist_ok=True)
         replaced = ", in place of earlier ones" if (folder / name).exists() else ""
-        recorded = metrics if computed_in is None else metrics | {"precision": computed_in}
+        recorded = metrics if kind is None else metrics | {"precision": kind}
         replace_file(folder / name, json.dumps(recorded, indent=4, sort_keys=True))
-        print_results(metrics, f"{model_name_or_path} on {split}, {onnx_file_name or computed_in}")
+        print_results(metrics, f"{model_name_or_path} on {split}, {onnx_file_name or kind}")
         print(f"The scores are in {printable(str(folder / name))}{replaced}.")
     return metrics
 

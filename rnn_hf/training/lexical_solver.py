@@ -228,6 +228,7 @@ def weigh_lexical(trainer: Any, dataset: Any, solved: LexicalFeatures | None = N
 
     Among the powers of the square root of 2 from 1/16 to 16, the ratio of both is that of the best score: span F1, or
     the accuracy of labels that mark no spans, each the mean of its own and its neighbours', so that chance counts less.
+    Of equal scores the least loss decides, as where validation data has no span or every prediction is right.
     The factor for all scores, which changes no label, is that of the least loss.
 
     Args:
@@ -274,7 +275,7 @@ def weigh_lexical(trainer: Any, dataset: Any, solved: LexicalFeatures | None = N
             num_words += len(known)
             if num_words >= _MOST_WORDS:
                 break
-        row = _best_row(trainer, predictions, references) if num_words else RATIOS.index(1.0)
+        row = _best_row(trainer, predictions, references, losses.amin(dim=1)) if num_words else RATIOS.index(1.0)
         ratio, factor = RATIOS[row], _FACTORS[int(losses[row].argmin())]
         of_states, of_features = weigh(ratio, factor)
         if joins:
@@ -294,13 +295,14 @@ def _appended(rows: Tensor | None, more: Tensor) -> Tensor:
     return more if rows is None else nested_concat(rows, more)
 
 
-def _best_row(trainer: Any, predictions: list[Tensor], references: Tensor) -> int:
-    """Find the predictions of the best score, where neighbours count as well."""
+def _best_row(trainer: Any, predictions: list[Tensor], references: Tensor, losses: Tensor) -> int:
+    """Find the predictions of the best score, where neighbours count as well; of equal ones that of the least loss."""
     name = score_names("token-classification", "single_label_classification", trainer.model.config.label_names)[0]
     pairs = [EvalPrediction(one.numpy(force=True), references.numpy(force=True)) for one in predictions]
     scores = np.array([trainer._score(pair)[name] for pair in pairs])
     around = np.pad(scores, 1, mode="edge")
-    return int((around[:-2] + around[1:-1] + around[2:]).argmax())
+    sums = around[:-2] + around[1:-1] + around[2:]
+    return int(np.where(np.isclose(sums, sums.max(), rtol=0), losses.numpy(), np.inf).argmin())
 
 
 @torch.no_grad()

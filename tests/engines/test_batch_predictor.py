@@ -224,6 +224,8 @@ class TestSettings:
         [
             ({"backend": "tensorrt"}, "must be torch, onnx or int8, got 'tensorrt'"),
             ({"backend": "onnx", "device": "cuda"}, "onnx runs on the cpu"),
+            ({"backend": "onnx", "precision": "auto"}, "a graph has its own"),
+            ({"precision": "bf16"}, "must be float32, bfloat16 or auto, got 'bf16'"),
         ],
     )
     def test_what_makes_no_sense(self, folders, options, said):

@@ -58,12 +58,18 @@ def test_auto_leaves_weights_of_other_types_as_they_are(gain, dtype):
     assert choose_precision("auto", RnnConfig(hidden_size=8, dtype=dtype)) == "float32"
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "nowhere"])
+def test_a_device_that_is_not_here_has_float32(device):
+    assert choose_precision("auto", RnnConfig(hidden_size=256), device) == "float32"
+
+
 def test_what_a_model_cannot_compute_in_is_refused(tokenizer):
     model = make(RnnForTokenClassification, tokenizer)
     with pytest.raises(ValueError, match="precision must be float32 or bfloat16, got 'auto'"):
         predict(model, tokenizer, [["to"]], precision="auto")
-    with pytest.raises(ValueError, match="those of this model are in float64"):
-        predict(model.double(), tokenizer, [["to"]], precision="bfloat16")
+    for dtype in (torch.float64, torch.float16):
+        with pytest.raises(ValueError, match=f"those of this model are in {str(dtype)[6:]}"):
+            predict(model.to(dtype), tokenizer, [["to"]], precision="bfloat16")
     with pytest.raises(ValueError, match="a graph of onnxruntime has its own"):
         check_precision("bfloat16", object())
 
@@ -120,3 +126,14 @@ def test_labels_are_scored_in_the_type_of_the_weights(tokenizer, model_class):
     if model_class is RnnForTokenClassification:
         torch.testing.assert_close(logits, scores)
     assert logits.dtype == torch.float32
+
+
+def test_replicas_of_data_parallel_score_labels_under_autocast(tokenizer):
+    model = make(RnnForSequenceClassification, tokenizer, num_labels=3)
+    # As nn.DataParallel makes them: weights are attributes, and no parameters.
+    replica, classifier = model._replicate_for_data_parallel(), model.classifier._replicate_for_data_parallel()
+    classifier.weight, classifier.bias = model.classifier.weight.data, model.classifier.bias.data
+    replica.classifier = classifier
+    states = torch.randn(4, model.classifier.in_features)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(replica.score_labels(states), model.score_labels(states))

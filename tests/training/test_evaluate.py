@@ -24,7 +24,8 @@ def saved(tmp_path_factory):
     model = RnnForSequenceClassification(RnnConfig(**sizes, id2label={0: "a", 1: "b"}))
     model.save_pretrained(folder / "model")
     model.double().save_pretrained(folder / "double")
-    for name in ("model", "double"):
+    model.bfloat16().save_pretrained(folder / "half")
+    for name in ("model", "double", "half"):
         tokenizer.save_pretrained(folder / name)
     export(str(folder / "model"), folder / "onnx")
     rows = [{"text": " ".join(WORDS[: 1 + row % 8]), "label": "ab"[row % 2]} for row in range(40)]
@@ -74,3 +75,9 @@ def test_of_a_graph_none_is_recorded(saved, tmp_path):
     main([str(saved / "onnx"), "--test_file", str(saved / "test.jsonl"), "--output_dir", str(tmp_path),
           "--onnx_file_name", "onnx/model.onnx"])  # fmt: skip
     assert "precision" not in json.loads((tmp_path / "model_test_results.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("model", "kind"), [("double", "float64"), ("half", "bfloat16")])
+def test_of_other_weights_their_type_is_recorded(saved, tmp_path, model, kind):
+    main([str(saved / model), "--test_file", str(saved / "test.jsonl"), "--output_dir", str(tmp_path)])
+    assert json.loads((tmp_path / "test_results.json").read_text(encoding="utf-8"))["precision"] == kind

@@ -191,7 +191,20 @@ def test_the_ratio_is_that_of_the_best_score_and_good_neighbours(tmp_path):
         return rows
 
     numbers = [0, 0, 20, 0, 0, 17, 18, 17, 0]
-    assert module._best_row(trainer, [predicted(number) for number in numbers], references) == 6
+    losses = torch.arange(9.0)
+    assert module._best_row(trainer, [predicted(number) for number in numbers], references, losses) == 6
+
+
+@pytest.mark.parametrize("use_crf", [True, False])
+def test_where_no_score_is_better_the_loss_decides(tmp_path, use_crf):
+    model, examples = make(use_crf)
+    assert solve_lexical(model, examples)
+    training = RnnTrainingArguments(str(tmp_path), eval_strategy="no", use_cpu=True)
+    trainer = RnnTrainer(model, training, processing_class=TOKENIZER)
+    outside = [one for one in examples if set(one["labels"]) <= {0, -100}]
+    assert outside  # without a span, F1 is the same for every ratio
+    # The states of an untrained model say nothing.
+    assert module.weigh_lexical(trainer, outside).startswith("Lexical features count 16 times")
 
 
 def test_without_validation_data_both_count_alike(tmp_path):
