@@ -201,34 +201,6 @@ class RnnPreTrainedModel(PreTrainedModel):
             self._check_vocab_size(new_num_tokens)
         return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
 
-    def score_labels(self, vectors: Tensor) -> Tensor:
-        """Score labels with a head's classifier: in evaluation, in the type of its weights.
-
-        Scores that autocast rounds would move probabilities by several times what rounded states do.
-
-        Args:
-            vectors (`torch.FloatTensor` of shape `[…, directions * hidden_size]`): States.
-
-        Returns:
-            `torch.FloatTensor` of shape `[…, num_labels]`.
-
-        Example:
-        ```python
-        >>> import torch
-        >>> from rnn_hf import RnnConfig, RnnForTokenClassification
-        >>> model = RnnForTokenClassification(RnnConfig(vocab_size=9, hidden_size=2)).eval()
-        >>> with torch.autocast("cpu", torch.bfloat16):
-        ...     model.score_labels(torch.ones(1, 4, dtype=torch.bfloat16)).dtype
-        torch.float32
-
-        ```
-        """
-        classifier: Any = self.classifier
-        if self.training or not torch.is_autocast_enabled(vectors.device.type):
-            return classifier(vectors)
-        with torch.autocast(vectors.device.type, enabled=False):
-            return classifier(vectors.to(classifier.weight.dtype))
-
     @property
     def _class_weights(self) -> list[float] | None:
         return None if self.objectives is None else self.objectives.class_weights

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_rnn import RnnConfig
+from .losses import score_labels
 from .packing import Packing
 
 # The code of a character is `NUM_CLASSES * code_point + class`, 0 where there is none.
@@ -251,7 +252,7 @@ class LexicalFeatures(nn.Module):
                 part = (part[:-distance] if offset < 0 else part[distance:]) * follows
                 padding = (0, 0, distance, 0) if offset < 0 else (0, 0, 0, distance)
                 scores = scores + nn.functional.pad(part, padding)
-        return scores if self.projection is None else self.projection(scores)
+        return scores if self.projection is None else score_labels(self.projection, scores)
 
     def find_features(self, codes: Tensor, lengths: Tensor) -> Tensor:
         """Find the rows of weights of the features of words: see [`hash_features`].

@@ -36,6 +36,35 @@ def at_least_float32(values: Tensor) -> Tensor:
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
+def score_labels(layer: nn.Linear, vectors: Tensor) -> Tensor:
+    """Score labels with the last layer of a head: in evaluation, in the type of its weights.
+
+    Scores that autocast rounds would move probabilities by several times what rounded states do.
+
+    Args:
+        layer (`nn.Linear`): From vectors to labels.
+        vectors (`torch.FloatTensor` of shape `[…, in_features]`): States, or sums of features.
+
+    Returns:
+        `torch.FloatTensor` of shape `[…, num_labels]`.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.models.losses import score_labels
+    >>> layer = torch.nn.Linear(4, 2).eval()
+    >>> with torch.autocast("cpu", torch.bfloat16):
+    ...     score_labels(layer, torch.ones(1, 4, dtype=torch.bfloat16)).dtype
+    torch.float32
+
+    ```
+    """
+    if layer.training or not torch.is_autocast_enabled(vectors.device.type):
+        return layer(vectors)
+    with torch.autocast(vectors.device.type, enabled=False):
+        return layer(vectors.to(layer.weight.dtype))
+
+
 def check_class_ids(name: str, labels: Tensor, shape: Sequence[int], num_labels: int) -> Tensor:
     """Check class ids before a loss reads them.
 
@@ -233,5 +262,6 @@ __all__ = [
     "check_labels",
     "cross_entropy",
     "infer_problem_type",
+    "score_labels",
     "symmetric_kl",
 ]

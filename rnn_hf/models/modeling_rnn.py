@@ -26,7 +26,7 @@ from .configuration_rnn import RnnConfig
 from .crf import ConditionalRandomField
 from .embeddings import RnnEmbeddings
 from .inputs import check_ids, check_ignored, read_input, repeat_batch
-from .losses import LOSSES, average_loss, check_class_ids, check_labels, cross_entropy, infer_problem_type
+from .losses import LOSSES, average_loss, check_class_ids, check_labels, cross_entropy, infer_problem_type, score_labels
 from .ngrams import NgramsMixin
 from .packing import Packing
 from .pooling import pool, pool_segments
@@ -297,7 +297,7 @@ class RnnForSequenceClassification(NgramsMixin, RnnPreTrainedModel):
         else:
             states, last_states = encoded.output.states[-1], encoded.output.h_n[-self.config.num_directions :]
             pooled = pool(self.config.pooling, states, last_states, score and score(states), encoded.packing)
-        logits = self.score_labels(self.dropout(pooled))  # [batch_size, num_labels]
+        logits = score_labels(self.classifier, self.dropout(pooled))  # [batch_size, num_labels]
         return self.add_ngram_logits(encoded.input_ids, encoded.packing, logits)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .configuration_rnn import RnnConfig
 from .embeddings import resized
+from .losses import score_labels
 from .packing import Packing
 
 # Hashes are numbers below this prime; no product of one and a factor reaches 2**63.
@@ -123,7 +124,7 @@ class NgramFeatures(nn.Module):
         pooled = self._pool(words, squares_of_words, texts[positions], packing.batch_size)
         characters = nn.functional.embedding(inverse, characters)
         pooled = pooled + self._pool(characters, squares[inverse], texts, packing.batch_size)
-        return (pooled if self.projection is None else self.projection(pooled)) + self.bias
+        return (pooled if self.projection is None else score_labels(self.projection, pooled)) + self.bias
 
     def values(self, input_ids: Tensor, packing: Packing) -> tuple[Tensor, Tensor, Tensor]:
         """Say how much each n-gram counts: by what [`forward`] multiplies `weight` before it sums.

@@ -10,6 +10,7 @@ from .base import Encoded
 from .embeddings import resized
 from .labels import tagging_scheme
 from .lexical import LexicalFeatures
+from .losses import score_labels
 from .packing import Packing
 from .segments import Segment, SegmentedStates
 
@@ -25,7 +26,7 @@ class WordStartsMixin:
 
     config: Any
     model: Any
-    score_labels: Any
+    classifier: Any
     dropout: Any
     word_starts: Tensor
     lexical: LexicalFeatures | None
@@ -84,20 +85,20 @@ class WordStartsMixin:
             logits = self._classify_segments(encoded)
         else:
             states = self.pool_subwords(encoded, encoded.output.states[-1])
-            logits = self.score_labels(self.dropout(states, encoded.packing))
+            logits = score_labels(self.classifier, self.dropout(states, encoded.packing))
         return self.add_lexical_scores(encoded, logits)
 
     def _classify_segments(self, encoded: Encoded) -> Tensor:
         found = cast(SegmentedStates, encoded.segments)
         num_tokens, hidden_size = encoded.packing.num_tokens, found.rnn.hidden_size
         # The classifier is linear: scores are the sum of what the states of each direction give.
-        bias = self.score_labels(found.initial[0].new_zeros(1, found.size))
+        bias = score_labels(self.classifier, found.initial[0].new_zeros(1, found.size))
         parts = [bias.new_empty(num_tokens, bias.shape[1]) for _ in range(self.config.num_directions)]
 
         def receive(states: Tensor, columns: slice, segment: Segment) -> None:
             padded = states.new_zeros(len(states), found.size)
             padded[:, columns] = states
-            parts[columns.start // hidden_size][segment.tokens] = self.score_labels(padded)
+            parts[columns.start // hidden_size][segment.tokens] = score_labels(self.classifier, padded)
 
         found.run(receive)
         if not self.config.bidirectional:

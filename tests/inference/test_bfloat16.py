@@ -6,6 +6,9 @@ import torch
 from rnn_hf import RnnConfig, RnnForSequenceClassification, RnnForTokenClassification, train_tokenizer
 from rnn_hf.inference.bfloat16 import check_precision, choose_precision, computes_bfloat16, is_bfloat16_faster
 from rnn_hf.inference.predictor import predict
+from rnn_hf.models.lexical import LARGEST_SIZE, LexicalFeatures
+from rnn_hf.models.losses import score_labels
+from rnn_hf.models.packing import Packing
 
 CPU = torch.device("cpu")
 WORDS = ["to", "be", "or", "not", "that", "is", "the", "question"]
@@ -131,9 +134,21 @@ def test_labels_are_scored_in_the_type_of_the_weights(tokenizer, model_class):
 def test_replicas_of_data_parallel_score_labels_under_autocast(tokenizer):
     model = make(RnnForSequenceClassification, tokenizer, num_labels=3)
     # As nn.DataParallel makes them: weights are attributes, and no parameters.
-    replica, classifier = model._replicate_for_data_parallel(), model.classifier._replicate_for_data_parallel()
+    classifier = model.classifier._replicate_for_data_parallel()
     classifier.weight, classifier.bias = model.classifier.weight.data, model.classifier.bias.data
-    replica.classifier = classifier
     states = torch.randn(4, model.classifier.in_features)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(replica.score_labels(states), model.score_labels(states))
+        assert torch.equal(score_labels(classifier, states), score_labels(model.classifier, states))
+
+
+def test_lexical_features_of_many_labels_are_not_rounded():
+    num_labels = LARGEST_SIZE + 1
+    config = RnnConfig(vocab_size=9, num_lexical_features=16, num_labels=num_labels, max_characters_per_token=4)
+    lexical = LexicalFeatures(config).eval()
+    lexical.set_characters(torch.randint(1, 99, (9, 4), generator=torch.manual_seed(0)) * 16 + 1)
+    torch.nn.init.normal_(lexical.weight)
+    inputs = torch.arange(9), torch.ones(9, dtype=torch.bool), Packing.from_mask(torch.ones(1, 9))
+    exact = lexical(*inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(lexical(*inputs), exact)
+    assert exact.abs().sum() > 0
