@@ -131,8 +131,8 @@ def compare_options(output_dir: Path, checkpoint: Path, options: dict[str, Any],
     differences = changed_options(read_options(output_dir), options, checkpoint, num_processes)
     if any(map(_changes_parameters, differences)):
         raise ValueError(
-            f"{checkpoint} holds the state of another optimizer ({', '.join(differences)}): resume with the options "
-            "that the run began with."
+            f"{checkpoint} cannot be resumed with other options ({', '.join(differences)}): resume with those that the "
+            "run began with."
         )
     if differences:
         logger.warning(
@@ -142,7 +142,7 @@ def compare_options(output_dir: Path, checkpoint: Path, options: dict[str, Any],
 
 
 def _changes_parameters(difference: str) -> bool:
-    """Tell whether an optimizer has other parameters, or another state, after an option was changed."""
+    """Tell whether an optimizer has other parameters, another state or other targets after an option was changed."""
     name, _, values = difference.partition(" ")
     turned = values.startswith("0.0 →") or values.endswith("→ 0.0")
     if name in ("lm_loss_weight", "unlabelled_loss_weight"):

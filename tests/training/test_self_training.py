@@ -91,7 +91,7 @@ def test_a_resumed_run_learns_as_it_began(files, tmp_path):
     assert recorded(folder) == (0, 0.5)
     assert not list(folder.glob("self-training-*"))
     folder = run(files, tmp_path / "taught", *STEPS, "--self_training", "1")
-    with pytest.raises(ValueError, match=r"another optimizer .*self_training 1 → 0"):
+    with pytest.raises(ValueError, match=r"other options .*self_training 1 → 0"):
         run(files, folder, *STEPS, *RESUMED, "--unlabelled_loss_weight", "1")
 
 
