@@ -344,7 +344,7 @@ class RnnTrainingArguments(TrainingArguments):
             self.precision = named
         # Without a GPU it is so anyway, and bf16 is refused unless it is said.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
-        if self.eval_strategy == "no":
+        if "no" in (self.eval_strategy, self.save_strategy):
             self.load_best_model_at_end = False
         if name is not None and self.greater_is_better is None:
             self.greater_is_better = not name.endswith(("loss", "mse"))

@@ -73,7 +73,7 @@ class TeacherTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
-        if self.eval_strategy == "no":
+        if "no" in (self.eval_strategy, self.save_strategy):
             self.load_best_model_at_end = False
         super().__post_init__()
 

@@ -117,3 +117,4 @@ class TestTrainingDefaults:
 
     def test_without_evaluation_there_is_no_best_model(self, parse):
         assert parse("--eval_strategy", "no")[3].load_best_model_at_end is False
+        assert parse("--save_strategy", "no")[3].load_best_model_at_end is False

@@ -8,7 +8,12 @@ from transformers import AutoModelForTokenClassification, BertConfig, BertModel,
 
 from rnn_hf import train_tokenizer
 from rnn_hf.commands.train_teacher import main
-from rnn_hf.training.teacher_training import DataArguments, choose_settings, choose_task
+from rnn_hf.training.teacher_training import (
+    DataArguments,
+    TeacherTrainingArguments,
+    choose_settings,
+    choose_task,
+)
 
 OPTIONS = [
     "--num_train_epochs", "8", "--learning_rate", "5e-3", "--per_device_train_batch_size", "8",
@@ -90,6 +95,12 @@ def test_few_rows_are_read_often_and_wide_models_learn_slowly():
     rates = [choose_settings(None, size)["learning_rate"] for size in (None, 128, 384, 768, 1024)]
     assert epochs == [3, 12, 6, 3]
     assert rates == pytest.approx([5e-5, 3e-4, 2e-4, 5e-5, 2.8e-5])
+
+
+def test_without_checkpoints_no_best_one_is_loaded(tmp_path):
+    args = TeacherTrainingArguments(str(tmp_path), save_strategy="no")
+    assert args.load_best_model_at_end is False
+    assert TeacherTrainingArguments(str(tmp_path)).load_best_model_at_end is True
 
 
 @pytest.mark.parametrize(
