@@ -7,6 +7,7 @@ several tokens has the features of the whole word. A feature is known by its has
 those of the vocabulary have weights, others are left out.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -181,6 +182,8 @@ class LexicalFeatures(nn.Module):
         is_solved (`bool`): Whether the weights are the solution of [`~training.lexical_solver.solve_lexical`], and the
             recurrent layers are to be trained without them.
         solved_transitions (`list[Tensor]`): Those of the conditional random field that it is the solution of.
+        sparse (`bool`): Whether the gradient of `weight` is sparse.
+        before_reading (`Callable`, *optional*): Called with the module and the rows before they are read.
 
     Example:
     ```python
@@ -205,6 +208,8 @@ class LexicalFeatures(nn.Module):
         self.dropout = float(config.lexical_dropout)
         self.is_solved = False
         self.solved_transitions: list[Tensor] = []
+        self.sparse = False
+        self.before_reading: Callable[[nn.Module, tuple[Tensor, ...]], None] | None = None
         self.size = min(num_labels, LARGEST_SIZE)
         self.weight = nn.Parameter(torch.zeros(config.num_lexical_features + 1, (2 * WINDOW + 1) * self.size))
         self.projection = nn.Linear(self.size, num_labels, bias=False) if num_labels > self.size else None
@@ -241,7 +246,11 @@ class LexicalFeatures(nn.Module):
         features = self.find_features(*join_characters(self.character_codes, input_ids, words))
         if self.training and self.dropout > 0:
             features = features * (torch.rand(features.shape, device=features.device) >= self.dropout)
-        given = nn.functional.embedding_bag(features, self.weight, mode="sum", padding_idx=0)  # [num_words, 5 * size]
+        if self.before_reading is not None:
+            self.before_reading(self, (features,))
+        given = nn.functional.embedding_bag(  # [num_words, 5 * size]
+            features, self.weight, mode="sum", padding_idx=0, sparse=self.sparse
+        )
         num_words = len(words.firsts)
         parts = given.view(num_words, 2 * WINDOW + 1, self.size).unbind(1)
         scores = parts[WINDOW]

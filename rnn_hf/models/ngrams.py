@@ -6,6 +6,7 @@ hashed into one table (https://arxiv.org/abs/0902.2206), and computed from token
 entries, so that token ids stay the model's only input.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -65,6 +66,8 @@ class NgramFeatures(nn.Module):
         bias (`torch.FloatTensor` of shape `[num_labels]`): What each label has without n-grams.
         is_solved (`bool`): Whether the weights are the solution of [`~training.ngram_solver.solve_ngrams`], and the
             recurrent layers are to be trained without them.
+        sparse (`bool`): Whether the gradient of `weight` is sparse.
+        before_reading (`Callable`, *optional*): Called with the module and the rows before they are read.
 
     Example:
     ```python
@@ -93,6 +96,8 @@ class NgramFeatures(nn.Module):
         self.projection = nn.Linear(self.size, num_labels, bias=False) if num_labels > self.size else None
         self.bias = nn.Parameter(torch.zeros(num_labels))
         self.is_solved = False
+        self.sparse = False
+        self.before_reading: Callable[[nn.Module, tuple[Tensor, ...]], None] | None = None
         shape = (config.vocab_size, config.max_characters_per_token)
         self.register_buffer("spellings", torch.zeros(shape, dtype=torch.int32))
         self.register_buffer("hashes", torch.zeros(config.ngram_buckets, dtype=torch.int32))
@@ -116,7 +121,9 @@ class NgramFeatures(nn.Module):
         # One look-up for both: its gradient is as large as the whole table.
         buckets = torch.cat([of_words, of_entries])
         scales = self.scales[buckets]
-        given = nn.functional.embedding(buckets, self.weight) * scales.unsqueeze(1)
+        if self.before_reading is not None:
+            self.before_reading(self, (buckets,))
+        given = nn.functional.embedding(buckets, self.weight, sparse=self.sparse) * scales.unsqueeze(1)
         words, characters = given.split([len(of_words), len(of_entries)])
         squares_of_words, squares = (scales**2).split([len(of_words), len(of_entries)])
         characters = characters.new_zeros(len(distinct), self.size).index_add(0, entries, characters)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..models.base import Encoded
 from ..models.configuration_rnn import RnnConfig
 from ..models.language_model import LanguageModelHead
-from ..models.losses import average_loss, check_class_ids, cross_entropy, symmetric_kl
+from ..models.losses import average_loss, check_class_ids, cross_entropy, score_labels, symmetric_kl
 from ..utils.messages import shown
 from .batching import iterate_column
 from .distillation import distillation_losses
@@ -220,7 +220,7 @@ class TrainingObjectives(nn.Module):
         shape = (packing.batch_size // self.num_passes, packing.sequence_length)
         tags = check_class_ids("auxiliary_tags", tags, shape, self.auxiliary_classifier.out_features)
         states = model.pool_subwords(encoded, encoded.output.states[0])
-        logits = self.auxiliary_classifier(model.dropout(states, packing))
+        logits = score_labels(self.auxiliary_classifier, model.dropout(states, packing))
         packed_tags = packing.pack(tags.repeat(self.num_passes, 1))
         return self.auxiliary_loss_weight * cross_entropy(logits, packed_tags, num_items_in_batch)
 

@@ -18,6 +18,7 @@ from .calibration import calibrate
 from .checkpoints import write_checksums
 from .data_loaders import SeededTrainer
 from .distillation import count_targets
+from .just_in_time import SparseTables
 from .objectives import TrainingObjectives, balanced_weights
 from .optimization import GradualUnfreezing, diverged, parameter_groups
 from .precision import settle_precision
@@ -117,6 +118,7 @@ class RnnTrainer(TrainerChecksMixin, SeededTrainer):
         has_weight = getattr(args, "unlabelled_loss_weight", 0.0) > 0
         self._unlabelled_dataset = unlabelled_dataset if has_weight else None
         self._objectives: Any = None
+        self._tables: SparseTables | None = None
         self._saves_checkpoint = False
         self._signature_columns = None  # the stock Trainer sets it too late for the checks of the first batch
         self._scores_task = options.get("compute_metrics") is None
@@ -213,8 +215,14 @@ class RnnTrainer(TrainerChecksMixin, SeededTrainer):
         """Train, at temperature 1 and without thresholds of labels: see the stock Trainer."""
         if self.model is not None:
             self._config.temperature, self._config.label_thresholds = 1.0, None
-        with without_denormals():
-            return super().train(*args, **kwargs)
+        if self._tables is not None:
+            self._tables.attach()
+        try:
+            with without_denormals():
+                return super().train(*args, **kwargs)
+        finally:
+            if self._tables is not None:
+                self._tables.detach()
 
     def calibrate(self, dataset: Any = None) -> str:
         """Calibrate the probabilities of a trained classifier, see [`~rnn_hf.training.calibration.calibrate`].
@@ -246,8 +254,20 @@ class RnnTrainer(TrainerChecksMixin, SeededTrainer):
             trained: Any = self.model if model is None else model
             groups = parameter_groups(trained, self.args)
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, trained)
-            self.optimizer = optimizer_class(groups, **options)
+            self._tables = SparseTables(trained, self.args)
+            make = self._tables.make_optimizer if self._tables.modules else optimizer_class
+            self.optimizer = make(groups, **options)
         return self.optimizer
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        if self._tables is None or not self._tables.modules:
+            return super()._clip_grad_norm(model)
+        return self._tables.clip(model.parameters(), self.args.max_grad_norm)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        if grad_norm is None and self._tables is not None and self._tables.modules:
+            grad_norm = self._tables.clip(model.parameters(), float("inf"))
+        return super()._get_grad_norm(model, grad_norm)
 
     def _run_epoch(self, **arguments: Any) -> None:  # type: ignore[override]
         epoch, is_resumed = arguments["epoch"], arguments["resume_from_checkpoint"] is not None
@@ -259,6 +279,17 @@ class RnnTrainer(TrainerChecksMixin, SeededTrainer):
             self.control.should_training_stop = True
             return
         super()._run_epoch(**arguments)
+        # Before the best weights of all are loaded.
+        self._update_tables()
+
+    def _update_tables(self) -> None:
+        if self._tables is not None:
+            self._tables.bring_up_to_date()
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate the model, see the stock Trainer."""
+        self._update_tables()
+        return super().evaluate(*args, **kwargs)
 
     def _has_lost_patience(self) -> bool:
         return any(
@@ -292,6 +323,7 @@ class RnnTrainer(TrainerChecksMixin, SeededTrainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._saves_checkpoint = True
+        self._update_tables()
         try:
             super()._save_checkpoint(model, trial)
         finally:

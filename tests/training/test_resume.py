@@ -17,6 +17,7 @@ from accelerate.state import AcceleratorState
 from datasets import Dataset
 from transformers import TrainerCallback
 
+from rnn_hf.training import just_in_time
 from rnn_hf.training import trainer as trainer_module
 from rnn_hf.training.checkpoints import list_checkpoints
 from rnn_hf.training.options import parse_arguments
@@ -173,6 +174,22 @@ def test_a_run_that_is_killed_again_and_again_ends_like_one_that_is_not(mode, fi
     whole, killed = last_state(tmp_path / "whole"), last_state(folder)
     assert [name for name in whole if whole[name] != killed[name]] == []
     assert (tmp_path / "whole/model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_with_rows_that_are_brought_up_to_date_when_read_ends_as_if_it_had_not_been_killed(
+    processes, files, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(just_in_time, "LEAST_SIZE", 0)
+    options = [*MODES["lexical features that are trained"], "--gradient_accumulation_steps", "2"]
+    options += ["--per_device_train_batch_size", "1", "--use_cpu", "true"]
+    assert run(files, tmp_path / "whole", *options, processes=processes) == 0
+    kill = KillAt(7, 0)
+    assert run(files, tmp_path / "killed", *options, kill=kill, processes=processes) == -signal.SIGKILL
+    resumed = [*options, "--resume_from_checkpoint", "true"]
+    assert run(files, tmp_path / "killed", *resumed, processes=processes) == 0
+    names = STATE[:3]
+    assert last_state(tmp_path / "whole", names) == last_state(tmp_path / "killed", names)
 
 
 @pytest.mark.parametrize("options", [[], ["--streaming", "true"], ["--max_tokens_per_batch", "100"]])
