@@ -235,12 +235,8 @@ class SparseTables:
         self.optimizer: JustInTimeAdamW | None = None
         self._model = model
         self._handles: list[Any] = []
-        if self.modules:
-            # Processes share sparse gradients by [`clip`].
-            tables = {module.weight for module in self.modules}
-            names = [name for name, parameter in model.named_parameters() if parameter in tables]
-            others = getattr(model, "_ddp_params_and_buffers_to_ignore", [])
-            model._ddp_params_and_buffers_to_ignore = list({*others, *names})  # type: ignore[assignment]
+        # What processes do not share: of the tables, [`clip`] shares the gradients.
+        self._not_shared: Any = getattr(model, "_ddp_params_and_buffers_to_ignore", [])
 
     def make_optimizer(self, groups: list[dict[str, Any]], **options: Any) -> JustInTimeAdamW:
         """Make the optimizer of all parameters; see [`JustInTimeAdamW`]."""
@@ -253,6 +249,9 @@ class SparseTables:
         self.detach()
         if self.modules:
             self._handles.append(self._model.register_state_dict_pre_hook(lambda *_: self.bring_up_to_date()))
+            tables = {module.weight for module in self.modules}
+            names = [name for name, parameter in self._model.named_parameters() if parameter in tables]
+            self._model._ddp_params_and_buffers_to_ignore = [*self._not_shared, *names]  # type: ignore[assignment]
         for module in self.modules:
             module.sparse = True
             if isinstance(module, nn.Embedding):
@@ -268,6 +267,8 @@ class SparseTables:
     def detach(self) -> None:
         """Bring all rows up to date, and let the gradients be dense again."""
         self.bring_up_to_date()
+        if self._handles:
+            self._model._ddp_params_and_buffers_to_ignore = self._not_shared
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
