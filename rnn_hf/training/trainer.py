@@ -245,7 +245,7 @@ class RnnTrainer(TrainerChecksMixin, SeededTrainer):
         return calibrate(self, dataset)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Make the optimizer that `args.optim` names.
+        """Make the optimizer that `args.optim` names, or that of the argument `optimizer_cls_and_kwargs`.
 
         Its weight decay spares biases and embeddings. Pretrained word vectors have a learning rate of their own, or
         stay as they are.
@@ -253,6 +253,10 @@ class RnnTrainer(TrainerChecksMixin, SeededTrainer):
         if self.optimizer is None:
             trained: Any = self.model if model is None else model
             groups = parameter_groups(trained, self.args)
+            if self.optimizer_cls_and_kwargs is not None:
+                optimizer_class, options = self.optimizer_cls_and_kwargs
+                self.optimizer = optimizer_class(groups, **options)
+                return self.optimizer
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, trained)
             self._tables = SparseTables(trained, self.args)
             make = self._tables.make_optimizer if self._tables.modules else optimizer_class

@@ -242,6 +242,16 @@ def test_other_optimizers_have_dense_gradients(all_tables, options, tmp_path):
     assert SparseTables(make_model("text-classification"), args).modules == []
 
 
+def test_an_optimizer_that_is_given_is_taken(all_tables, tmp_path):
+    args = RnnTrainingArguments(str(tmp_path), use_cpu=True, eval_strategy="no")
+    rows, given = make_rows("text-classification"), (torch.optim.SGD, {"lr": 0.5})
+    model = make_model("text-classification")
+    optimizer = RnnTrainer(model, args, train_dataset=rows, optimizer_cls_and_kwargs=given).create_optimizer()
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+    assert not model.model.embeddings.word_embeddings.sparse
+
+
 def share(rank, folder) -> None:
     """Clip gradients of one of two processes, of which one reads no row of a table; write them, and end."""
     torch.set_num_threads(1)
