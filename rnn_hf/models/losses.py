@@ -37,7 +37,7 @@ def at_least_float32(values: Tensor) -> Tensor:
 
 
 def score_labels(layer: nn.Linear, vectors: Tensor) -> Tensor:
-    """Score labels with the last layer of a head: in the type of its weights, but for training on a GPU.
+    """Score labels with the last layer of a head: in the type of its weights, except in training on a GPU.
 
     Scores that autocast rounds would move probabilities by several times what rounded states do. On a CPU, such a small
     product in bfloat16 takes longer, too.

@@ -78,7 +78,8 @@ class _RnnSteps(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, mode, packing, reverse, packed, h_0, weight_ih, weight_hh, bias_ih, bias_hh):  # type: ignore[no-untyped-def]
-        states = _project(packed, weight_ih, bias_ih, bias_hh)  # becomes the states in place
+        # Becomes the states in place. What a function returns must be no view of what it has made.
+        states = _project(packed, weight_ih, bias_ih, bias_hh).clone()
         transposed = _transposed(weight_hh)
         h = None
         for step in _steps(states, packing, reverse):

@@ -3,26 +3,31 @@
 A step reads a few hundred of the thousands of rows of a table of embeddings, and the stock optimizer changes them all:
 momentum goes on moving a row after its last gradient. What all those steps do to a row has a closed form, so it can be
 done at once, just before the row is read again (https://arxiv.org/abs/1309.2388 calls such updates just-in-time). The
-weights that a model computes with are those of the stock optimizer, but for rounding.
+weights that a model computes with are those of the stock optimizer, but for rounding, and where second moments are as
+small as the square of `eps`.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 from transformers.training_args import OptimizerNames
 
 from ..models.embeddings import RnnEmbeddings
 from ..models.lexical import LexicalFeatures
+from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
 from ..models.ngrams import NgramFeatures
 
 # Of smaller tables, all rows are changed as fast as some.
 LEAST_SIZE = 2**16
-# Momentum has faded after so many steps, to 1e-11 with the usual betas.
-_MOST_STEPS = 256
+# By how much momentum fades until it counts no more, and the slowest fading in a step; with the usual betas it is 0.9.
+_FADED, _SLOWEST = 1e-11, 0.95
+# A larger one would count beside the square roots of most second moments.
+_LARGEST_EPS = 1e-7
 
 
 class JustInTimeAdamW(torch.optim.AdamW):
@@ -58,12 +63,13 @@ class JustInTimeAdamW(torch.optim.AdamW):
         self._tables: dict[nn.Parameter, _Table] = {}
         chosen = set(tables)
         for number, group in enumerate(self.param_groups):
-            first, second = group["betas"]
             for parameter in chosen.intersection(group["params"]):
-                if group["weight_decay"] or group["amsgrad"] or group["maximize"] or first**2 >= second:
+                if not has_closed_form(group):
+                    given = {name: value for name, value in group.items() if name != "params"}
                     raise ValueError(
-                        "Rows are brought up to date without weight_decay, amsgrad and maximize, and with betas of "
-                        f"which the first, squared, is below the second; got {group['betas']}."
+                        "Rows are brought up to date without weight_decay, amsgrad and maximize, with betas of which "
+                        f"the first is at most {_SLOWEST} times the square root of the second, and an eps of at most "
+                        f"{_LARGEST_EPS}; got {given}."
                     )
                 self._tables[parameter] = _Table(self, parameter, number)
 
@@ -73,6 +79,12 @@ class JustInTimeAdamW(torch.optim.AdamW):
         return [parameter for parameter in self._tables if parameter.grad is not None]
 
     @torch.no_grad()
+    def leave(self, parameter: nn.Parameter) -> None:
+        """Let a table be a parameter as any other from now on, as where its gradient is dense."""
+        if parameter in self._tables:
+            self._tables.pop(parameter).bring_all_up_to_date()
+
+    @torch.no_grad()
     def bring_up_to_date(self, parameter: nn.Parameter, rows: Tensor) -> None:
         """Do the delayed steps of some rows of a table.
 
@@ -80,7 +92,8 @@ class JustInTimeAdamW(torch.optim.AdamW):
             parameter (`torch.nn.Parameter` of shape `[num_rows, size]`): The table.
             rows (`torch.LongTensor` or `torch.IntTensor` of any shape): The rows, which may repeat.
         """
-        self._tables[parameter].bring_up_to_date(rows.flatten().long())
+        if parameter in self._tables:
+            self._tables[parameter].bring_up_to_date(rows.flatten().long())
 
     @torch.no_grad()
     def bring_all_up_to_date(self) -> None:
@@ -95,6 +108,9 @@ class JustInTimeAdamW(torch.optim.AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        for parameter in self.tables:
+            if parameter.grad is not None and not parameter.grad.is_sparse:
+                self.leave(parameter)
         gradients = {parameter: parameter.grad for parameter in self.tables}
         for parameter in gradients:
             parameter.grad = None
@@ -201,9 +217,11 @@ class _Table:
         if len(self.moves) <= self.num_steps:
             self.moves = torch.cat([self.moves, self.moves.new_zeros(max(1024, len(self.moves)))])
         first, second = self.group["betas"]
-        oldest = max(0, self.num_steps - _MOST_STEPS)
+        fading = first / second**0.5
+        num_counted = math.ceil(math.log(_FADED) / math.log(fading)) if fading > 0 else 1
+        oldest = max(0, self.num_steps - num_counted)
         ages = torch.arange(self.num_steps - oldest, 0, -1, dtype=torch.float64, device=self.moves.device)
-        self.moves[oldest : self.num_steps] += size * (first / second**0.5) ** ages
+        self.moves[oldest : self.num_steps] += size * fading**ages
         self.moves[self.num_steps] = 0
 
 
@@ -213,6 +231,8 @@ class SparseTables:
     Args:
         model (`nn.Module`): The model.
         args (`TrainingArguments`): The options of the training.
+        callbacks (`Iterable[TrainerCallback]`): Those of the training. One from elsewhere may read the weights at any
+            time, so that the stock optimizer has to train them.
 
     Attributes:
         modules (`list[nn.Module]`): What reads the tables; none where the stock optimizer is as good.
@@ -230,16 +250,20 @@ class SparseTables:
     ```
     """
 
-    def __init__(self, model: nn.Module, args: TrainingArguments):
-        self.modules: list[Any] = list(find_tables(model)) if _is_stock_adamw(args) else []
+    def __init__(self, model: nn.Module, args: TrainingArguments, callbacks: Iterable[TrainerCallback] = ()):
+        is_possible = _is_stock_adamw(args) and not any(map(may_read_weights, callbacks))
+        self.modules: list[Any] = list(find_tables(model)) if is_possible else []
         self.optimizer: JustInTimeAdamW | None = None
         self._model = model
         self._handles: list[Any] = []
+        self._dense: list[Any] = []
         # What processes do not share: of the tables, [`clip`] shares the gradients.
         self._not_shared: Any = getattr(model, "_ddp_params_and_buffers_to_ignore", [])
 
     def make_optimizer(self, groups: list[dict[str, Any]], **options: Any) -> JustInTimeAdamW:
-        """Make the optimizer of all parameters; see [`JustInTimeAdamW`]."""
+        """Make the optimizer of all parameters; see [`JustInTimeAdamW`]. Tables with weight decay stay dense."""
+        possible = {one for group in groups if has_closed_form({**options, **group}) for one in group["params"]}
+        self.modules = [module for module in self.modules if module.weight in possible]
         self.optimizer = JustInTimeAdamW(groups, [module.weight for module in self.modules], **options)
         self.attach()
         return self.optimizer
@@ -248,10 +272,13 @@ class SparseTables:
         """Let the gradients be sparse, and rows be brought up to date when they are read, until [`detach`]."""
         self.detach()
         if self.modules:
-            self._handles.append(self._model.register_state_dict_pre_hook(lambda *_: self.bring_up_to_date()))
-            tables = {module.weight for module in self.modules}
+            self._handles.append(self._model.register_state_dict_pre_hook(self._before_saving))
+            tables = set(tables_of(self.modules))
             names = [name for name, parameter in self._model.named_parameters() if parameter in tables]
             self._model._ddp_params_and_buffers_to_ignore = [*self._not_shared, *names]  # type: ignore[assignment]
+            if _num_processes() > 1:
+                for table in tables_of(self.modules):
+                    dist.broadcast(table.data, 0)
         for module in self.modules:
             module.sparse = True
             if isinstance(module, nn.Embedding):
@@ -277,6 +304,9 @@ class SparseTables:
             if not isinstance(module, nn.Embedding):
                 module.before_reading = None
 
+    def _before_saving(self, *_: Any) -> None:
+        self.bring_up_to_date()
+
     def _before_reading(self, module: Any, inputs: tuple[Tensor, ...]) -> None:
         assert self.optimizer is not None
         self.optimizer.bring_up_to_date(module.weight, inputs[0])
@@ -291,9 +321,11 @@ class SparseTables:
         Returns:
             `torch.Tensor`: a scalar, the norm before.
         """
+        assert self.optimizer is not None
+        self._leave_dense_ones()
         gradients = []
         tables = {module.weight for module in self.modules}
-        shared = _share([module.weight for module in self.modules])
+        shared = _share(tables_of(self.modules))
         for parameter in parameters:
             if parameter in tables:
                 if (gradient := shared[parameter]) is not None:
@@ -306,22 +338,41 @@ class SparseTables:
             torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
         return norm
 
+    def _leave_dense_ones(self) -> None:
+        """Let tables whose gradient is dense, as that of a user's own loss, be as other parameters; share that."""
+        assert self.optimizer is not None
+        gradients = [module.weight.grad for module in self.modules]
+        are_dense = torch.tensor([gradient is not None and not gradient.is_sparse for gradient in gradients]).int()
+        if _num_processes() > 1:
+            dist.all_reduce(are_dense, dist.ReduceOp.MAX)
+        for module, is_dense in zip(list(self.modules), are_dense.tolist(), strict=True):
+            if is_dense:
+                self.optimizer.leave(module.weight)
+                self.modules.remove(module)
+                self._dense.append(module)
+                module.sparse = False
+        for module in self._dense if _num_processes() > 1 else ():
+            weight = module.weight
+            gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad.to_dense()
+            dist.all_reduce(gradient)
+            weight.grad = gradient / _num_processes()
+
 
 def find_tables(model: nn.Module) -> Iterator[Any]:
     """Find what reads large tables of trained weights, a few rows at a time and in no other way.
 
     Args:
-        model (`nn.Module`): The model.
+        model (`nn.Module`): The model; only classifiers and taggers have such tables.
 
     Yields:
         `nn.Embedding`, [`LexicalFeatures`] or [`NgramFeatures`], with the table as `weight`.
     """
-    objectives: list[Any] = [
-        module.objectives for module in model.modules() if getattr(module, "objectives", None) is not None
+    heads = [
+        one for one in model.modules() if isinstance(one, RnnForSequenceClassification | RnnForTokenClassification)
     ]
     # A language model's scores take the product with all word embeddings.
-    reads_all = any(one.language_model is not None for one in objectives)
-    for module in model.modules():
+    reads_all = any(head.objectives is not None and head.objectives.language_model is not None for head in heads)
+    for module in [module for head in heads for module in head.modules()]:
         candidates: list[Any] = []
         if isinstance(module, RnnEmbeddings):
             candidates = [] if reads_all else [module.word_embeddings]
@@ -329,11 +380,39 @@ def find_tables(model: nn.Module) -> Iterator[Any]:
         elif isinstance(module, LexicalFeatures | NgramFeatures):
             candidates = [module]
         for candidate in candidates:
-            is_plain = type(candidate) in (nn.Embedding, LexicalFeatures, NgramFeatures)
-            if not is_plain or candidate.weight.dtype != torch.float32:
+            if type(candidate) not in (nn.Embedding, LexicalFeatures, NgramFeatures) or candidate.sparse:
                 continue
-            if candidate.weight.requires_grad and candidate.weight.numel() >= LEAST_SIZE:
+            if isinstance(candidate, nn.Embedding) and (candidate.scale_grad_by_freq or candidate.max_norm is not None):
+                continue
+            weight = candidate.weight
+            if weight.dtype == torch.float32 and weight.requires_grad and weight.numel() >= LEAST_SIZE:
                 yield candidate
+
+
+def tables_of(modules: list[Any]) -> list[nn.Parameter]:
+    """Return the tables that modules read."""
+    return [module.weight for module in modules]
+
+
+def may_read_weights(callback: TrainerCallback) -> bool:
+    """Tell whether a callback may read a model's weights at any time: those of other packages than these."""
+    return type(callback).__module__.partition(".")[0] not in ("transformers", __name__.partition(".")[0])
+
+
+def has_closed_form(group: dict[str, Any]) -> bool:
+    """Tell whether what delayed steps do to a row has a closed form, with the options of a group of parameters.
+
+    Example:
+    ```python
+    >>> from rnn_hf.training.just_in_time import has_closed_form
+    >>> has_closed_form({"weight_decay": 0.0}), has_closed_form({"weight_decay": 0.01})
+    (True, False)
+
+    ```
+    """
+    first, second = group.get("betas", (0.9, 0.999))
+    others = (group.get("weight_decay", 0.01), group.get("amsgrad"), group.get("maximize"))
+    return not any(others) and first <= _SLOWEST * second**0.5 and group.get("eps", 1e-8) <= _LARGEST_EPS
 
 
 def _is_stock_adamw(args: TrainingArguments) -> bool:
@@ -343,11 +422,15 @@ def _is_stock_adamw(args: TrainingArguments) -> bool:
     return is_adamw and args.device.type == "cpu" and not any(others)
 
 
+def _num_processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
 def _share(tables: list[nn.Parameter]) -> dict[nn.Parameter, Tensor | None]:
     """Average the gradients of tables over the processes: without repeated rows."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    num_processes = _num_processes()
+    if num_processes == 1:
         return {table: None if table.grad is None else table.grad.coalesce() for table in tables}
-    num_processes = dist.get_world_size()
     own = [(_empty(table) if table.grad is None else table.grad).coalesce() for table in tables]
     counts = torch.tensor([gradient.indices().shape[1] for gradient in own])
     all_counts = [torch.empty_like(counts) for _ in range(num_processes)]
@@ -379,4 +462,12 @@ def _gather(part: Tensor, sizes: list[int]) -> list[Tensor]:
     return [one[:size] for one, size in zip(found, sizes, strict=True)]
 
 
-__all__ = ["LEAST_SIZE", "JustInTimeAdamW", "SparseTables", "find_tables"]
+__all__ = [
+    "LEAST_SIZE",
+    "JustInTimeAdamW",
+    "SparseTables",
+    "find_tables",
+    "has_closed_form",
+    "may_read_weights",
+    "tables_of",
+]

@@ -48,9 +48,9 @@ def parameter_groups(model: nn.Module, args: TrainingArguments) -> list[dict[str
         if "static_embeddings" in name:
             parameter.requires_grad_(vectors_rate > 0)
             group = vectors
-        elif name.startswith("ngrams."):
+        elif re.search(r"(^|\.)ngrams\.", name):  # with a prefix in the adapters of peft
             group = ngrams
-        elif name.startswith("lexical."):
+        elif re.search(r"(^|\.)lexical\.", name):
             group = lexical
         else:
             is_spared = name.endswith("embeddings.weight") or parameter.dim() < 2

@@ -119,6 +119,7 @@ class RnnTrainer(TrainerChecksMixin, SeededTrainer):
         self._unlabelled_dataset = unlabelled_dataset if has_weight else None
         self._objectives: Any = None
         self._tables: SparseTables | None = None
+        self._trains = False
         self._saves_checkpoint = False
         self._signature_columns = None  # the stock Trainer sets it too late for the checks of the first batch
         self._scores_task = options.get("compute_metrics") is None
@@ -215,12 +216,16 @@ class RnnTrainer(TrainerChecksMixin, SeededTrainer):
         """Train, at temperature 1 and without thresholds of labels: see the stock Trainer."""
         if self.model is not None:
             self._config.temperature, self._config.label_thresholds = 1.0, None
-        if self._tables is not None:
+        if self.model_init is not None:
+            self._tables = None
+        elif self._tables is not None:
             self._tables.attach()
+        self._trains = True
         try:
             with without_denormals():
                 return super().train(*args, **kwargs)
         finally:
+            self._trains = False
             if self._tables is not None:
                 self._tables.detach()
 
@@ -258,8 +263,8 @@ class RnnTrainer(TrainerChecksMixin, SeededTrainer):
                 self.optimizer = optimizer_class(groups, **options)
                 return self.optimizer
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, trained)
-            self._tables = SparseTables(trained, self.args)
-            make = self._tables.make_optimizer if self._tables.modules else optimizer_class
+            self._tables = SparseTables(trained, self.args, self.callback_handler.callbacks) if self._trains else None
+            make = self._tables.make_optimizer if self._tables is not None and self._tables.modules else optimizer_class
             self.optimizer = make(groups, **options)
         return self.optimizer
 

@@ -120,6 +120,15 @@ def assert_near(found, precise, tolerance, gradient_tolerance):
         assert (found[name].float() - value).norm() < room * value.norm(), name
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("cell", "path"), CELLS_AND_PATHS)
+def test_states_can_be_changed_in_place(cell, path, dtype):
+    rnn = stock(cell).to(dtype)
+    states = run_recurrence(rnn, torch.ones(3, INPUT_SIZE, dtype=dtype), packing_of([2, 1]), path=path).states[0]
+    states.mul_(2).sum().backward()
+    assert rnn.weight_ih_l0.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("bidirectional", DIRECTIONS)
 @pytest.mark.parametrize(("cell", "path"), CELLS_AND_PATHS)
 def test_bfloat16_is_near_single_precision(cell, bidirectional, path):

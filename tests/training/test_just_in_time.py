@@ -14,7 +14,13 @@ from strategies import few, generator, little_config, seeds
 from torch import distributed, nn
 from transformers import TrainerCallback
 
-from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification, RnnTrainer, RnnTrainingArguments
+from rnn_hf import (
+    RnnForCausalLM,
+    RnnForSequenceClassification,
+    RnnForTokenClassification,
+    RnnTrainer,
+    RnnTrainingArguments,
+)
 from rnn_hf.models.lexical import NUM_CLASSES
 from rnn_hf.training import just_in_time
 from rnn_hf.training.just_in_time import JustInTimeAdamW, SparseTables, find_tables
@@ -24,8 +30,9 @@ NUM_ROWS = 40
 
 @pytest.fixture
 def all_tables(monkeypatch):
-    """Let little tables count, too."""
+    """Let little tables count, too, and callbacks of tests, which read no weights."""
     monkeypatch.setattr(just_in_time, "LEAST_SIZE", 0)
+    monkeypatch.setattr(just_in_time, "may_read_weights", lambda callback: False)
 
 
 @given(
@@ -96,7 +103,9 @@ def test_a_state_goes_from_one_optimizer_to_the_other():
     assert (found[0][0] < 1).all()
 
 
-@pytest.mark.parametrize("option", [{"weight_decay": 0.1}, {"amsgrad": True}, {"betas": (0.9, 0.8)}])
+@pytest.mark.parametrize(
+    "option", [{"weight_decay": 0.1}, {"amsgrad": True}, {"betas": (0.9, 0.8)}, {"betas": (0.98, 0.999)}, {"eps": 1e-6}]
+)
 def test_options_without_a_closed_form_are_refused(option):
     table = nn.Parameter(torch.ones(9, 2))
     with pytest.raises(ValueError, match="Rows are brought up to date without weight_decay"):
@@ -175,6 +184,7 @@ def test_training_gives_the_weights_of_the_stock_optimizer(task, options, tmp_pa
     stock, stock_logs = train(task, tmp_path / "stock", **options)
     assert not stock._tables.modules
     monkeypatch.setattr(just_in_time, "LEAST_SIZE", 0)
+    monkeypatch.setattr(just_in_time, "may_read_weights", lambda callback: False)
     ours, logs = train(task, tmp_path / "ours", **options)
     assert len(ours._tables.modules) == 3
     torch.testing.assert_close(logs, stock_logs, rtol=2e-3, atol=2e-3)
@@ -210,6 +220,7 @@ class Interrupted(TrainerCallback):
 def test_weights_that_a_callback_saves_are_up_to_date(all_tables, tmp_path, monkeypatch):
     """In the middle of an epoch, too."""
     saved = {}
+    monkeypatch.setattr(just_in_time, "may_read_weights", lambda callback: False)
 
     class Saver(TrainerCallback):
         def on_step_end(self, args, state, control, model=None, **_):
@@ -252,6 +263,82 @@ def test_an_optimizer_that_is_given_is_taken(all_tables, tmp_path):
     assert not model.model.embeddings.word_embeddings.sparse
 
 
+def trainer_of(folder, task="token-classification", kind=RnnTrainer, model=None, **options):
+    args = RnnTrainingArguments(
+        str(folder), use_cpu=True, disable_tqdm=True, eval_strategy="no", save_strategy="no", num_train_epochs=2,
+        per_device_train_batch_size=4, learning_rate=0.01, precision="float32", **options,
+    )  # fmt: skip
+    return kind(model or make_model(task), args, train_dataset=make_rows(task))
+
+
+class Penalty(RnnTrainer):
+    """A loss that reads a whole table."""
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        return loss + 0.01 * model.model.embeddings.word_embeddings.weight.square().sum()
+
+
+def test_a_table_that_a_loss_reads_whole_is_as_other_parameters(tmp_path, request):
+    found = []
+    for is_stock in (True, False):
+        if not is_stock:
+            request.getfixturevalue("all_tables")
+        trainer = trainer_of(tmp_path, kind=Penalty)
+        trainer.train()
+        found.append(trainer.model.state_dict())
+    assert [module is trainer.model.lexical for module in trainer._tables.modules] == [True]
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-4)
+
+
+def test_embeddings_with_options_of_their_own_stay_dense(all_tables, tmp_path):
+    model = make_model("token-classification")
+    own = nn.Embedding(NUM_ROWS, model.config.embedding_size, scale_grad_by_freq=True)
+    model.set_input_embeddings(own)
+    trainer_of(tmp_path, model=model).train()
+    assert not own.sparse
+    assert list(find_tables(model)) == [model.model.embeddings.static_embeddings.vectors, model.lexical][1:]
+
+
+def test_tables_with_weight_decay_stay_dense(all_tables):
+    model = make_model("token-classification")
+    tables = SparseTables(model, RnnTrainingArguments("out", use_cpu=True, eval_strategy="no"))
+    groups = [
+        {"params": [model.lexical.weight], "weight_decay": 0.1},
+        {"params": [one for one in model.parameters() if one is not model.lexical.weight], "weight_decay": 0.0},
+    ]
+    tables.make_optimizer(groups, lr=0.1)
+    assert model.lexical not in tables.modules
+    assert model.model.embeddings.word_embeddings in tables.modules
+    tables.detach()
+
+
+@pytest.mark.parametrize("options", [{"adam_beta1": 0.99}, {"adam_beta2": 0.8}, {"adam_epsilon": 1e-4}])
+def test_other_moments_have_dense_gradients(all_tables, options, tmp_path):
+    trainer = trainer_of(tmp_path, **options)
+    trainer.train()
+    assert trainer._tables.modules == []
+
+
+def test_weights_that_a_callback_may_read_are_up_to_date(tmp_path, monkeypatch):
+    monkeypatch.setattr(just_in_time, "LEAST_SIZE", 0)
+    trainer = trainer_of(tmp_path)
+    trainer.add_callback(Norms())
+    trainer.train()
+    assert trainer._tables.modules == []
+
+
+def test_an_optimizer_for_a_loop_of_ones_own_is_the_stock_one(all_tables, tmp_path):
+    trainer = trainer_of(tmp_path)
+    assert type(trainer.create_optimizer()) is torch.optim.AdamW
+    assert not trainer.model.model.embeddings.word_embeddings.sparse
+
+
+def test_language_models_have_dense_gradients(all_tables):
+    model = RnnForCausalLM(little_config(bidirectional=False))
+    assert list(find_tables(model)) == []
+
+
 def share(rank, folder) -> None:
     """Clip gradients of one of two processes, of which one reads no row of a table; write them, and end."""
     torch.set_num_threads(1)
@@ -259,6 +346,8 @@ def share(rank, folder) -> None:
         "gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2, timeout=timedelta(seconds=100)
     )
     model, ids = make_model("token-classification").eval(), torch.tensor([[rank, rank + 1, 7]])
+    with torch.no_grad():
+        model.lexical.weight += rank  # the weights of the first process count
     just_in_time.LEAST_SIZE = 0
     tables = SparseTables(model, RnnTrainingArguments(str(folder), use_cpu=True))
     tables.make_optimizer([{"params": list(model.parameters()), "weight_decay": 0.0}], lr=0.01)

@@ -80,3 +80,17 @@ def test_layers_are_unfrozen_one_after_the_other(tmp_path):
     RnnTrainer(model_of(), args, train_dataset=rows, callbacks=[recorder]).train()
     wanted = [set(range(min(step, 3) + 1)) for step in range(8)]
     assert recorder.changed == wanted
+
+
+@pytest.mark.parametrize("prefix", ["", "base_model.model."])
+def test_features_have_their_rates_in_adapters_of_peft_too(tmp_path, prefix):
+    lexical, ngrams = model_of("token-classification", num_lexical_features=8), model_of(ngram_buckets=8)
+    names = {"base_model.model.": ("base_model", "model")}.get(prefix, ())
+    for model, table in ((lexical, lexical.lexical.weight), (ngrams, ngrams.ngrams.weight)):
+        wrapped = model
+        for name in reversed(names):
+            inner, wrapped = wrapped, torch.nn.Module()
+            setattr(wrapped, name, inner)
+        args = RnnTrainingArguments(str(tmp_path), weight_decay=0.1, ngram_learning_rate=0.5, lexical_learning_rate=0.5)
+        (group,) = [g for g in parameter_groups(wrapped, args) if any(one is table for one in g["params"])]
+        assert (group["lr"], group["weight_decay"]) == (0.5, 0.0)

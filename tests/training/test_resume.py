@@ -181,6 +181,7 @@ def test_a_run_with_rows_that_are_brought_up_to_date_when_read_ends_as_if_it_had
     processes, files, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(just_in_time, "LEAST_SIZE", 0)
+    monkeypatch.setattr(just_in_time, "may_read_weights", lambda callback: False)  # KillAt does not
     options = [*MODES["lexical features that are trained"], "--gradient_accumulation_steps", "2"]
     options += ["--per_device_train_batch_size", "1", "--use_cpu", "true"]
     assert run(files, tmp_path / "whole", *options, processes=processes) == 0
@@ -193,7 +194,8 @@ def test_a_run_with_rows_that_are_brought_up_to_date_when_read_ends_as_if_it_had
 
 
 @pytest.mark.parametrize("options", [[], ["--streaming", "true"], ["--max_tokens_per_batch", "100"]])
-def test_pretraining_that_is_killed_ends_like_one_that_is_not(options, files, tmp_path):
+def test_pretraining_that_is_killed_ends_like_one_that_is_not(options, files, tmp_path, monkeypatch):
+    monkeypatch.setattr(just_in_time, "LEAST_SIZE", 0)  # language models read whole tables, large ones too
     options = [*options, "--tokens_column", "tokens", "--chunk_length", "8", "--num_hidden_layers", "2"]
     assert run(files, tmp_path / "whole", *options, task=PRETRAIN) == 0
     for step in (5, 16):
