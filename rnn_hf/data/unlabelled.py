@@ -85,6 +85,9 @@ def load_unlabelled(arguments: DataArguments, task: Task) -> Unlabelled:
             ("dataset_name", "dataset_config_name", "validation_file", "test_file", "label_columns")
         )
         options |= {"train_file": file, "dataset_format": found}
+        trained = arguments.train_file
+        if trained is not None and found != (arguments.dataset_format or _format(trained, task)):
+            options["dataset_kwargs"] = "{}"  # what the training data's format takes
         own = dataclasses.replace(arguments, **options)
         split = _one_column(load_splits(own, task)[0]["train"], arguments, task, origin)
     column = "text" if task == "text-classification" else "tokens"

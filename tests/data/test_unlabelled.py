@@ -63,6 +63,22 @@ def test_a_pattern_names_several_files_of_one_format(tmp_path):
         load_unlabelled(DataArguments(unlabelled_file=str(tmp_path / "*")), "text-classification")
 
 
+@pytest.mark.parametrize("dataset_format", [None, "conll"])
+def test_options_of_another_format_are_left_out(tmp_path, dataset_format):
+    trained = tmp_path / "train.conll"
+    trained.write_text("a X 1\nb Y 2\n\n", encoding="utf-8")
+    others = {"more.jsonl": '{"tokens": ["c", "d"]}\n', "more.conll": "c X 1\nd Y 2\n\n"}
+    for name, content in others.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        arguments = DataArguments(
+            train_file=str(trained),
+            unlabelled_file=str(tmp_path / name),
+            dataset_format=dataset_format,
+            dataset_kwargs='{"column_names": ["tokens", "pos", "tags"]}',
+        )
+        assert list(load_unlabelled(arguments, "token-classification").split) == [{"tokens": ["c", "d"]}]
+
+
 def test_other_texts_have_another_fingerprint(tmp_path):
     prints = {load(tmp_path, "a.txt", text).fingerprint for text in ("a\nb\n", "a\n\nb\n", "b\na\n")}
     assert len(prints) == 2
