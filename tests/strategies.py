@@ -1,11 +1,16 @@
 """What several test files share: settings, little models, random sequences."""
 
 import math
+import multiprocessing
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
 
 import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, distributed
 
 from rnn_hf import RnnConfig
 from rnn_hf.data.spans import Span
@@ -131,3 +136,24 @@ def draw_spans(data, words, labels=("PER", "LOC", "ORG-x")):
             spans.append(Span(words[position][0], words[end - 1][1], label))
         position = end
     return spans
+
+
+def in_two_processes(work: Callable[[int, Path], None], folder: Path) -> None:
+    """Call a function in two processes of a group, with the rank of each and a folder."""
+    context = multiprocessing.get_context("fork")  # which shares the libraries that are loaded
+    processes = [context.Process(target=_in_group, args=(work, rank, folder)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        process.kill()
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+def _in_group(work: Callable[[int, Path], None], rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2, timeout=timedelta(seconds=100)
+    )
+    work(rank, folder)
+    os._exit(0)  # torch's gloo may hang when it is taken down

@@ -18,11 +18,11 @@ from .calibration import calibrate
 from .checkpoints import write_checksums
 from .data_loaders import SeededTrainer
 from .distillation import count_targets
-from .just_in_time import SparseTables
 from .objectives import TrainingObjectives, balanced_weights
 from .optimization import GradualUnfreezing, diverged, parameter_groups
 from .precision import settle_precision
 from .semi_supervised import DEFAULT_WEIGHT, RampUp
+from .sparse_tables import SparseTables
 from .task_metrics import compute_metrics_for, labels_and_confidences
 from .trainer_checks import TrainerChecksMixin, check_model
 
@@ -269,12 +269,12 @@ class RnnTrainer(TrainerChecksMixin, SeededTrainer):
         return self.optimizer
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
-        if self._tables is None or not self._tables.modules:
+        if self._tables is None or self._tables.optimizer is None:
             return super()._clip_grad_norm(model)
         return self._tables.clip(model.parameters(), self.args.max_grad_norm)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        if grad_norm is None and self._tables is not None and self._tables.modules:
+        if grad_norm is None and self._tables is not None and self._tables.optimizer is not None:
             grad_norm = self._tables.clip(model.parameters(), float("inf"))
         return super()._get_grad_norm(model, grad_norm)
 

@@ -1,13 +1,9 @@
 """Training by several processes: tables that no step changes stay where they are."""
 
-import multiprocessing
-import os
-from datetime import timedelta
-
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from strategies import gradients, little_config
+from strategies import gradients, in_two_processes, little_config
 from torch import distributed, nn
 
 from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification, RnnModel
@@ -43,11 +39,7 @@ def batch(rank) -> dict[str, torch.Tensor]:
 
 
 def step(rank, folder) -> None:
-    """Take a step of two processes, each with a table of its own, write the gradients, and end the process."""
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2, timeout=timedelta(seconds=100)
-    )
+    """Take a step of two processes, each with a table of its own, and write the gradients."""
     model = make()
     model.word_starts[rank] = False
     wrapped = nn.parallel.DistributedDataParallel(model)
@@ -55,19 +47,11 @@ def step(rank, folder) -> None:
     wrapped(**batch(rank)).loss.backward()
     assert (~model.word_starts).nonzero().flatten().tolist() == [rank]
     save_file(gradients(model), folder / f"{rank}.safetensors")
-    os._exit(0)  # torch's gloo may hang when it is taken down
 
 
 @pytest.mark.skipif(not distributed.is_gloo_available(), reason="this build of torch has no gloo")
 def test_two_processes_share_gradients_and_keep_their_tables(tmp_path):
-    context = multiprocessing.get_context("fork")  # which shares the libraries that are loaded
-    processes = [context.Process(target=step, args=(rank, tmp_path)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-        process.kill()
-    assert [process.exitcode for process in processes] == [0, 0]
+    in_two_processes(step, tmp_path)
     found = load_file(tmp_path / "0.safetensors")
     alone = []
     for rank in range(2):

@@ -1,16 +1,12 @@
 """AdamW with rows of tables that are brought up to date when they are read, against torch's AdamW."""
 
-import multiprocessing
-import os
-from datetime import timedelta
-
 import pytest
 import torch
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from strategies import few, generator, little_config, seeds
+from strategies import few, generator, in_two_processes, little_config, seeds
 from torch import distributed, nn
 from transformers import TrainerCallback
 
@@ -22,8 +18,9 @@ from rnn_hf import (
     RnnTrainingArguments,
 )
 from rnn_hf.models.lexical import NUM_CLASSES
-from rnn_hf.training import just_in_time
-from rnn_hf.training.just_in_time import JustInTimeAdamW, SparseTables, find_tables
+from rnn_hf.training import sparse_tables
+from rnn_hf.training.just_in_time import JustInTimeAdamW
+from rnn_hf.training.sparse_tables import SparseTables, find_tables
 
 NUM_ROWS = 40
 
@@ -31,8 +28,8 @@ NUM_ROWS = 40
 @pytest.fixture
 def all_tables(monkeypatch):
     """Let little tables count, too, and callbacks of tests, which read no weights."""
-    monkeypatch.setattr(just_in_time, "LEAST_SIZE", 0)
-    monkeypatch.setattr(just_in_time, "may_read_weights", lambda callback: False)
+    monkeypatch.setattr(sparse_tables, "LEAST_SIZE", 0)
+    monkeypatch.setattr(sparse_tables, "may_read_weights", lambda callback: False)
 
 
 @given(
@@ -183,8 +180,8 @@ def train(task, folder, **options):
 def test_training_gives_the_weights_of_the_stock_optimizer(task, options, tmp_path, monkeypatch):
     stock, stock_logs = train(task, tmp_path / "stock", **options)
     assert not stock._tables.modules
-    monkeypatch.setattr(just_in_time, "LEAST_SIZE", 0)
-    monkeypatch.setattr(just_in_time, "may_read_weights", lambda callback: False)
+    monkeypatch.setattr(sparse_tables, "LEAST_SIZE", 0)
+    monkeypatch.setattr(sparse_tables, "may_read_weights", lambda callback: False)
     ours, logs = train(task, tmp_path / "ours", **options)
     assert len(ours._tables.modules) == 3
     torch.testing.assert_close(logs, stock_logs, rtol=2e-3, atol=2e-3)
@@ -220,15 +217,14 @@ class Interrupted(TrainerCallback):
 def test_weights_that_a_callback_saves_are_up_to_date(all_tables, tmp_path, monkeypatch):
     """In the middle of an epoch, too."""
     saved = {}
-    monkeypatch.setattr(just_in_time, "may_read_weights", lambda callback: False)
 
     class Saver(TrainerCallback):
         def on_step_end(self, args, state, control, model=None, **_):
             if state.global_step == 5:
-                saved.setdefault(just_in_time.LEAST_SIZE, {k: v.clone() for k, v in model.state_dict().items()})
+                saved.setdefault(sparse_tables.LEAST_SIZE, {k: v.clone() for k, v in model.state_dict().items()})
 
     for least in (0, 2**16):
-        monkeypatch.setattr(just_in_time, "LEAST_SIZE", least)
+        monkeypatch.setattr(sparse_tables, "LEAST_SIZE", least)
         norms = RnnTrainingArguments(
             str(tmp_path), use_cpu=True, disable_tqdm=True, per_device_train_batch_size=4, learning_rate=0.01,
             eval_strategy="no", save_strategy="no", num_train_epochs=1, precision="float32",
@@ -297,7 +293,7 @@ def test_embeddings_with_options_of_their_own_stay_dense(all_tables, tmp_path):
     model.set_input_embeddings(own)
     trainer_of(tmp_path, model=model).train()
     assert not own.sparse
-    assert list(find_tables(model)) == [model.model.embeddings.static_embeddings.vectors, model.lexical][1:]
+    assert list(find_tables(model)) == [model.lexical]
 
 
 def test_tables_with_weight_decay_stay_dense(all_tables):
@@ -321,7 +317,7 @@ def test_other_moments_have_dense_gradients(all_tables, options, tmp_path):
 
 
 def test_weights_that_a_callback_may_read_are_up_to_date(tmp_path, monkeypatch):
-    monkeypatch.setattr(just_in_time, "LEAST_SIZE", 0)
+    monkeypatch.setattr(sparse_tables, "LEAST_SIZE", 0)
     trainer = trainer_of(tmp_path)
     trainer.add_callback(Norms())
     trainer.train()
@@ -340,15 +336,11 @@ def test_language_models_have_dense_gradients(all_tables):
 
 
 def share(rank, folder) -> None:
-    """Clip gradients of one of two processes, of which one reads no row of a table; write them, and end."""
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2, timeout=timedelta(seconds=100)
-    )
+    """Clip gradients of one of two processes, of which one reads no row of a table; and write them."""
     model, ids = make_model("token-classification").eval(), torch.tensor([[rank, rank + 1, 7]])
     with torch.no_grad():
         model.lexical.weight += rank  # the weights of the first process count
-    just_in_time.LEAST_SIZE = 0
+    sparse_tables.LEAST_SIZE = 0
     tables = SparseTables(model, RnnTrainingArguments(str(folder), use_cpu=True))
     tables.make_optimizer([{"params": list(model.parameters()), "weight_decay": 0.0}], lr=0.01)
     wrapped = nn.parallel.DistributedDataParallel(model)
@@ -358,19 +350,11 @@ def share(rank, folder) -> None:
     norm = tables.clip(model.parameters(), 0.5)
     found = {name: one.grad.to_dense() for name, one in model.named_parameters() if one.grad is not None}
     save_file(found | {"norm": norm}, folder / f"{rank}.safetensors")
-    os._exit(0)  # torch's gloo may hang when it is taken down
 
 
 @pytest.mark.skipif(not distributed.is_gloo_available(), reason="this build of torch has no gloo")
 def test_processes_share_sparse_gradients(tmp_path):
-    context = multiprocessing.get_context("fork")  # which shares the libraries that are loaded
-    processes = [context.Process(target=share, args=(rank, tmp_path)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-        process.kill()
-    assert [process.exitcode for process in processes] == [0, 0]
+    in_two_processes(share, tmp_path)
     first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))
     torch.testing.assert_close(first, second)
     model = make_model("token-classification").eval()

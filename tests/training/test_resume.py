@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState
 from datasets import Dataset
 from transformers import TrainerCallback
 
-from rnn_hf.training import just_in_time
+from rnn_hf.training import sparse_tables
 from rnn_hf.training import trainer as trainer_module
 from rnn_hf.training.checkpoints import list_checkpoints
 from rnn_hf.training.options import parse_arguments
@@ -180,8 +180,8 @@ def test_a_run_that_is_killed_again_and_again_ends_like_one_that_is_not(mode, fi
 def test_a_run_with_rows_that_are_brought_up_to_date_when_read_ends_as_if_it_had_not_been_killed(
     processes, files, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(just_in_time, "LEAST_SIZE", 0)
-    monkeypatch.setattr(just_in_time, "may_read_weights", lambda callback: False)  # KillAt does not
+    monkeypatch.setattr(sparse_tables, "LEAST_SIZE", 0)
+    monkeypatch.setattr(sparse_tables, "may_read_weights", lambda callback: False)  # KillAt does not
     options = [*MODES["lexical features that are trained"], "--gradient_accumulation_steps", "2"]
     options += ["--per_device_train_batch_size", "1", "--use_cpu", "true"]
     assert run(files, tmp_path / "whole", *options, processes=processes) == 0
@@ -195,7 +195,7 @@ def test_a_run_with_rows_that_are_brought_up_to_date_when_read_ends_as_if_it_had
 
 @pytest.mark.parametrize("options", [[], ["--streaming", "true"], ["--max_tokens_per_batch", "100"]])
 def test_pretraining_that_is_killed_ends_like_one_that_is_not(options, files, tmp_path, monkeypatch):
-    monkeypatch.setattr(just_in_time, "LEAST_SIZE", 0)  # language models read whole tables, large ones too
+    monkeypatch.setattr(sparse_tables, "LEAST_SIZE", 0)  # language models read whole tables, large ones too
     options = [*options, "--tokens_column", "tokens", "--chunk_length", "8", "--num_hidden_layers", "2"]
     assert run(files, tmp_path / "whole", *options, task=PRETRAIN) == 0
     for step in (5, 16):
