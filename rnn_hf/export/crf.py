@@ -1,5 +1,6 @@
-"""Conditional random fields as ONNX operators: the best sequence of labels, by two recursions and a trace back."""
+"""Conditional random fields as ONNX operators: scores of labels, by recursions over words from both ends at once."""
 
+from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
@@ -9,72 +10,153 @@ from ..models.crf import ConditionalRandomField, allowed_transitions
 from ..models.labels import tagging_scheme
 from .graph import Graph, to_array
 
-# What a forbidden transition costs, and what cannot be.
+# What a forbidden transition costs.
 _FORBIDDEN = 1e4
-_IMPOSSIBLE = -1e30
+# How many words one iteration of the recursions takes: an even number, since each word turns scores by one dimension.
+_UNROLLED = 4
+# Labels of a word whose scores are nearer than this may belong to sequences that tie.
+_NEAR = 1e-3
 
 
 def max_marginals(graph: Graph, crf: ConditionalRandomField, emissions: str, is_start: str) -> str:
     """Score each label by the best allowed sequence through it, over the first tokens of words.
 
-    A `Scan` runs the recursion from the first step and the one from the last at once, and keeps scores where no word
-    begins. A state beside those of the labels, at `num_labels`, stands before the first word, and behind the last.
+    Args:
+        graph ([`Graph`]): The graph to add to.
+        crf ([`ConditionalRandomField`]): The transitions.
+        emissions (`str`): Scores of labels, float32 `[L, B, num_labels]`, of one step or more.
+        is_start (`str`): Where words begin, bool `[L, B]`.
+
+    Returns:
+        `str`: Scores float32 `[L, B, num_labels]`, for each token those of its word.
     """
     num_labels = len(crf.label_names)
-    words = graph("CumSum", graph("Cast", is_start, to=TensorProto.INT64), 0)
-    num_words = graph("ReduceMax", words, [0])  # [1, B]
+    start, transitions, end = _transition_scores(crf)
+    words = _Words(graph, is_start)
 
-    both_emissions = _both_ways(graph, graph("Pad", emissions, [0, 0, 0, 0, 0, 1]))  # [L, 2, B, num_labels + 1]
-    both_starts = _both_ways(graph, graph("Unsqueeze", is_start, [2]))  # [L, 2, B, 1]
-    first = np.full((2, 1, num_labels + 1), _IMPOSSIBLE, dtype=np.float32)
-    first[:, :, num_labels] = 0.0
-    shape = graph("Concat", [2], graph("Shape", num_words, start=1), [num_labels + 1], axis=0)
-    step = _scan_step(_transition_scores(crf))
-    _, scores, reached, pointers = graph.call(
-        "Scan",
-        graph("Expand", first, shape),
-        both_emissions,
-        both_starts,
-        num_outputs=4,
-        body=step,
-        num_scan_inputs=2,
-    )
-    forward = graph("Gather", scores, 0, axis=1)  # [L, B, num_labels + 1]
-    backward = _reversed(graph, graph("Gather", reached, 1, axis=1))
+    both_emissions = words.gather_emissions(graph("Reshape", emissions, [-1, num_labels]))  # [W, 2, B, num_labels]
+    first = graph("Expand", np.stack([start, end])[:, None], graph("Concat", [2], words.batch_size, [1], axis=0))
+    reached = _run_recursions(graph, both_emissions, first, transitions)  # [(W + 1) * 2 * B, num_labels]
+    forward = graph("Gather", reached, words.rows(words.numbers, direction=0))
+    forward = graph("Add", forward, graph("Gather", both_emissions, 0, axis=1))
+    backward = graph("Gather", reached, words.rows(words.from_end, direction=1))
     # Scores are up to a constant for each token: that of the model.
-    forward = _shifted(graph, forward, graph("Greater", words, 1))
-    backward = _shifted(graph, backward, graph("Less", words, num_words))
-    sums = graph("Slice", graph("Add", forward, backward), [0], [num_labels], [2])  # [L, B, num_labels]
+    forward = _shifted(graph, forward, graph("Greater", words.numbers, 0))
+    backward = _shifted(graph, backward, graph("Greater", words.from_end, 0))
+    sums = graph("Add", forward, backward)  # [W, B, num_labels]
 
-    last_label = graph("ArgMax", graph("Gather", sums, -1), axis=1)  # [B, 1]
-    pointers = graph("Gather", pointers, 0, axis=1)
-    _, path = graph.call(
-        "Scan",
-        last_label,
-        pointers,
-        graph("Unsqueeze", is_start, [2]),
-        num_outputs=2,
-        body=_trace_step(),
-        num_scan_inputs=2,
-        scan_input_directions=[1, 1],
-        scan_output_directions=[1],
-    )
+    path = graph("Unsqueeze", _best_path(graph, words, transitions, forward, sums), [2])  # [W, B, 1]
     # Where sequences tie, the labels of the path are preferred by the least that float32 knows.
     best = graph("ReduceMax", sums, [2])
     above = graph("Add", graph("Add", best, graph("Mul", graph("Abs", best), 2.0**-23)), 1e-37)
     marginals = graph("Where", graph("Equal", path, np.arange(num_labels)), above, sums)
-    marginals = graph("Where", graph("Unsqueeze", graph("Greater", words, 0), [2]), marginals, 0.0)
+    marginals = graph("Gather", graph("Reshape", marginals, [-1, num_labels]), words.of_tokens)  # [L, B, num_labels]
+    marginals = graph("Where", graph("Unsqueeze", words.has_begun, [2]), marginals, 0.0)
     inside = _continued(graph, marginals, crf.label_names)
     return graph("Where", graph("Unsqueeze", is_start, [2]), marginals, inside)
 
 
-def _both_ways(graph: Graph, steps: str) -> str:
-    """Put beside each step, as a new second dimension, the one that is as far from the end."""
-    return graph("Concat", *(graph("Unsqueeze", way, [1]) for way in (steps, _reversed(graph, steps))), axis=1)
+class _Words:
+    """Where the words of a batch are; `W` is the largest number of words, rounded up to whole iterations.
+
+    Attributes:
+        batch_size (`str`): `B`, int64 `[1]`.
+        numbers (`str`): `0 … W - 1`, int64 `[W, 1]`.
+        from_end (`str`): How many words follow each word, int64 `[W, B]`, 0 behind the last.
+        is_last (`str`): Whether a word is its sequence's last, or stands behind it, bool `[W, B]`.
+        of_tokens (`str`): Rows of the tokens' words among `W * B`, int64 `[L, B]`.
+        has_begun (`str`): Whether a token's word or an earlier one has begun, bool `[L, B]`.
+    """
+
+    def __init__(self, graph: Graph, is_start: str):
+        self._graph = graph
+        self.batch_size = graph("Shape", is_start, start=1)
+        self._columns = graph("Range", 0, graph("Squeeze", self.batch_size), 1)  # [B]
+        counts = graph("CumSum", graph("Cast", is_start, to=TensorProto.INT64), 0)  # [L, B]
+        num_words = graph("ReduceMax", counts, [0])  # [1, B]
+        longest = graph("Max", graph("ReduceMax", num_words, keepdims=0), 1)
+        longest = graph("Mul", graph("Div", graph("Add", longest, _UNROLLED - 1), _UNROLLED), _UNROLLED)
+        self.numbers = graph("Unsqueeze", graph("Range", 0, longest, 1), [1])
+        to_last = graph("Sub", graph("Sub", num_words, 1), self.numbers)
+        self.from_end = graph("Max", to_last, 0)
+        self.is_last = graph("LessOrEqual", to_last, 0)
+        self.has_begun = graph("Greater", counts, 0)
+        self.of_tokens = self._flat(graph("Max", graph("Sub", counts, 1), 0))
+        # The step at which each word begins; what begins none goes behind the last.
+        target = graph("Where", is_start, graph("Sub", counts, 1), longest)
+        steps = graph("CumSum", graph("Add", graph("Mul", counts, 0), 1), 0, exclusive=1)
+        shape = graph("Concat", graph("Add", graph("Reshape", longest, [1]), 1), self.batch_size, axis=0)
+        room = graph("Expand", 0, shape)
+        self._begins = graph("Slice", graph("ScatterElements", room, target, steps, axis=0), [0], [-1], [0])  # [W, B]
+
+    def gather_emissions(self, rows: str) -> str:
+        """Gather the rows `[L * B, num_labels]` of words, forwards and backwards: `[W, 2, B, num_labels]`."""
+        graph = self._graph
+        forwards = self._flat(self._begins)
+        backwards = graph("GatherElements", forwards, self.from_end, axis=0)
+        both = graph("Concat", *(graph("Unsqueeze", way, [1]) for way in (forwards, backwards)), axis=1)
+        return graph("Gather", rows, both)
+
+    def rows(self, numbers: str, direction: int) -> str:
+        """Find the rows of words, counted in a direction, among those of words, directions and sequences."""
+        return self._flat(self._graph("Add", self._graph("Mul", numbers, 2), direction))
+
+    def _flat(self, steps: str) -> str:
+        return self._graph("Add", self._graph("Mul", steps, self.batch_size), self._columns)
 
 
-def _reversed(graph: Graph, steps: str) -> str:
-    return graph("Slice", steps, [-1], [np.iinfo(np.int64).min], [0], [-1])
+def _transition_scores(crf: ConditionalRandomField) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the scores of beginning, following (from, to) and ending, with what is forbidden."""
+    penalties = (part.logical_not().numpy() * np.float32(-_FORBIDDEN) for part in allowed_transitions(crf.label_names))
+    parameters = (crf.start_transitions, crf.transitions, crf.end_transitions)
+    start, transitions, end = (to_array(own) + part for own, part in zip(parameters, penalties, strict=True))
+    return start, transitions, end
+
+
+def _run_recursions(graph: Graph, emissions: str, first: str, transitions: np.ndarray) -> str:
+    """Find the best score with which each label is reached, before its emission.
+
+    Args:
+        graph ([`Graph`]): The graph to add to.
+        emissions (`str`): `[W, 2, B, num_labels]`, forwards and backwards.
+        first (`str`): Scores of the first labels, `[2, B, num_labels]`.
+        transitions (`np.ndarray` of shape `[num_labels, num_labels]`): From, to.
+
+    Returns:
+        `str`: `[(W + 1) * 2 * B, num_labels]`, up to a constant for each word.
+    """
+    num_labels = len(transitions)
+    # A label is a column, then a row, and so on: `[2, B, num_labels, 1]` and `[2, B, 1, num_labels]`.
+    inputs = []
+    for position, axis in enumerate(islice(cycle([4, 3]), _UNROLLED)):
+        every = graph("Slice", emissions, [position], [np.iinfo(np.int64).max], [0], [_UNROLLED])
+        inputs.append(graph("Unsqueeze", every, [axis]))
+    _, *reached = graph.call(
+        "Scan",
+        graph("Unsqueeze", first, [3]),
+        *inputs,
+        num_outputs=1 + _UNROLLED,
+        body=_recursion_step(transitions),
+        num_scan_inputs=_UNROLLED,
+    )
+    together = graph("Concat", *(graph("Reshape", part, [0, -1]) for part in reached), axis=1)
+    return graph("Concat", *(graph("Reshape", part, [-1, num_labels]) for part in (first, together)), axis=0)
+
+
+def _recursion_step(transitions: np.ndarray) -> GraphProto:
+    """Take some words in a row: from the scores that reach the labels of the first to those after the last."""
+    step = Graph(prefix="step_")
+    onwards = np.stack([transitions, transitions.T])[:, None]  # [2, 1, from, to]
+    inputs = ["reached", *(f"emissions_{position}" for position in range(_UNROLLED))]
+    outputs = []
+    reached = inputs[0]
+    for own, axis in zip(inputs[1:], cycle([2, 3])):
+        ways = onwards if axis == 2 else onwards.swapaxes(2, 3)
+        reached = step("ReduceMax", step("Add", step("Add", reached, own), ways), [axis])
+        outputs.append(reached)
+    shifted = step("Sub", reached, step("ReduceMax", reached, [2]))
+    number = TensorProto.FLOAT
+    return _subgraph(step, "recursions", dict.fromkeys(inputs, number), dict.fromkeys([shifted, *outputs], number))
 
 
 def _shifted(graph: Graph, scores: str, where: str) -> str:
@@ -82,46 +164,43 @@ def _shifted(graph: Graph, scores: str, where: str) -> str:
     return graph("Sub", scores, highest)
 
 
-def _transition_scores(crf: ConditionalRandomField) -> np.ndarray:
-    """Return what following costs, `[2, 1, to, from]`: forwards, and backwards, where `from` is the later label."""
-    begins, follows, ends = (
-        part.logical_not().numpy() * np.float32(-_FORBIDDEN) for part in allowed_transitions(crf.label_names)
+def _best_path(graph: Graph, words: _Words, transitions: np.ndarray, forward: str, sums: str) -> str:
+    """Find the labels of the best sequence, int64 `[W, B]`: the best of each word, unless sequences may tie."""
+    best = graph("ArgMax", sums, axis=2, keepdims=0)
+    is_near = graph("Greater", sums, graph("Sub", graph("ReduceMax", sums, [2]), _NEAR))
+    num_near = graph("ReduceSum", graph("Cast", is_near, to=TensorProto.INT64), [2], keepdims=0)
+    may_tie = graph("Greater", graph("ReduceMax", num_near, keepdims=0), 1)
+
+    tie = Graph(prefix="tie_")
+    _, path = tie.call(
+        "Scan",
+        tie("Gather", best, -1, axis=0),
+        *(forward, best, words.is_last),
+        num_outputs=2,
+        body=_trace_step(transitions),
+        num_scan_inputs=3,
+        scan_input_directions=[1, 1, 1],
+        scan_output_directions=[1],
     )
-    transitions = to_array(crf.transitions) + follows
-    num_labels = len(crf.label_names)
-    scores = np.full((2, 1, num_labels + 1, num_labels + 1), _IMPOSSIBLE, dtype=np.float32)
-    scores[0, 0, :num_labels, :num_labels] = transitions.T
-    scores[0, 0, :num_labels, num_labels] = to_array(crf.start_transitions) + begins
-    scores[1, 0, :num_labels, :num_labels] = transitions
-    scores[1, 0, :num_labels, num_labels] = to_array(crf.end_transitions) + ends
-    return scores
+    clear = Graph(prefix="clear_")
+    kind = TensorProto.INT64
+    then_branch = _subgraph(tie, "trace", {}, {path: kind})
+    else_branch = _subgraph(clear, "no_trace", {}, {clear("Identity", best): kind})
+    return graph("If", may_tie, then_branch=then_branch, else_branch=else_branch)
 
 
-def _scan_step(transitions: np.ndarray) -> GraphProto:
-    """One step of the recursions: from the scores of a word to those of the next one."""
-    step = Graph(prefix="step_")
-    shifted = step("Sub", "scores", step("ReduceMax", "scores", [2]))
-    ways = step("Add", step("Unsqueeze", shifted, [2]), transitions)  # [2, B, to, from]
-    reached = step("ReduceMax", ways, [3], keepdims=0)
-    scores = step("Where", "step_starts", step("Add", reached, "step_emissions"), "scores")
-    outputs = [scores, step("Identity", scores), reached, step("ArgMax", ways, axis=3, keepdims=0)]
-    number, boolean = TensorProto.FLOAT, TensorProto.BOOL
-    inputs = {"scores": number, "step_emissions": number, "step_starts": boolean}
-    types = [number, number, number, TensorProto.INT64]
-    return _subgraph(step, "recursions", inputs, dict(zip(outputs, types, strict=True)))
-
-
-def _trace_step() -> GraphProto:
-    """One step of following the pointers back from the last word's label."""
+def _trace_step(transitions: np.ndarray) -> GraphProto:
+    """One step back from the last word: to the label from which the next word's label is reached best."""
     step = Graph(prefix="trace_")
-    before = step("GatherElements", "trace_pointers", "label", axis=1)
-    outputs = [step("Where", "trace_starts", before, "label"), step("Identity", "label")]
-    inputs = {"label": TensorProto.INT64, "trace_pointers": TensorProto.INT64, "trace_starts": TensorProto.BOOL}
-    return _subgraph(step, "trace", inputs, dict.fromkeys(outputs, TensorProto.INT64))
+    before = step("Add", "trace_forward", step("Gather", transitions.T, "next_label"))  # [B, num_labels]
+    label = step("Where", "trace_is_last", "trace_best", step("ArgMax", before, axis=1, keepdims=0))
+    number, integer, boolean = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+    inputs = {"next_label": integer, "trace_forward": number, "trace_best": integer, "trace_is_last": boolean}
+    return _subgraph(step, "step_back", inputs, dict.fromkeys([label, step("Identity", label)], integer))
 
 
 def _subgraph(graph: Graph, name: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> GraphProto:
-    """Make the body of a `Scan` from its nodes, and the types of its inputs and outputs."""
+    """Make the body of a `Scan` or a branch of an `If` from its nodes, and the types of its inputs and outputs."""
 
     def infos(values: dict[str, Any]) -> list[ValueInfoProto]:
         return [helper.make_tensor_value_info(value, kind, None) for value, kind in values.items()]
