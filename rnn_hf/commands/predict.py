@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tokens_column", help="of a tagger, the column of the words (default: tokens)")
     parser.add_argument("--label_separator", help="what to write between several labels in CSV (default: a JSON list)")
     parser.add_argument("--dataset_kwargs", default="{}", help="how a file is written, as in training")
-    parser.add_argument("--batch_size", type=int, default=128, help="most lines in a batch")
+    parser.add_argument("--batch_size", type=int, help="most lines in a batch (default: 128; 32 with onnx)")
     parser.add_argument(
         "--device", default="cpu", help="where to run: cpu, cuda, cuda:1, mps; results of others differ in last digits"
     )

@@ -57,7 +57,8 @@ class BatchPredictor:
         column (`str`, *optional*): Of a table, the column to read; `text` without it, or `tokens` for lists of words.
         is_split_into_words (`bool`): Whether a tagger reads lists of words. Otherwise it splits raw text itself.
         prefix (`str`): What the names of the added columns begin with.
-        batch_size (`int`): Most sequences that the model reads at once.
+        batch_size (`int`, *optional*): Most sequences that the model reads at once; without it, 128 in torch and 32 in
+            onnxruntime.
         max_tokens_per_batch (`int`): Most tokens that the model reads at once.
         rejection_threshold (`float`, *optional*): See [`~rnn_hf.inference.predictor.predict`].
         all_scores (`bool`): Whether a classifier of several labels gives the probability of each.
@@ -94,7 +95,7 @@ class BatchPredictor:
     column: str | None = None
     is_split_into_words: bool = False
     prefix: str = ""
-    batch_size: int = 128
+    batch_size: int | None = None
     max_tokens_per_batch: int = 16384
     rejection_threshold: float | None = None
     all_scores: bool = False

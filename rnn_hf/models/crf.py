@@ -4,7 +4,7 @@ All recursions run step by step over all sequences of a batch at once, in log sp
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import torch
@@ -19,6 +19,8 @@ from .packing import Packing
 _FORBIDDEN = 1e4
 # How many steps are taken apart, and joined, at once.
 _CHUNK = 1024
+# Transitions that spread further are summed in log space: of two exponentials e^-40, the product is a float32 still.
+_WIDEST_SPREAD = 40.0
 
 
 def allowed_transitions(label_names: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
@@ -108,13 +110,7 @@ class ConditionalRandomField(nn.Module):
             return at_least_float32(emissions).sum(dim=1)
         emissions = at_least_float32(emissions)
         sizes = packing.step_sizes
-        # For each label of a step, the log of the summed scores of all ways from there to the end.
-        steps = emissions.split(sizes)
-        rests = [self.end_transitions.expand(sizes[-1], -1)]
-        for later, size in zip(steps[:0:-1], sizes[-2::-1], strict=True):
-            rest = _LogSumExp.apply(rests[-1] + later, self.transitions)
-            rests.append(torch.cat([rest, self.end_transitions.expand(size - len(rest), -1)]))
-        packed_rest = torch.cat(rests[::-1])
+        packed_rest = self._sum_to_the_end(emissions, sizes)
         total = (self.start_transitions + emissions[: sizes[0]] + packed_rest[: sizes[0]]).logsumexp(dim=1)
 
         labels = labels.unsqueeze(1)
@@ -126,6 +122,18 @@ class ConditionalRandomField(nn.Module):
         )
         normalizer = torch.cat([total, packed_rest[previous, before]])
         return normalizer - entering - scores
+
+    def _sum_to_the_end(self, emissions: Tensor, sizes: list[int]) -> Tensor:
+        """For each label of each step, find the log of the summed scores of all ways from there to the end."""
+        spread = self.transitions.detach().aminmax()
+        if emissions.device.type == "cpu" and spread.max - spread.min < _WIDEST_SPREAD:
+            return _SumsToTheEnd.apply(emissions, at_least_float32(self.transitions), self.end_transitions, sizes)
+        steps = emissions.split(sizes)
+        rests = [self.end_transitions.expand(sizes[-1], -1)]
+        for later, size in zip(steps[:0:-1], sizes[-2::-1], strict=True):
+            rest = _LogSumExp.apply(rests[-1] + later, self.transitions)
+            rests.append(torch.cat([rest, self.end_transitions.expand(size - len(rest), -1)]))
+        return torch.cat(rests[::-1])
 
     def max_marginals(self, emissions: Tensor, packing: Packing) -> Tensor:
         """Score each label of each token by the best allowed sequence that goes through it.
@@ -239,6 +247,62 @@ def _joined(
         joined = (torch.cat(column[::order]) for column in zip(*chunk, strict=True))
         parts.append([part if part.is_floating_point() else part.to(integers) for part in joined])
     return [torch.cat(column[::order]) for column in zip(*parts, strict=True)]
+
+
+class _SumsToTheEnd(torch.autograd.Function):
+    """The same sums as those of [`_LogSumExp`] step by step, as products of matrices.
+
+    The exponentials of scores are taken relative to the highest of each row, those of transitions relative to the
+    highest of all: as long as these spread by less than float32's exponents, no term that counts is lost.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, emissions: Tensor, transitions: Tensor, end: Tensor, sizes: list[int]) -> Tensor:
+        highest = transitions.amax()
+        factors = (transitions - highest).exp_()
+        rests = torch.empty_like(emissions)
+        scores, sums = torch.empty_like(emissions), torch.empty_like(emissions)
+        last = len(emissions)
+        rest = rests[last - sizes[-1] :].copy_(end)
+        with torch.autocast("cpu", enabled=False):
+            for size, later_size in zip(sizes[-2::-1], sizes[:0:-1], strict=True):
+                middle = last - later_size
+                score = torch.add(rest, emissions[middle:last], out=scores[middle:last])
+                of_rows = score.amax(dim=1, keepdim=True)
+                score.sub_(of_rows).exp_()
+                rest = rests[middle - size : middle]
+                if size > later_size:
+                    rest[later_size:] = end
+                torch.mm(score, factors.t(), out=sums[middle:last])
+                torch.log(sums[middle:last], out=rest[:later_size]).add_(of_rows.add_(highest))
+                last = middle
+        ctx.sizes = sizes
+        ctx.save_for_backward(factors, scores, sums)
+        return rests
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        factors, scores, sums = ctx.saved_tensors
+        sizes = ctx.sizes
+        shares = torch.zeros_like(scores)  # of a step in the one before it
+        of_emissions = torch.zeros_like(scores)
+        of_end = gradient.new_zeros(len(factors))
+        own = gradient[: sizes[0]]
+        start = sizes[0]
+        with torch.autocast("cpu", enabled=False):
+            for size, later_size in pairwise(sizes):
+                end = start + later_size
+                if size > later_size:
+                    of_end += own[later_size:].sum(dim=0)
+                share = torch.div(own[:later_size], sums[start:end], out=shares[start:end])
+                passed = torch.mm(share, factors, out=of_emissions[start:end]).mul_(scores[start:end])
+                own = gradient[start:end] + passed
+                start = end
+            of_end += own.sum(dim=0)
+            first = sizes[0]
+            of_transitions = (shares[first:].t() @ scores[first:]).mul_(factors)
+        return of_emissions, of_transitions, of_end, None
 
 
 class _LogSumExp(torch.autograd.Function):

@@ -1,6 +1,7 @@
 """Conditional random field, against the enumeration of all label sequences."""
 
 from itertools import pairwise, product
+from unittest import mock
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from strategies import assert_same, few, generator, seeds
 from torch import Tensor
 
+from rnn_hf.models import crf as crf_module
 from rnn_hf.models.crf import ConditionalRandomField, allowed_transitions
 from rnn_hf.models.labels import tagging_scheme
 from rnn_hf.models.packing import Packing
@@ -93,6 +95,36 @@ def test_the_likelihood_and_its_gradients_are_those_of_all_sequences(lengths, la
     found = torch.autograd.grad(fast.sum(), leaves, allow_unused=True, materialize_grads=True)
     expected = torch.autograd.grad(torch.stack(slow).sum(), leaves, allow_unused=True, materialize_grads=True)
     assert_same(dict(enumerate(found)), dict(enumerate(expected)), atol=1e-4)
+
+
+@given(
+    lengths=st.lists(st.integers(0, 40), min_size=1, max_size=5).filter(any),
+    label_names=label_sets,
+    seed=seeds,
+    scale=st.sampled_from([0.1, 3.0, 30.0]),
+    spread=st.sampled_from([0.0, 2.0, 39.0, 300.0]),
+    double=st.booleans(),
+)
+@few(60)
+def test_sums_by_products_of_matrices_are_those_in_log_space(lengths, label_names, seed, scale, spread, double):
+    crf, packing = random_crf(label_names, seed), packing_of(lengths)
+    with torch.no_grad():
+        crf.transitions.sub_(crf.transitions.min()).mul_(spread / crf.transitions.max())
+    emissions = pack(random_emissions(lengths, len(label_names), seed, scale), packing)
+    weights = torch.randn(emissions.shape, generator=generator(seed + 2))
+    if double:
+        crf, emissions, weights = crf.double(), emissions.double(), weights.double()
+    leaves = [emissions.requires_grad_(), crf.transitions, crf.end_transitions]
+    found = {}
+    for name, widest in {"fast": crf_module._WIDEST_SPREAD, "slow": -1.0}.items():
+        with mock.patch.object(crf_module, "_WIDEST_SPREAD", widest), torch.autocast("cpu", enabled=not double):
+            rests = crf._sum_to_the_end(emissions, packing.step_sizes)
+        assert rests.dtype == emissions.dtype
+        gradients = torch.autograd.grad((rests * weights).sum(), leaves, allow_unused=True, materialize_grads=True)
+        found[name] = dict(zip(["rests", "emissions", "transitions", "end"], [rests, *gradients], strict=True))
+    # In float32, log space loses digits to the size of its sums.
+    tolerance = 1e-9 if double else 1e-5 * (1 + float(found["slow"]["rests"].detach().abs().max()))
+    assert_same(found["fast"], found["slow"], rtol=1e-9 if double else 1e-4, atol=tolerance)
 
 
 @given(short_lengths, label_sets, seeds)
