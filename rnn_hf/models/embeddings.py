@@ -281,10 +281,11 @@ class _LargestSums(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         rows, sums, maxima = ctx.saved_tensors
         length, size = rows.shape[1:]
-        # torch's argmax over a dimension that is not the last one takes longer than all of this.
-        from_end = torch.arange(length, 0, -1, dtype=torch.int16, device=rows.device).unsqueeze(1)
-        firsts = length - ((sums == maxima.unsqueeze(1)) * from_end).amax(dim=1).long()
-        firsts = firsts.clamp(max=length - 1)  # where the maximum is NaN
+        # torch's argmax over a dimension that is not the last one takes longer than all of this, comparisons too.
+        from_end = torch.arange(length, 0, -1, dtype=sums.dtype, device=rows.device).unsqueeze(1)
+        below = (sums - maxima.unsqueeze(1)).mul_(torch.finfo(sums.dtype).max)
+        firsts = length - below.add_(from_end).amax(dim=1).long()
+        firsts = firsts.clamp(min=0, max=length - 1)  # where the maximum is no number, or infinite
         exact = at_least_float32(gradient)
         d_table = exact.new_zeros(ctx.num_rows, exact.shape[1])
         for position in range(size):
