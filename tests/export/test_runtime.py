@@ -4,6 +4,7 @@ import builtins
 import importlib.util
 import json
 import shutil
+from unittest import mock
 
 import onnx
 import onnxruntime
@@ -80,6 +81,19 @@ def test_predictions_in_bulk_come_in_order_and_equal_those_of_torch(folders):
         ours = list(predict(*onnx_model.load(exported), inputs, batch_size=7))
         assert_same_predictions(ours, list(predict(*load(saved), inputs, batch_size=7)))
         assert [one.get("text", one.get("tokens")) for one in ours] == inputs
+
+
+def test_batches_are_smaller_than_those_of_torch(folders):
+    sizes = []
+
+    def count(model, **inputs):
+        sizes.append(len(inputs["input_ids"]))
+        return model.forward(**inputs)
+
+    model, tokenizer = onnx_model.load(folders["classifier"][1])
+    with mock.patch.object(type(model), "__call__", count):
+        list(predict(model, tokenizer, TEXTS))
+    assert sizes == [32, 10]
 
 
 def test_the_int8_graph_runs_in_the_same_way(folders):
