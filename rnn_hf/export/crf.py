@@ -15,7 +15,7 @@ _FORBIDDEN = 1e4
 # How many words one iteration of the recursions takes: an even number, since each word turns scores by one dimension.
 _UNROLLED = 4
 # Labels of a word whose scores are nearer than this may belong to sequences that tie.
-_NEAR = 1e-3
+_NEAR = 1e-4
 
 
 def max_marginals(graph: Graph, crf: ConditionalRandomField, emissions: str, is_start: str) -> str:

@@ -21,6 +21,8 @@ _FORBIDDEN = 1e4
 _CHUNK = 1024
 # Transitions that spread further are summed in log space: of two exponentials e^-40, the product is a float32 still.
 _WIDEST_SPREAD = 40.0
+# Labels of a step whose scores are nearer than this may belong to sequences that tie.
+_NEAR = 1e-4
 
 
 def allowed_transitions(label_names: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
@@ -150,9 +152,10 @@ class ConditionalRandomField(nn.Module):
         """
         if len(emissions) == 0:
             return at_least_float32(emissions)
-        scores, pointers = self._both_ways(at_least_float32(emissions), packing, torch.max)
-        path = self._trace(scores, pointers, packing)
+        forward, scores = self._both_ways(at_least_float32(emissions), packing, torch.amax)
         best = scores.amax(dim=1, keepdim=True)
+        may_tie = ((scores > best - _NEAR).sum(dim=1) > 1).any()
+        path = self._trace(forward, scores, packing) if may_tie else scores.argmax(dim=1)
         return scores.scatter(1, path.unsqueeze(1), best.nextafter(torch.full_like(best, torch.inf)))
 
     def log_marginals(self, emissions: Tensor, packing: Packing) -> Tensor:
@@ -167,86 +170,77 @@ class ConditionalRandomField(nn.Module):
         """
         if len(emissions) == 0:
             return at_least_float32(emissions)
-        return self._both_ways(at_least_float32(emissions), packing, _log_sum)[0].log_softmax(dim=1)
+        return self._both_ways(at_least_float32(emissions), packing, torch.logsumexp)[1].log_softmax(dim=1)
 
     def _both_ways(self, emissions: Tensor, packing: Packing, reduce: Any) -> tuple[Tensor, Tensor]:
         """Run the recursion from the first step and from the last; scores are shifted at each step to stay small.
 
         Returns:
-            The sum of both, and what label each one's best predecessor has: `[num_tokens, num_labels]` each.
+            The scores from the first step, and the sum of both: `[num_tokens, num_labels]` each.
         """
+        start, transitions, end = self._allowed_scores(emissions)
+        sizes = packing.step_sizes
+
+        def forwards() -> Iterator[Tensor]:
+            steps = _steps(emissions, sizes)
+            score = start + next(steps)
+            yield score
+            for step in steps:
+                score = _shifted(reduce(score[: len(step)].unsqueeze(2) + transitions, 1) + step)
+                yield score
+
+        def backwards() -> Iterator[Tensor]:
+            score = end.expand(sizes[-1], -1)
+            yield score
+            for later, size in zip(_steps(emissions, sizes, reverse=True), sizes[-2::-1], strict=False):
+                reached = reduce((score + later).unsqueeze(1) + transitions, 2)
+                score = torch.cat([_shifted(reached), end.expand(size - len(later), -1)])
+                yield score
+
+        forward = _joined(forwards())
+        return forward, _joined(backwards(), reverse=True).add_(forward)
+
+    def _allowed_scores(self, emissions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the scores of beginning, following (from, to) and ending, with what is forbidden."""
         if self._allowed is None:
             self._allowed = allowed_transitions(self.label_names)
         begins, follows, ends = (
             part.to(emissions.device).logical_not().to(emissions.dtype) * -_FORBIDDEN for part in self._allowed
         )
-        start, transitions, end = (
-            self.start_transitions + begins,
-            self.transitions + follows,
-            self.end_transitions + ends,
-        )
+        return self.start_transitions + begins, self.transitions + follows, self.end_transitions + ends
+
+    def _trace(self, forward: Tensor, scores: Tensor, packing: Packing) -> Tensor:
+        """Go back from the best label of each sequence's last step, to the label from which each is reached best."""
         sizes = packing.step_sizes
+        arrivals = self._allowed_scores(scores)[1].t().contiguous()  # [to, from]
 
-        def forwards() -> Iterator[tuple[Tensor, Tensor]]:
-            steps = _steps(emissions, sizes)
-            score = start + next(steps)
-            yield score, torch.zeros_like(score, dtype=torch.long)
-            for step in steps:
-                reached, pointer = reduce(score[: len(step)].unsqueeze(2) + transitions, 1)
-                score = _shifted(reached + step)
-                yield score, pointer
-
-        def backwards() -> Iterator[tuple[Tensor]]:
-            score = end.expand(sizes[-1], -1)
-            yield (score,)
-            for later, size in zip(_steps(emissions, sizes, reverse=True), sizes[-2::-1], strict=False):
-                reached = reduce((score + later).unsqueeze(1) + transitions, 2)[0]
-                score = torch.cat([_shifted(reached), end.expand(size - len(later), -1)])
-                yield (score,)
-
-        scores, pointers = _joined(forwards(), integers=torch.uint8 if len(self.label_names) <= 256 else torch.int32)
-        return scores.add_(_joined(backwards(), reverse=True)[0]), pointers
-
-    def _trace(self, scores: Tensor, pointers: Tensor, packing: Packing) -> Tensor:
-        """Follow the pointers back from the best label of each sequence's last step."""
-        sizes = packing.step_sizes
-
-        def labels() -> Iterator[tuple[Tensor]]:
-            label = pointers.new_zeros(0, dtype=torch.long)
-            pointer = None
-            for step, before in zip(
-                _steps(scores, sizes, reverse=True), _steps(pointers, sizes, reverse=True), strict=True
+        def labels() -> Iterator[Tensor]:
+            label = scores.new_zeros(0, dtype=torch.long)
+            for step, reached in zip(
+                _steps(scores, sizes, reverse=True), _steps(forward, sizes, reverse=True), strict=True
             ):
-                if pointer is not None:
-                    label = pointer.gather(1, label.unsqueeze(1)).squeeze(1)
-                label = torch.cat([label, step[len(label) :].argmax(dim=1)])
-                yield (label,)
-                pointer = before
+                before = (reached[: len(label)] + arrivals[label]).argmax(dim=1)
+                label = torch.cat([before, step[len(label) :].argmax(dim=1)])
+                yield label
 
-        return _joined(labels(), reverse=True)[0]
+        return _joined(labels(), reverse=True)
 
 
 def _steps(packed: Tensor, sizes: list[int], reverse: bool = False) -> Iterator[Tensor]:
-    """View packed values step by step, from the first or from the last; not all views are there at once.
-
-    Small integers become such that index.
-    """
+    """View packed values step by step, from the first or from the last; not all views are there at once."""
     groups = [sizes[first : first + _CHUNK] for first in range(0, len(sizes), _CHUNK)]
     order = -1 if reverse else 1
     for block, group in list(zip(packed.split([sum(group) for group in groups]), groups, strict=True))[::order]:
-        yield from (block if block.is_floating_point() else block.long()).split(group)[::order]
+        yield from block.split(group)[::order]
 
 
-def _joined(
-    steps: Iterator[tuple[Tensor, ...]], reverse: bool = False, integers: torch.dtype = torch.long
-) -> list[Tensor]:
+def _joined(steps: Iterator[Tensor], reverse: bool = False) -> Tensor:
     """Join what comes step by step, from the first or from the last, some at a time: many small tensors take memory."""
     order = -1 if reverse else 1
     parts = []
     while chunk := list(islice(steps, _CHUNK)):
-        joined = (torch.cat(column[::order]) for column in zip(*chunk, strict=True))
-        parts.append([part if part.is_floating_point() else part.to(integers) for part in joined])
-    return [torch.cat(column[::order]) for column in zip(*parts, strict=True)]
+        parts.append(torch.cat(chunk[::order]))
+    return torch.cat(parts[::order])
 
 
 class _SumsToTheEnd(torch.autograd.Function):
@@ -320,10 +314,6 @@ class _LogSumExp(torch.autograd.Function):
         scores, transitions, out = ctx.saved_tensors
         shares = (scores.unsqueeze(1) + transitions - out.unsqueeze(2)).exp_().mul_(gradient.unsqueeze(2))
         return shares.sum(dim=1), shares.sum(dim=0)
-
-
-def _log_sum(scores: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    return scores.logsumexp(dim=dim), scores.new_empty(0)
 
 
 def _shifted(scores: Tensor) -> Tensor:
