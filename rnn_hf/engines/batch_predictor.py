@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.spans import tag_spans
 from ..inference.bfloat16 import Precision, choose_precision
 from ..inference.loading import is_tagger, load
-from ..inference.predictor import check_rejection, predict, text_fault, words_fault
+from ..inference.predictor import check_rejection, default_batch_size, predict, text_fault, words_fault
 from ..models.configuration_rnn import RnnConfig
 from ..text.raw_text import word_finder
 from ..text.words import has_word_splitter, split_words
@@ -106,6 +106,8 @@ class BatchPredictor:
         object.__setattr__(self, "model", str(self.model))
         if self.backend not in ("torch", *GRAPHS):
             raise ValueError(f"backend must be torch, onnx or int8, got {shown(self.backend)}.")
+        if self.batch_size is None:
+            object.__setattr__(self, "batch_size", default_batch_size(self.backend == "torch"))
         if self.backend != "torch" and self.device != "cpu":
             raise ValueError(f"device={self.device!r} is for the backend torch: {self.backend} runs on the cpu.")
         if self.precision not in (*get_args(Precision), "auto"):

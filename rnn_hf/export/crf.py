@@ -14,8 +14,9 @@ from .graph import Graph, to_array
 _FORBIDDEN = 1e4
 # How many words one iteration of the recursions takes: an even number, since each word turns scores by one dimension.
 _UNROLLED = 4
-# Labels of a word whose scores are nearer than this may belong to sequences that tie.
-_NEAR = 1e-4
+# Labels of a word whose scores are nearer than this may belong to sequences that tie, and how many times the rounding
+# of the largest score are added to it.
+_NEAR, _ROUNDINGS = 1e-4, 8
 
 
 def max_marginals(graph: Graph, crf: ConditionalRandomField, emissions: str, is_start: str) -> str:
@@ -45,7 +46,8 @@ def max_marginals(graph: Graph, crf: ConditionalRandomField, emissions: str, is_
     backward = _shifted(graph, backward, graph("Greater", words.from_end, 0))
     sums = graph("Add", forward, backward)  # [W, B, num_labels]
 
-    path = graph("Unsqueeze", _best_path(graph, words, transitions, forward, sums), [2])  # [W, B, 1]
+    near = _rounding(graph, forward, backward)
+    path = graph("Unsqueeze", _best_path(graph, words, transitions, forward, sums, near), [2])  # [W, B, 1]
     # Where sequences tie, the labels of the path are preferred by the least that float32 knows.
     best = graph("ReduceMax", sums, [2])
     above = graph("Add", graph("Add", best, graph("Mul", graph("Abs", best), 2.0**-23)), 1e-37)
@@ -164,10 +166,18 @@ def _shifted(graph: Graph, scores: str, where: str) -> str:
     return graph("Sub", scores, highest)
 
 
-def _best_path(graph: Graph, words: _Words, transitions: np.ndarray, forward: str, sums: str) -> str:
+def _rounding(graph: Graph, forward: str, backward: str) -> str:
+    """Say how near scores may be that are equal but for rounding."""
+    largest = graph("Max", graph("Abs", forward), graph("Abs", backward))
+    largest = graph("Where", graph("Less", largest, _FORBIDDEN / 2), largest, 0.0)
+    largest = graph("ReduceMax", largest, keepdims=0)
+    return graph("Add", graph("Mul", largest, _ROUNDINGS * float(np.finfo(np.float32).eps)), _NEAR)
+
+
+def _best_path(graph: Graph, words: _Words, transitions: np.ndarray, forward: str, sums: str, near: str) -> str:
     """Find the labels of the best sequence, int64 `[W, B]`: the best of each word, unless sequences may tie."""
     best = graph("ArgMax", sums, axis=2, keepdims=0)
-    is_near = graph("Greater", sums, graph("Sub", graph("ReduceMax", sums, [2]), _NEAR))
+    is_near = graph("Greater", sums, graph("Sub", graph("ReduceMax", sums, [2]), near))
     num_near = graph("ReduceSum", graph("Cast", is_near, to=TensorProto.INT64), [2], keepdims=0)
     may_tie = graph("Greater", graph("ReduceMax", num_near, keepdims=0), 1)
 

@@ -40,8 +40,8 @@ def predict(
             A trained model, or one of the classes in `onnx_model` that run it with onnxruntime.
         tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
         inputs (`Iterable[str]` or `Iterable[list[str]]`): Texts for a classifier, lists of words for a tagger.
-        batch_size (`int`, *optional*): Most sequences in a batch; 128 without it, and 32 with onnxruntime, which is
-            faster then.
+        batch_size (`int`, *optional*): Most sequences in a batch; by default 128, or 32 with onnxruntime, which is
+            faster with small batches.
         max_tokens_per_batch (`int`): Most tokens in a batch; a longer sequence makes a batch of its own.
         rejection_threshold (`float`, *optional*): Of a classifier of one label a text, the probability below which a
             text is none of them: its label is then `None`. `rnn-hf evaluate --out_of_scope_file` finds one.
@@ -72,7 +72,7 @@ def predict(
     ```
     """
     if batch_size is None:
-        batch_size = 128 if isinstance(model, torch.nn.Module) else 32
+        batch_size = default_batch_size(isinstance(model, torch.nn.Module))
     for name, bound in (("batch_size", batch_size), ("max_tokens_per_batch", max_tokens_per_batch)):
         if not isinstance(bound, int) or bound < 1:
             raise ValueError(f"{name} must be a number of at least 1, got {bound!r}.")
@@ -85,6 +85,20 @@ def predict(
         return results
     check_rejection(model, rejection_threshold)
     return (one if one["score"] >= rejection_threshold else one | {"label": None} for one in results)
+
+
+def default_batch_size(runs_in_torch: bool) -> int:
+    """Say how many sequences are in a batch without a bound of one's own: onnxruntime is faster with few.
+
+    Example:
+    ```python
+    >>> from rnn_hf.inference.predictor import default_batch_size
+    >>> default_batch_size(runs_in_torch=True), default_batch_size(runs_in_torch=False)
+    (128, 32)
+
+    ```
+    """
+    return 128 if runs_in_torch else 32
 
 
 def check_rejection(model: Any, threshold: float | None = None) -> None:
@@ -282,4 +296,4 @@ def labels_that_apply(logits: torch.Tensor, label_thresholds: Sequence[float] | 
     return logits.sigmoid() > logits.new_tensor(label_thresholds)
 
 
-__all__ = ["check_rejection", "labels_that_apply", "predict", "text_fault", "words_fault"]
+__all__ = ["check_rejection", "default_batch_size", "labels_that_apply", "predict", "text_fault", "words_fault"]

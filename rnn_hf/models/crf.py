@@ -1,6 +1,7 @@
 """Linear-chain conditional random field over packed sequences (https://arxiv.org/abs/1603.01360).
 
-All recursions run step by step over all sequences of a batch at once, in log space.
+All recursions run step by step over all sequences of a batch at once: in log space, or in training on a CPU by products
+of exponentials.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,10 +20,11 @@ from .packing import Packing
 _FORBIDDEN = 1e4
 # How many steps are taken apart, and joined, at once.
 _CHUNK = 1024
-# Transitions that spread further are summed in log space: of two exponentials e^-40, the product is a float32 still.
+# Transitions that spread further are summed in log space: e^-40 times another e^-40 is still a normal float32.
 _WIDEST_SPREAD = 40.0
-# Labels of a step whose scores are nearer than this may belong to sequences that tie.
-_NEAR = 1e-4
+# Labels of a step whose scores are nearer than this may belong to sequences that tie, and how many times the rounding
+# of the largest score are added to it.
+_NEAR, _ROUNDINGS = 1e-4, 8
 
 
 def allowed_transitions(label_names: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
@@ -127,9 +129,12 @@ class ConditionalRandomField(nn.Module):
 
     def _sum_to_the_end(self, emissions: Tensor, sizes: list[int]) -> Tensor:
         """For each label of each step, find the log of the summed scores of all ways from there to the end."""
-        spread = self.transitions.detach().aminmax()
-        if emissions.device.type == "cpu" and spread.max - spread.min < _WIDEST_SPREAD:
-            return _SumsToTheEnd.apply(emissions, at_least_float32(self.transitions), self.end_transitions, sizes)
+        if emissions.device.type == "cpu" and not torch.compiler.is_compiling():
+            lowest, highest = self.transitions.detach().aminmax()
+            if highest - lowest < _WIDEST_SPREAD:
+                dtype = torch.promote_types(emissions.dtype, self.transitions.dtype)
+                parts = (part.to(dtype) for part in (emissions, self.transitions, self.end_transitions))
+                return _SumsToTheEnd.apply(*parts, sizes)
         steps = emissions.split(sizes)
         rests = [self.end_transitions.expand(sizes[-1], -1)]
         for later, size in zip(steps[:0:-1], sizes[-2::-1], strict=True):
@@ -154,8 +159,8 @@ class ConditionalRandomField(nn.Module):
             return at_least_float32(emissions)
         forward, scores = self._both_ways(at_least_float32(emissions), packing, torch.amax)
         best = scores.amax(dim=1, keepdim=True)
-        may_tie = ((scores > best - _NEAR).sum(dim=1) > 1).any()
-        path = self._trace(forward, scores, packing) if may_tie else scores.argmax(dim=1)
+        traced = torch.compiler.is_compiling() or scores.is_meta or _may_tie(forward, scores, best)
+        path = self._trace(forward, scores, packing) if traced else scores.argmax(dim=1)
         return scores.scatter(1, path.unsqueeze(1), best.nextafter(torch.full_like(best, torch.inf)))
 
     def log_marginals(self, emissions: Tensor, packing: Packing) -> Tensor:
@@ -247,7 +252,7 @@ class _SumsToTheEnd(torch.autograd.Function):
     """The same sums as those of [`_LogSumExp`] step by step, as products of matrices.
 
     The exponentials of scores are taken relative to the highest of each row, those of transitions relative to the
-    highest of all: as long as these spread by less than float32's exponents, no term that counts is lost.
+    highest of all: as long as the transitions spread by less than float32's exponents, no term that counts is lost.
     """
 
     @staticmethod
@@ -314,6 +319,14 @@ class _LogSumExp(torch.autograd.Function):
         scores, transitions, out = ctx.saved_tensors
         shares = (scores.unsqueeze(1) + transitions - out.unsqueeze(2)).exp_().mul_(gradient.unsqueeze(2))
         return shares.sum(dim=1), shares.sum(dim=0)
+
+
+def _may_tie(forward: Tensor, scores: Tensor, best: Tensor) -> bool:
+    """Tell whether some step has two labels whose scores are equal but for rounding."""
+    parts = torch.stack([forward, scores - forward]).abs_()
+    largest = parts.masked_fill_(parts > _FORBIDDEN / 2, 0.0).amax()
+    near = _NEAR + _ROUNDINGS * torch.finfo(scores.dtype).eps * largest
+    return bool(((scores > best - near).sum(dim=1) > 1).any())
 
 
 def _shifted(scores: Tensor) -> Tensor:

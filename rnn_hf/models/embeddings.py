@@ -20,6 +20,8 @@ PADDING, UNKNOWN, BEGINNING, CONTINUATION, END = range(5)
 # Most character_ids that are read at once in evaluation, and most tokens that are embedded at once without gradients.
 _CHUNK = 4096
 _MOST_TOKENS = 65536
+# Whole numbers up to this are exact in bfloat16.
+_LONGEST_IN_BFLOAT16 = 256
 
 
 class RnnEmbeddings(nn.Module):
@@ -281,11 +283,13 @@ class _LargestSums(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         rows, sums, maxima = ctx.saved_tensors
         length, size = rows.shape[1:]
-        # torch's argmax over a dimension that is not the last one takes longer than all of this, comparisons too.
-        from_end = torch.arange(length, 0, -1, dtype=sums.dtype, device=rows.device).unsqueeze(1)
-        below = (sums - maxima.unsqueeze(1)).mul_(torch.finfo(sums.dtype).max)
-        firsts = length - below.add_(from_end).amax(dim=1).long()
-        firsts = firsts.clamp(min=0, max=length - 1)  # where the maximum is no number, or infinite
+        # torch's argmax over a dimension that is not the last one takes longer than all of this; so do comparisons.
+        below = sums - maxima.unsqueeze(1)
+        if sums.dtype == torch.float16 or length > _LONGEST_IN_BFLOAT16:
+            below = at_least_float32(below)
+        from_end = torch.arange(length, 0, -1, dtype=below.dtype, device=rows.device).unsqueeze(1)
+        firsts = length - below.mul_(torch.finfo(below.dtype).max).add_(from_end).amax(dim=1).long()
+        firsts = firsts.clamp(min=0, max=length - 1)  # where the maximum is NaN or infinite
         exact = at_least_float32(gradient)
         d_table = exact.new_zeros(ctx.num_rows, exact.shape[1])
         for position in range(size):

@@ -154,6 +154,24 @@ def test_tags_of_tied_sequences_are_one_allowed_sequence():
     assert_agree(model, session_for(model), *right_padded([7, 4, 1], 7, 0))
 
 
+@pytest.mark.parametrize("size", [1.0, 100.0, 400.0])
+def test_tags_of_sequences_that_tie_but_for_rounding_belong_to_one(size):
+    model = make(RnnForTokenClassification, ["A", "B"], 0, use_crf=True, hidden_size=4, num_lexical_features=0)
+    model.word_starts.fill_(True)
+    with torch.no_grad():
+        model.crf.transitions.copy_(torch.tensor([[0.0, -9.0], [-9.0, 0.0]]) * size)
+        model.crf.start_transitions.zero_()
+        model.crf.end_transitions.zero_()
+        # The same tokens score both labels, but in another order: the sums tie.
+        model.classifier.weight[1] = model.classifier.weight[0]
+        model.classifier.bias.zero_()
+        model.classifier.weight.mul_(size / 0.4)
+    session = session_for(model)
+    for seed in range(20):
+        labels = run(session, *right_padded([9, 9], 9, seed))[1]
+        assert all(len(set(row.tolist())) == 1 for row in labels)
+
+
 @pytest.mark.parametrize("opset", range(LOWEST_OPSET, 24))
 def test_opsets_agree(opset):
     for model_class, names, options in HEADS:

@@ -123,8 +123,8 @@ def test_sums_by_products_of_matrices_are_those_in_log_space(lengths, label_name
         gradients = torch.autograd.grad((rests * weights).sum(), leaves, allow_unused=True, materialize_grads=True)
         found[name] = dict(zip(["rests", "emissions", "transitions", "end"], [rests, *gradients], strict=True))
     # In float32, log space loses digits to the size of its sums.
-    tolerance = 1e-9 if double else 1e-5 * (1 + float(found["slow"]["rests"].detach().abs().max()))
-    assert_same(found["fast"], found["slow"], rtol=1e-9 if double else 1e-4, atol=tolerance)
+    tolerance = 1e-9 if double else 1e-5 * (10 + float(found["slow"]["rests"].detach().abs().max()))
+    assert_same(found["fast"], found["slow"], rtol=tolerance, atol=tolerance)
 
 
 @given(short_lengths, label_sets, seeds)
@@ -316,3 +316,37 @@ class TestScheme:
                 allowed = starts[labels[0]] and ends[labels[-1]]
                 allowed = allowed and all(follows[a, b] for a, b in pairwise(labels))
                 assert bool(allowed) == is_valid(label_names, labels), labels
+
+
+@pytest.mark.parametrize("size", [1.0, 100.0, 400.0])
+def test_of_sequences_that_tie_but_for_rounding_one_is_decoded(size):
+    crf = ConditionalRandomField(["A", "B"])
+    with torch.no_grad():
+        crf.transitions.copy_(torch.tensor([[0.0, -9.0], [-9.0, 0.0]]) * size)
+    packing = packing_of([6])
+    for seed in range(200):
+        one = torch.randn(6, generator=generator(seed)) * size
+        other = one[torch.randperm(6, generator=generator(seed))]
+        path = crf.max_marginals(torch.stack([one, other], dim=1), packing).argmax(dim=1)
+        assert len(set(path.tolist())) == 1
+
+
+@pytest.mark.parametrize("of_emissions", [torch.float32, torch.float64])
+@pytest.mark.parametrize("of_parameters", [torch.bfloat16, torch.float32, torch.float64])
+def test_emissions_may_have_another_type_than_the_parameters(of_emissions, of_parameters):
+    crf, packing = random_crf(IOB2, 0).to(of_parameters), packing_of([4, 2])
+    emissions = pack(random_emissions([4, 2], 5, 0), packing).to(of_emissions).requires_grad_()
+    losses = crf(emissions, torch.tensor([0, 1, 2, 0, 3, 4]), packing)
+    losses.sum().backward()
+    expected = random_crf(IOB2, 0)(emissions.detach().float(), torch.tensor([0, 1, 2, 0, 3, 4]), packing)
+    torch.testing.assert_close(losses.float(), expected, rtol=0.02, atol=0.02)
+    assert (emissions.grad.dtype, crf.transitions.grad.dtype) == (of_emissions, of_parameters)
+
+
+def test_it_compiles_whole():
+    crf, packing = random_crf(IOB2, 0), packing_of([4, 2])
+    emissions, labels = pack(random_emissions([4, 2], 5, 0), packing), torch.tensor([0, 1, 2, 0, 3, 4])
+    for method, inputs in ((crf.forward, (emissions, labels, packing)), (crf.max_marginals, (emissions, packing))):
+        expected = method(*inputs)  # after which the packing knows its positions
+        compiled = torch.compile(method, backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(*inputs), expected, rtol=1e-5, atol=1e-5)

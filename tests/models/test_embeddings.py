@@ -10,7 +10,7 @@ from strategies import few, generator, little_config, seeds
 from torch import nn
 
 from rnn_hf import RnnForTokenClassification, RnnModel
-from rnn_hf.models.embeddings import BEGINNING, END, PADDING, CharacterCNN, RnnEmbeddings
+from rnn_hf.models.embeddings import BEGINNING, END, PADDING, CharacterCNN, RnnEmbeddings, _LargestSums, _sums
 
 WITH_CHARACTERS = {
     "characters": "abcdef",
@@ -260,3 +260,19 @@ def test_autocast_to_bfloat16_is_near_single_precision(options):
         torch.testing.assert_close(embeddings.eval()(ids).float(), precise, rtol=0.05, atol=0.05)
     with torch.no_grad():
         torch.testing.assert_close(embeddings(ids), precise)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("length", [1, 20, 300])
+def test_the_gradient_of_maxima_goes_to_the_first_position_of_each(dtype, length):
+    source = generator(0)
+    table = (torch.randn(40, 3, generator=source) * 1e-3).to(dtype).requires_grad_()
+    rows = torch.randint(40, (5, length, 2), generator=source)
+    weights = torch.randn(5, 3, generator=source).to(dtype)
+    maxima = _LargestSums.apply(table, rows)
+    found = torch.autograd.grad((maxima * weights).sum(), table)[0]
+    sums = _sums(table, rows)
+    firsts = (sums == sums.amax(dim=1, keepdim=True)).int().argmax(dim=1, keepdim=True)
+    expected = torch.autograd.grad((sums.gather(1, firsts).squeeze(1) * weights).sum(), table)[0]
+    assert maxima.tolist() == sums.gather(1, firsts).squeeze(1).tolist()
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=1e-2)
