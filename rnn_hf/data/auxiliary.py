@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..models.labels import tagging_scheme
 from ..utils.messages import listed, shown
 from .arguments import check_label_name
 from .label_texts import sort_names
@@ -66,6 +67,30 @@ def auxiliary_labels(
     check = SplitCheck("token-classification", origin, input_column, wanted, None, None, allow_empty_text=True)
     check.read(split)
     return wanted, check.label_names()
+
+
+def ends_of_spans(label_names: list[str]) -> list[str]:
+    """Name the auxiliary labels of spans without a column of such: their tags, with marks where they end.
+
+    Args:
+        label_names (`list[str]`): The labels.
+
+    Returns:
+        `list[str]`: IOBES tags in the order of their ids; none where labels are no IOB2 tags of spans of several words.
+
+    Example:
+    ```python
+    >>> from rnn_hf.data.auxiliary import ends_of_spans
+    >>> ends_of_spans(["O", "B-PER", "I-PER"]), ends_of_spans(["NOUN", "VERB"])
+    (['O', 'B-PER', 'S-PER', 'I-PER', 'E-PER'], [])
+
+    ```
+    """
+    if tagging_scheme(label_names) != "iob2" or not any(name.startswith("I-") for name in label_names):
+        return []
+    with_end = {"B": "S", "I": "E"}
+    pairs = [(name, f"{with_end[name[0]]}{name[1:]}") if name != "O" else (name,) for name in label_names]
+    return [name for pair in pairs for name in pair]
 
 
 class _Column:

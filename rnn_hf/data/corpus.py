@@ -12,13 +12,14 @@ from transformers.utils import logging
 from ..text.tokenization import encode_texts, encode_words, max_length_of
 from ..utils.messages import listed, shown
 from .arguments import DataArguments, Task, check_data_arguments, columns
-from .auxiliary import auxiliary_labels
+from .auxiliary import auxiliary_labels, ends_of_spans
 from .columns import choose_column
 from .hints import column_hint
 from .hold_out import hold_out
 from .label_columns import accepted_rows
 from .labels import LabelReader
 from .loading import CONLLU_COLUMNS, SPLIT_NAMES, Split, column_names, format_of, load_splits
+from .spans import mark_ends
 from .tag_conversion import to_iob2
 from .tag_names import name_tags, usual_columns
 from .unlabelled import Unlabelled, load_unlabelled
@@ -42,7 +43,8 @@ class Corpus:
         label_names (`list[str]`): Names in the order of their ids; one placeholder for a regression.
         num_rows (`dict[str, int]`): Examples of each split.
         auxiliary_column (`str`, *optional*): Column of auxiliary labels in the training data.
-        auxiliary_names (`list[str]`): Their names in the order of their ids.
+        auxiliary_names (`list[str]`): Their names in the order of their ids; without a column, those of the labels with
+            the ends of spans.
         unseen_names (`list[str]`):
             Labels of validation and test that training lacks, in order; their ids follow on those of `label_names`.
         fingerprints (`dict[str, str]`): Of each split that was read, the number of rows and a digest of their content.
@@ -120,11 +122,12 @@ class Corpus:
                 encode = _encode_word_batch
             options: dict[str, Any] = {"desc": f"Encoding {name}"} if isinstance(split, Dataset) else {}
             columns = [self.input_column, self.label_column]
-            if name == "train" and self.auxiliary_column is not None:
-                columns.append(self.auxiliary_column)
+            if name == "train" and self.auxiliary_names:
+                if self.auxiliary_column is not None:
+                    columns.append(self.auxiliary_column)
                 encode = partial(
                     encode,
-                    auxiliary_feature=(split.features or {}).get(self.auxiliary_column),
+                    auxiliary_feature=(split.features or {}).get(self.auxiliary_column or ""),
                     auxiliary_ids={name: index for index, name in enumerate(self.auxiliary_names)},
                 )
             # A column of the corpus that has the name of one of the batch must not be taken for it.
@@ -251,6 +254,8 @@ def load_corpus(
         auxiliary_column, auxiliary_names = auxiliary_labels(
             splits["train"], origins["train"], input_column, label_column, arguments.auxiliary_tags_column
         )
+        if auxiliary_column is None and arguments.auxiliary_tags_column == "auto":
+            auxiliary_names = ends_of_spans(known or [])
     if "train" in splits and "validation" not in splits and "validation" in needed:
         counted = {} if problem_type == "regression" or task == "token-classification" else label_counts
         splits, num_rows = hold_out(splits, num_rows, origins["train"], label_column, counted)
@@ -339,7 +344,9 @@ def _encode_word_batch(
         return rows
 
     encoded = {"input_ids": all_ids, "labels": aligned(tags, feature, label_ids)}
-    if auxiliary_tags is not None and auxiliary_ids is not None:
+    if auxiliary_ids is not None:
+        if auxiliary_tags is None:
+            auxiliary_tags = [mark_ends([label_name(tag, feature) for tag in one]) for one in tags]
         encoded["auxiliary_tags"] = aligned(auxiliary_tags, auxiliary_feature, auxiliary_ids)
     return encoded
 

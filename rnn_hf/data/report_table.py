@@ -131,8 +131,9 @@ def _lines(report: DataReport) -> Iterator[str]:
         yield f"Numbers in the training data: {least:g} to {greatest:g}, {mean:g} on average."
     elif report.label_names:
         yield _labels_line(report)
-    if report.auxiliary_column is not None:
-        what = f"{report.num_auxiliary_labels:,} in {shown(report.auxiliary_column)}"
+    if report.num_auxiliary_labels > 0:
+        where = "with the ends of spans" if report.auxiliary_column is None else f"in {shown(report.auxiliary_column)}"
+        what = f"{report.num_auxiliary_labels:,} {where}"
         yield f"Auxiliary labels, for training alone: {what} (--auxiliary_tags_column)."
     for text, label in report.examples:
         text = shorten(text, _MOST_EXAMPLE_CHARACTERS)

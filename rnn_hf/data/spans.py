@@ -189,6 +189,31 @@ def tag_spans(words: Sequence[tuple[int, int]], tags: Sequence[str]) -> list[Spa
     return spans
 
 
+def mark_ends(tags: Sequence[str]) -> list[str]:
+    """Mark where spans end too: IOB2 as IOBES.
+
+    Args:
+        tags (`Sequence[str]`): IOB2 tags of a sentence.
+
+    Returns:
+        `list[str]`: the tags of the same spans, of which the last word has `E-`, an only one `S-`.
+
+    Example:
+    ```python
+    >>> from rnn_hf.data.spans import mark_ends
+    >>> mark_ends(["B-LOC", "O", "B-PER", "I-PER", "B-PER"])
+    ['S-LOC', 'O', 'B-PER', 'E-PER', 'S-PER']
+
+    ```
+    """
+    last = {"B": "S", "I": "E"}
+    followed = zip(tags, [*tags, "O"][1:], strict=True)
+    return [
+        tag if tag == "O" or after == f"I{tag[1:]}" else f"{last.get(tag[0], tag[0])}{tag[1:]}"
+        for tag, after in followed
+    ]
+
+
 def find_units(text: str, located: Iterable[tuple[int, int, str | None]], default: Units) -> Units:
     r"""Find out what offsets count, by the texts that spans carry.
 

@@ -255,7 +255,7 @@ def teach(
         num_expected = len(split) if isinstance(split, Dataset) else None
         labels = soft_labels(teachers, corpus.label_names, (row[column] for row in split), num_expected, **options)
         encoded = encode_unlabelled(split, tokenizer, corpus.problem_type, num_labels, max_length)
-        if corpus.auxiliary_column is not None:
+        if corpus.auxiliary_names:
             encoded = encoded.map(_copy_labels, batched=True, input_columns=["labels"])
         parts.append(add_soft_labels(encoded, labels))
         sizes.append(labels.num_rows)

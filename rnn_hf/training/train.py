@@ -177,7 +177,7 @@ def _prepare(
             data_arguments = dataclasses.replace(data_arguments, auxiliary_tags_column="none")
         corpus = load_corpus(data_arguments, task, config_arguments.problem_type, needed=needed)
         is_weighed = "auxiliary_loss_weight" in getattr(args, "given_options", ())
-        if is_weighed and has_auxiliary_loss and corpus.auxiliary_column is None:
+        if is_weighed and has_auxiliary_loss and not corpus.auxiliary_names:
             raise ValueError(
                 "--auxiliary_loss_weight has no effect: no column of auxiliary labels was found in "
                 f"{corpus.origins['train']}. Name one with --auxiliary_tags_column, or leave the option out."
@@ -262,7 +262,8 @@ def _solve_linear_parts(model: Any, dataset: Any, config_arguments: Any, args: R
 
 def _describe(corpus: Corpus, data_arguments: DataArguments, teachers: Sequence[Teacher]) -> dict[str, str]:
     """Describe the data of a run, so that other data is noticed when the run is resumed."""
-    given = {"max_seq_length": data_arguments.max_seq_length, "auxiliary_tags_column": corpus.auxiliary_column}
+    auxiliary = corpus.auxiliary_column or ("ends of spans" if corpus.auxiliary_names else None)
+    given = {"max_seq_length": data_arguments.max_seq_length, "auxiliary_tags_column": auxiliary}
     if teachers:
         given["teacher"] = " ".join(teacher.digest for teacher in teachers)
     if corpus.unlabelled is not None:

@@ -199,3 +199,37 @@ def test_a_trained_model_needs_none(tmp_path):
     file = write(tmp_path / "a.conll", lines(WORDS, TAGGED, TAGS))
     corpus = load(file, needed=("validation",), label_names=["B-X", "O"], validation_file=file)
     assert corpus.auxiliary_column is None
+
+
+SPANS = [["B-X", "I-X", "O", "B-Y"], ["O", "B-X", "B-X"]]
+ENDS = ["B-X", "S-X", "B-Y", "S-Y", "I-X", "E-X", "O"]
+
+
+def load_spans(tmp_path, tags=None, **options):
+    words = [["ab", "c", "de", "f"], ["ab", "ab", "de"]]
+    file = write(tmp_path / "a.jsonl", json_rows(tokens=words, tags=tags or SPANS))
+    corpus = load(file, validation_file=file, **options)
+    return corpus, corpus.encode(train_tokenizer(words, "word", is_split_into_words=True))
+
+
+def test_without_a_column_they_are_the_ends_of_spans(tmp_path, streaming, capsys):
+    corpus, encoded = load_spans(tmp_path, streaming=streaming)
+    assert (corpus.auxiliary_column, corpus.auxiliary_names) == (None, ENDS)
+    names = [[ENDS[index] for index in row["auxiliary_tags"] if index != -100] for row in encoded["train"]]
+    assert names == [["B-X", "E-X", "O", "S-Y"], ["O", "S-X", "S-X"]]
+    assert "auxiliary_tags" not in next(iter(encoded["validation"]))
+    print_report(report_on(corpus))
+    assert "Auxiliary labels, for training alone: 7 with the ends of spans (--a" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+@pytest.mark.parametrize("tags", [[["N", "V", "N", "X"], ["N", "V", "N"]], [["O", "B-X", "O", "O"], ["O", "B-Y", "O"]]])
+def test_spans_of_one_word_have_no_ends(tmp_path, tags):
+    corpus, encoded = load_spans(tmp_path, tags)
+    assert corpus.auxiliary_names == []
+    assert "auxiliary_tags" not in next(iter(encoded["train"]))
+
+
+def test_the_ends_of_spans_can_be_left_out(tmp_path):
+    assert load_spans(tmp_path, auxiliary_tags_column="none")[0].auxiliary_names == []

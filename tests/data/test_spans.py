@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import draw_spans, few, texts_of_all_scripts
 
-from rnn_hf.data.spans import Document, Span, Units, describe_notes, find_units, tag_names, tag_spans, to_characters
+from rnn_hf.data.spans import (
+    Document,
+    Span,
+    Units,
+    describe_notes,
+    find_units,
+    mark_ends,
+    tag_names,
+    tag_spans,
+    to_characters,
+)
 
 TEXT = "Anna O'Neill lives in New York City (USA)."
 
@@ -159,3 +169,13 @@ class TestUnits:
         assert find_units("😀 Anna", [(3, 7, None)], default) == default
         assert find_units("Anna 😀", [(0, 4, "Anna")], default) == default
         assert find_units("Anna", [(1, 2, "x")], default) == default
+
+
+@given(st.lists(st.sampled_from(["O", "B-X", "I-X", "B-Y", "I-Y"]), max_size=9))
+def test_marked_ends_leave_the_spans_as_they_are(tags):
+    words = [(start, start + 1) for start in range(len(tags))]
+    marked = mark_ends(tags)
+    spans = tag_spans(words, tags)
+    assert tag_spans(words, marked) == spans
+    ends = [start for start, tag in enumerate(marked) if tag[0] in "ES"]
+    assert ends == [span.end - 1 for span in spans]
