@@ -254,7 +254,12 @@ class TestImportOfACommand:
                     signal.raise_signal(signal.SIGINT)
 
         monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
-        assert ends(capsys, "evaluate", "pos") == (130, "", "error: interrupted.\n")
+        # A shell lets its background jobs ignore interruptions.
+        handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            assert ends(capsys, "evaluate", "pos") == (130, "", "error: interrupted.\n")
+        finally:
+            signal.signal(signal.SIGINT, handler)
 
     def test_a_missing_extra_is_named(self, capsys, monkeypatch):
         monkeypatch.setitem(sys.modules, "datasets", None)
