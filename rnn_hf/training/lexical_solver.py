@@ -285,6 +285,8 @@ def weigh_lexical(trainer: Any, dataset: Any, solved: LexicalFeatures | None = N
         for parameter in model.classifier.parameters():
             parameter.mul_(of_states)
     scaled = f"by {num_words:,} validation words; all scores are multiplied by {factor:.3g}."
+    if num_words == 0:
+        scaled = "as no validation data says how much they should."
     if joins:
         return f"Lexical features that are solved count {ratio:.3g} times as much as the trained model, {scaled}"
     return f"Lexical features count {ratio:.3g} times as much as before, beside the recurrent layers, {scaled}"
