@@ -11,6 +11,7 @@ from ..utils.messages import listed, shown
 from .arguments import check_label_name
 from .label_texts import sort_names
 from .loading import Split, column_names, quiet
+from .spans import mark_ends
 from .validation import SplitCheck, class_label
 
 _BATCH_SIZE = 1000
@@ -88,9 +89,7 @@ def ends_of_spans(label_names: list[str]) -> list[str]:
     """
     if tagging_scheme(label_names) != "iob2" or not any(name.startswith("I-") for name in label_names):
         return []
-    with_end = {"B": "S", "I": "E"}
-    pairs = [(name, f"{with_end[name[0]]}{name[1:]}") if name != "O" else (name,) for name in label_names]
-    return [name for pair in pairs for name in pair]
+    return list(dict.fromkeys(mark for name in label_names for mark in (name, *mark_ends([name]))))
 
 
 class _Column:

@@ -208,10 +208,7 @@ def mark_ends(tags: Sequence[str]) -> list[str]:
     """
     last = {"B": "S", "I": "E"}
     followed = zip(tags, [*tags, "O"][1:], strict=True)
-    return [
-        tag if tag == "O" or after == f"I{tag[1:]}" else f"{last.get(tag[0], tag[0])}{tag[1:]}"
-        for tag, after in followed
-    ]
+    return [tag if tag == "O" or after == f"I{tag[1:]}" else f"{last[tag[0]]}{tag[1:]}" for tag, after in followed]
 
 
 def find_units(text: str, located: Iterable[tuple[int, int, str | None]], default: Units) -> Units:

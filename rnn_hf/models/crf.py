@@ -323,10 +323,15 @@ class _LogSumExp(torch.autograd.Function):
 
 def _may_tie(forward: Tensor, scores: Tensor, best: Tensor) -> bool:
     """Tell whether some step has two labels whose scores are equal but for rounding."""
-    parts = torch.stack([forward, scores - forward]).abs_()
-    largest = parts.masked_fill_(parts > _FORBIDDEN / 2, 0.0).amax()
+    largest = max(_largest(forward), _largest(scores - forward))
     near = _NEAR + _ROUNDINGS * torch.finfo(scores.dtype).eps * largest
     return bool(((scores > best - near).sum(dim=1) > 1).any())
+
+
+def _largest(scores: Tensor) -> float:
+    """Find the largest size of scores, without those of what is forbidden."""
+    sizes = scores.detach().abs()
+    return float(sizes.masked_fill_(sizes > _FORBIDDEN / 2, 0.0).amax())
 
 
 def _shifted(scores: Tensor) -> Tensor:

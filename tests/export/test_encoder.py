@@ -15,16 +15,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from strategies import CELLS, POOLINGS, VOCAB_SIZE, few, generator, little_config, seeds, set_random_ngrams
 from transformers import AutoConfig
 
 from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification, RnnModel, train_tokenizer
 from rnn_hf.export import encoder
+from rnn_hf.export.crf import max_marginals
 from rnn_hf.export.encoder import LOWEST_OPSET, to_onnx
 from rnn_hf.export.folder import export, exported_files
+from rnn_hf.export.graph import Graph
 from rnn_hf.inference.loading import load
 from rnn_hf.inference.predictor import predict
+from rnn_hf.models.crf import ConditionalRandomField
 
 PLAIN = ["A", "B", "C", "D", "E"]
 IOB2 = ["B-X", "O", "I-X", "B-Y", "I-Y"]
@@ -154,22 +157,26 @@ def test_tags_of_tied_sequences_are_one_allowed_sequence():
     assert_agree(model, session_for(model), *right_padded([7, 4, 1], 7, 0))
 
 
-@pytest.mark.parametrize("size", [1.0, 100.0, 400.0])
-def test_tags_of_sequences_that_tie_but_for_rounding_belong_to_one(size):
-    model = make(RnnForTokenClassification, ["A", "B"], 0, use_crf=True, hidden_size=4, num_lexical_features=0)
-    model.word_starts.fill_(True)
+@pytest.mark.parametrize("size", [1.0, 100.0, 1000.0])
+def test_of_sequences_that_tie_but_for_rounding_one_is_decoded_in_a_graph(size):
+    crf = ConditionalRandomField(["A", "B"])
     with torch.no_grad():
-        model.crf.transitions.copy_(torch.tensor([[0.0, -9.0], [-9.0, 0.0]]) * size)
-        model.crf.start_transitions.zero_()
-        model.crf.end_transitions.zero_()
-        # The same tokens score both labels, but in another order: the sums tie.
-        model.classifier.weight[1] = model.classifier.weight[0]
-        model.classifier.bias.zero_()
-        model.classifier.weight.mul_(size / 0.4)
-    session = session_for(model)
-    for seed in range(20):
-        labels = run(session, *right_padded([9, 9], 9, seed))[1]
-        assert all(len(set(row.tolist())) == 1 for row in labels)
+        crf.transitions.copy_(torch.tensor([[0.0, -9.0], [-9.0, 0.0]]) * size)
+    graph = Graph()
+    scores = max_marginals(graph, crf, "emissions", "is_start")
+    inputs = {"emissions": (TensorProto.FLOAT, ["L", "B", 2]), "is_start": (TensorProto.BOOL, ["L", "B"])}
+    infos = [helper.make_tensor_value_info(name, *kind) for name, kind in inputs.items()]
+    output = helper.make_tensor_value_info(scores, TensorProto.FLOAT, None)
+    whole = helper.make_graph(graph.nodes, "crf", infos, [output], graph.initializers)
+    model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", LOWEST_OPSET)], ir_version=10)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    is_start = torch.ones(6, 1, dtype=torch.bool).numpy()
+    for seed in range(200):
+        one = torch.randn(6, generator=generator(seed)) * size
+        other = one[torch.randperm(6, generator=generator(seed))]
+        emissions = torch.stack([one, other], dim=1).unsqueeze(1).numpy()  # [L, 1, num_labels], whose sums tie
+        (found,) = session.run(None, {"emissions": emissions, "is_start": is_start})
+        assert len(set(found.argmax(axis=2).flatten().tolist())) == 1
 
 
 @pytest.mark.parametrize("opset", range(LOWEST_OPSET, 24))
