@@ -131,14 +131,13 @@ class Corpus:
                     auxiliary_ids={name: index for index, name in enumerate(self.auxiliary_names)},
                 )
             # A column of the corpus that has the name of one of the batch must not be taken for it.
-            columns = list(dict.fromkeys(columns))
-            split = split.select_columns(columns).rename_columns({one: f"corpus_{one}" for one in columns})
-            columns = [f"corpus_{one}" for one in columns]
+            renamed = {one: f"corpus_{one}" for one in columns}
+            split = split.select_columns(list(renamed)).rename_columns(renamed)
             encoded[name] = split.map(
                 encode,
                 batched=True,
-                input_columns=columns,
-                remove_columns=columns,
+                input_columns=[renamed[one] for one in columns],
+                remove_columns=list(renamed.values()),
                 fn_kwargs={"tokenizer": tokenizer, "feature": feature, "label_ids": label_ids},
                 **options,
             )

@@ -230,5 +230,12 @@ def test_spans_of_one_word_have_no_ends(tmp_path, tags):
     assert "auxiliary_tags" not in next(iter(encoded["train"]))
 
 
+@pytest.mark.parametrize("tags", [SPANS, [["N", "V", "N", "X"], ["N", "V", "N"]]])
+def test_the_labels_may_be_named_as_auxiliary_labels(tmp_path, tags, streaming):
+    corpus, encoded = load_spans(tmp_path, tags, streaming=streaming, auxiliary_tags_column="tags")
+    assert corpus.auxiliary_names == corpus.label_names
+    assert all(row["auxiliary_tags"] == row["labels"] for row in encoded["train"])
+
+
 def test_the_ends_of_spans_can_be_left_out(tmp_path):
     assert load_spans(tmp_path, auxiliary_tags_column="none")[0].auxiliary_names == []
