@@ -1,14 +1,14 @@
 """Conditional random fields as ONNX operators: scores of labels, by recursions over words from both ends at once."""
 
 from itertools import cycle, islice
-from typing import Any
 
 import numpy as np
-from onnx import GraphProto, TensorProto, ValueInfoProto, helper
+from onnx import GraphProto, TensorProto
 
 from ..models.crf import ConditionalRandomField, allowed_transitions
 from ..models.labels import tagging_scheme
-from .graph import Graph, to_array
+from .graph import Graph, subgraph, to_array
+from .words import Words
 
 # What a forbidden transition costs.
 _FORBIDDEN = 1e4
@@ -33,9 +33,9 @@ def max_marginals(graph: Graph, crf: ConditionalRandomField, emissions: str, is_
     """
     num_labels = len(crf.label_names)
     start, transitions, end = _transition_scores(crf)
-    words = _Words(graph, is_start)
+    words = Words(graph, is_start, _UNROLLED)
 
-    both_emissions = words.gather_emissions(graph("Reshape", emissions, [-1, num_labels]))  # [W, 2, B, num_labels]
+    both_emissions = words.gather_both_ways(graph("Reshape", emissions, [-1, num_labels]))  # [W, 2, B, num_labels]
     first = graph("Expand", np.stack([start, end])[:, None], graph("Concat", [2], words.batch_size, [1], axis=0))
     reached = _run_recursions(graph, both_emissions, first, transitions)  # [(W + 1) * 2 * B, num_labels]
     forward = graph("Gather", reached, words.rows(words.numbers, direction=0))
@@ -54,57 +54,8 @@ def max_marginals(graph: Graph, crf: ConditionalRandomField, emissions: str, is_
     marginals = graph("Where", graph("Equal", path, np.arange(num_labels)), above, sums)
     marginals = graph("Gather", graph("Reshape", marginals, [-1, num_labels]), words.of_tokens)  # [L, B, num_labels]
     marginals = graph("Where", graph("Unsqueeze", words.has_begun, [2]), marginals, 0.0)
-    inside = _continued(graph, marginals, crf.label_names)
+    inside = continued(graph, marginals, crf.label_names)
     return graph("Where", graph("Unsqueeze", is_start, [2]), marginals, inside)
-
-
-class _Words:
-    """Where the words of a batch are; `W` is the largest number of words, rounded up to whole iterations.
-
-    Attributes:
-        batch_size (`str`): `B`, int64 `[1]`.
-        numbers (`str`): `0 … W - 1`, int64 `[W, 1]`.
-        from_end (`str`): How many words follow each word, int64 `[W, B]`, 0 behind the last.
-        is_last (`str`): Whether a word is its sequence's last, or stands behind it, bool `[W, B]`.
-        of_tokens (`str`): Rows of the tokens' words among `W * B`, int64 `[L, B]`.
-        has_begun (`str`): Whether a token's word or an earlier one has begun, bool `[L, B]`.
-    """
-
-    def __init__(self, graph: Graph, is_start: str):
-        self._graph = graph
-        self.batch_size = graph("Shape", is_start, start=1)
-        self._columns = graph("Range", 0, graph("Squeeze", self.batch_size), 1)  # [B]
-        counts = graph("CumSum", graph("Cast", is_start, to=TensorProto.INT64), 0)  # [L, B]
-        num_words = graph("ReduceMax", counts, [0])  # [1, B]
-        longest = graph("Max", graph("ReduceMax", num_words, keepdims=0), 1)
-        longest = graph("Mul", graph("Div", graph("Add", longest, _UNROLLED - 1), _UNROLLED), _UNROLLED)
-        self.numbers = graph("Unsqueeze", graph("Range", 0, longest, 1), [1])
-        to_last = graph("Sub", graph("Sub", num_words, 1), self.numbers)
-        self.from_end = graph("Max", to_last, 0)
-        self.is_last = graph("LessOrEqual", to_last, 0)
-        self.has_begun = graph("Greater", counts, 0)
-        self.of_tokens = self._flat(graph("Max", graph("Sub", counts, 1), 0))
-        # The step at which each word begins; what begins none goes behind the last.
-        target = graph("Where", is_start, graph("Sub", counts, 1), longest)
-        steps = graph("CumSum", graph("Add", graph("Mul", counts, 0), 1), 0, exclusive=1)
-        shape = graph("Concat", graph("Add", graph("Reshape", longest, [1]), 1), self.batch_size, axis=0)
-        room = graph("Expand", 0, shape)
-        self._begins = graph("Slice", graph("ScatterElements", room, target, steps, axis=0), [0], [-1], [0])  # [W, B]
-
-    def gather_emissions(self, rows: str) -> str:
-        """Gather the rows `[L * B, num_labels]` of words, forwards and backwards: `[W, 2, B, num_labels]`."""
-        graph = self._graph
-        forwards = self._flat(self._begins)
-        backwards = graph("GatherElements", forwards, self.from_end, axis=0)
-        both = graph("Concat", *(graph("Unsqueeze", way, [1]) for way in (forwards, backwards)), axis=1)
-        return graph("Gather", rows, both)
-
-    def rows(self, numbers: str, direction: int) -> str:
-        """Find the rows of words, counted in a direction, among those of words, directions and sequences."""
-        return self._flat(self._graph("Add", self._graph("Mul", numbers, 2), direction))
-
-    def _flat(self, steps: str) -> str:
-        return self._graph("Add", self._graph("Mul", steps, self.batch_size), self._columns)
 
 
 def _transition_scores(crf: ConditionalRandomField) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -158,7 +109,7 @@ def _recursion_step(transitions: np.ndarray) -> GraphProto:
         outputs.append(reached)
     shifted = step("Sub", reached, step("ReduceMax", reached, [2]))
     number = TensorProto.FLOAT
-    return _subgraph(step, "recursions", dict.fromkeys(inputs, number), dict.fromkeys([shifted, *outputs], number))
+    return subgraph(step, "recursions", dict.fromkeys(inputs, number), dict.fromkeys([shifted, *outputs], number))
 
 
 def _shifted(graph: Graph, scores: str, where: str) -> str:
@@ -174,7 +125,7 @@ def _rounding(graph: Graph, forward: str, backward: str) -> str:
     return graph("Add", graph("Mul", largest, _ROUNDINGS * float(np.finfo(np.float32).eps)), _NEAR)
 
 
-def _best_path(graph: Graph, words: _Words, transitions: np.ndarray, forward: str, sums: str, near: str) -> str:
+def _best_path(graph: Graph, words: Words, transitions: np.ndarray, forward: str, sums: str, near: str) -> str:
     """Find the labels of the best sequence, int64 `[W, B]`: the best of each word, unless sequences may tie."""
     best = graph("ArgMax", sums, axis=2, keepdims=0)
     is_near = graph("Greater", sums, graph("Sub", graph("ReduceMax", sums, [2]), near))
@@ -194,8 +145,8 @@ def _best_path(graph: Graph, words: _Words, transitions: np.ndarray, forward: st
     )
     clear = Graph(prefix="clear_")
     kind = TensorProto.INT64
-    then_branch = _subgraph(tie, "trace", {}, {path: kind})
-    else_branch = _subgraph(clear, "no_trace", {}, {clear("Identity", best): kind})
+    then_branch = subgraph(tie, "trace", {}, {path: kind})
+    else_branch = subgraph(clear, "no_trace", {}, {clear("Identity", best): kind})
     return graph("If", may_tie, then_branch=then_branch, else_branch=else_branch)
 
 
@@ -206,20 +157,20 @@ def _trace_step(transitions: np.ndarray) -> GraphProto:
     label = step("Where", "trace_is_last", "trace_best", step("ArgMax", before, axis=1, keepdims=0))
     number, integer, boolean = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
     inputs = {"next_label": integer, "trace_forward": number, "trace_best": integer, "trace_is_last": boolean}
-    return _subgraph(step, "step_back", inputs, dict.fromkeys([label, step("Identity", label)], integer))
+    return subgraph(step, "step_back", inputs, dict.fromkeys([label, step("Identity", label)], integer))
 
 
-def _subgraph(graph: Graph, name: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> GraphProto:
-    """Make the body of a `Scan` or a branch of an `If` from its nodes, and the types of its inputs and outputs."""
+def continued(graph: Graph, scores: str, label_names: list[str]) -> str:
+    """Let the label of a word's first token go on: `B-LOC` as `I-LOC`.
 
-    def infos(values: dict[str, Any]) -> list[ValueInfoProto]:
-        return [helper.make_tensor_value_info(value, kind, None) for value, kind in values.items()]
+    Args:
+        graph ([`Graph`]): The graph to add to.
+        scores (`str`): Scores of words at each of their tokens, float32 `[L, B, num_labels]`.
+        label_names (`list[str]`): The labels.
 
-    return helper.make_graph(graph.nodes, name, infos(inputs), infos(outputs), graph.initializers)
-
-
-def _continued(graph: Graph, scores: str, label_names: list[str]) -> str:
-    """Let the label of a word's first token go on: `B-LOC` as `I-LOC`."""
+    Returns:
+        `str`: Scores of the same shape, for other tokens than the first.
+    """
     if tagging_scheme(label_names) is None:
         return scores
     partners = list(range(len(label_names)))
@@ -232,4 +183,4 @@ def _continued(graph: Graph, scores: str, label_names: list[str]) -> str:
     return graph("Where", begins, graph("Min", scores, of_partners), graph("Max", scores, of_partners))
 
 
-__all__ = ["max_marginals"]
+__all__ = ["continued", "max_marginals"]

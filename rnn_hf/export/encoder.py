@@ -20,10 +20,11 @@ from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClass
 try:
     from onnx import ModelProto, TensorProto, checker, defs, helper
 
-    from .crf import max_marginals
+    from .crf import continued, max_marginals
     from .graph import Graph, quantized, to_array
-    from .lexical import add_lexical_scores
+    from .lexical import add_lexical_scores, lexical_scores
     from .ngrams import add_ngram_logits
+    from .words import Words
 except ImportError as error:
     raise ImportError('Exporting a model needs the package onnx: pip install "rnn_hf[onnx]"') from error
 
@@ -123,10 +124,16 @@ class _Tokens:
         graph ([`Graph`]): The graph to add to.
         num_entries (`int`): Size of the vocabulary.
         extra_step (`bool`): Whether to add a step of padding, for operators that need one step at least.
+        end_id (`int`, *optional*): A token that is padding where it ends a sequence.
     """
 
-    def __init__(self, graph: Graph, num_entries: int, extra_step: bool):
+    def __init__(self, graph: Graph, num_entries: int, extra_step: bool, end_id: int | None = None):
         self.mask = graph("Cast", "attention_mask", to=TensorProto.BOOL)  # [B, L]
+        if end_id is not None:
+            numbers = graph("CumSum", graph("Cast", self.mask, to=TensorProto.INT64), 1)
+            is_last = graph("Equal", numbers, graph("ReduceMax", numbers, [1]))
+            is_end = graph("And", is_last, graph("Equal", "input_ids", end_id))
+            self.mask = graph("And", self.mask, graph("Not", is_end))
         ones = graph("Cast", self.mask, to=TensorProto.INT64)
         self.lengths = graph("ReduceSum", ones, [1])  # [B, 1]
         behind = graph("Add", self.lengths, graph("CumSum", graph("Sub", 1, ones), 1))
@@ -176,27 +183,57 @@ def _calibrated(graph: Graph, model: RnnForSequenceClassification, logits: str) 
 
 
 def _tagger(graph: Graph, model: RnnForTokenClassification) -> list[str]:
-    tokens = _Tokens(graph, model.model.embeddings.num_entries, extra_step=model.crf is not None)
+    config = model.config
+    pools = config.subword_pooling != "none"
+    end_id = config.eos_token_id if pools else None
+    tokens = _Tokens(graph, model.model.embeddings.num_entries, pools or model.crf is not None, end_id)
     model.match_vocabulary()
     word_starts = np.append(model.word_starts.cpu().numpy(), False)
     is_start = graph("Gather", word_starts, tokens.ids)  # [L, B]
-    scores = _emissions(graph, model, tokens, is_start)
-    if model.lexical is not None:
-        scores = add_lexical_scores(graph, model.lexical, scores, tokens.ids, is_start)
-    if model.crf is not None:
-        scores = max_marginals(graph, model.crf, scores, is_start)
+    if pools:
+        scores = _score_words(graph, model, tokens, is_start)
+    else:
+        scores = _emissions(graph, model, tokens, is_start)
+        if model.lexical is not None:
+            scores = add_lexical_scores(graph, model.lexical, scores, tokens.ids, is_start)
+        if model.crf is not None:
+            scores = max_marginals(graph, model.crf, scores, is_start)
     rows = graph("Transpose", scores, perm=[1, 0, 2])  # [B, L, num_labels]
     columns = graph("GatherND", rows, graph("Unsqueeze", tokens.positions, [2]), batch_dims=1)
     logits = graph("Where", graph("Unsqueeze", tokens.mask, [2]), columns, 0.0)
     return [logits, graph("ArgMax", logits, axis=-1, keepdims=0)]
 
 
-def _encode(graph: Graph, model: RnnModelWithHead, tokens: _Tokens) -> tuple[str, str]:
-    """Return the last layer's states `[L, directions, B, hidden_size]` and its last ones `[directions, B, …]`."""
+def _score_words(graph: Graph, model: RnnForTokenClassification, tokens: _Tokens, is_start: str) -> str:
+    """Score labels for each token, those of its word: `[L, B, num_labels]`; the recurrent layers read words."""
+    is_first = graph("Equal", graph("CumSum", graph("Add", graph("Mul", tokens.ids, 0), 1), 0), 1)
+    is_start = graph("And", graph("Or", is_start, is_first), tokens.are_tokens)
+    words = Words(graph, is_start)
+    scores = _emissions(graph, model, tokens, is_start, words)  # [W, B, num_labels]
+    if model.lexical is not None:
+        lexical, _ = lexical_scores(graph, model.lexical, tokens.ids, is_start)
+        num_words = graph("Shape", scores, end=1)
+        scores = graph("Add", scores, graph("Slice", lexical, [0], num_words, [0]))
+    if model.crf is not None:
+        scores = max_marginals(graph, model.crf, scores, words.are_words)
+    label_names = model.config.label_names
+    scores = graph("Gather", graph("Reshape", scores, [-1, len(label_names)]), words.of_tokens)  # [L, B, num_labels]
+    return graph("Where", graph("Unsqueeze", is_start, [2]), scores, continued(graph, scores, label_names))
+
+
+def _encode(graph: Graph, model: RnnModelWithHead, tokens: _Tokens, words: Words | None = None) -> tuple[str, str]:
+    """Return the last layer's states and its last ones, with `words` those of words instead of tokens.
+
+    They are float32 `[L, directions, B, hidden_size]` and `[directions, B, hidden_size]`.
+    """
     rnn = model.model.rnn
-    lengths = graph("Cast", graph("Squeeze", tokens.lengths, [1]), to=TensorProto.INT32)
+    counts = graph("Squeeze", tokens.lengths, [1]) if words is None else graph("Squeeze", words.num_words, [0])
+    lengths = graph("Cast", counts, to=TensorProto.INT32)
     balance = _balance(model) if graph.int8 and rnn.mode == "LSTM" else np.ones(rnn.input_size, dtype=np.float32)
-    inputs = _embed(graph, model.model.embeddings, tokens, balance)
+    parts = _embed(graph, model.model.embeddings, tokens, balance)
+    if words is not None:
+        parts = words.pool(parts, model.model.embeddings.character_cnn is not None, tokens.are_tokens)
+    inputs = graph("Concat", *parts, axis=-1) if len(parts) > 1 else parts[0]
     states, last_states = _recurrent_layer(graph, rnn, 0, inputs, lengths, balance)
     for layer in range(1, rnn.num_layers):
         inputs = _joined(graph, states, model.config.num_directions * rnn.hidden_size)
@@ -228,8 +265,8 @@ def _joined(graph: Graph, states: str, size: int) -> str:
     return graph("Reshape", graph("Transpose", states, perm=[0, 2, 1, 3]), [0, 0, size])
 
 
-def _embed(graph: Graph, embeddings: RnnEmbeddings, tokens: _Tokens, balance: np.ndarray) -> str:
-    """Look vectors up, divided by the balance: `[L, B]` to `[L, B, input_size]`, zeros for padding."""
+def _embed(graph: Graph, embeddings: RnnEmbeddings, tokens: _Tokens, balance: np.ndarray) -> list[str]:
+    """Look the parts of vectors up, divided by the balance: `[L, B]` to `[L, B, size]` each, zeros for padding."""
     own, static, character_cnn = embeddings.word_embeddings, embeddings.static_embeddings, embeddings.character_cnn
     sizes = [own.embedding_dim, static.vectors.embedding_dim if static is not None else 0]
     own_balance, static_balance, character_balance = np.split(balance, np.cumsum(sizes))
@@ -248,7 +285,7 @@ def _embed(graph: Graph, embeddings: RnnEmbeddings, tokens: _Tokens, balance: np
         parts.append(graph.lookup(features, tokens.ids))
     elif character_cnn is not None:
         parts.append(_character_features(graph, character_cnn, tokens.ids, character_balance))
-    return graph("Concat", *parts, axis=-1) if len(parts) > 1 else parts[0]
+    return parts
 
 
 def _all_character_ids(embeddings: RnnEmbeddings) -> torch.Tensor:
@@ -352,16 +389,18 @@ def _in_onnx_order(rnn: nn.RNNBase, values: np.ndarray) -> np.ndarray:
     return np.concatenate([gates[position] for position in _GATES[rnn.mode]])
 
 
-def _emissions(graph: Graph, model: RnnForTokenClassification, tokens: _Tokens, is_start: str) -> str:
-    """Score labels for each token by itself: `[L, B, num_labels]`."""
-    states, _ = _encode(graph, model, tokens)
+def _emissions(
+    graph: Graph, model: RnnForTokenClassification, tokens: _Tokens, is_start: str, words: Words | None = None
+) -> str:
+    """Score labels for each token, or each of `words`, by itself: `[L, B, num_labels]`."""
+    states, _ = _encode(graph, model, tokens, words)
     scores = graph.constant(to_array(model.classifier.bias))
     weights = np.split(to_array(model.classifier.weight), model.config.num_directions, axis=1)
     for direction, weight in enumerate(weights):
         of_direction = graph("Gather", states, direction, axis=1)  # [L, B, hidden_size]
         transposed = graph("Transpose", graph.weight(weight), perm=[1, 0])
         contribution = graph("MatMul", of_direction, transposed)
-        if direction == 0 and model.config.bidirectional and not model.word_starts.all():
+        if words is None and direction == 0 and model.config.bidirectional and not model.word_starts.all():
             contribution = _at_word_ends(graph, contribution, tokens, is_start)
         scores = graph("Add", contribution, scores)
     return scores

@@ -1,6 +1,7 @@
 """Build ONNX graphs by calls, with weights as float32 or as int8."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,29 @@ class Graph:
         return f"{self.prefix}{stem}_{len(self.nodes) + len(self.initializers)}"
 
 
+def subgraph(
+    graph: Graph, name: str, inputs: dict[str, Any], outputs: dict[str, Any], scalars: Sequence[str] = ()
+) -> onnx.GraphProto:
+    """Make the body of a `Scan` or a `Loop`, or a branch of an `If`.
+
+    Args:
+        graph ([`Graph`]): Its nodes and constants, with a prefix of their own.
+        name (`str`): Its name.
+        inputs (`dict[str, int]`): Names and types of its inputs.
+        outputs (`dict[str, int]`): Names and types of what it computes.
+        scalars (`Sequence[str]`): Which of all these are single numbers; a `Loop` asks for it.
+
+    Returns:
+        `onnx.GraphProto`.
+    """
+
+    def infos(values: dict[str, Any]) -> list[onnx.ValueInfoProto]:
+        shapes: dict[str, Any] = {value: [] if value in scalars else None for value in values}
+        return [onnx.helper.make_tensor_value_info(value, kind, shapes[value]) for value, kind in values.items()]
+
+    return onnx.helper.make_graph(graph.nodes, name, infos(inputs), infos(outputs), graph.initializers)
+
+
 def quantized(values: np.ndarray, bits: int = 8) -> tuple[np.ndarray, np.ndarray]:
     """Round numbers to int8, with a scale for each row of the last dimension.
 
@@ -124,4 +148,4 @@ def to_array(values: torch.Tensor) -> np.ndarray:
     return values.detach().float().cpu().numpy().copy()
 
 
-__all__ = ["Graph", "quantized", "to_array"]
+__all__ = ["Graph", "quantized", "subgraph", "to_array"]

@@ -33,7 +33,20 @@ def add_lexical_scores(graph: Graph, lexical: LexicalFeatures, scores: str, ids:
 
     ```
     """
-    # Words stand in the steps from the first on; behind the last are some without a token.
+    sums, words = lexical_scores(graph, lexical, ids, is_start)
+    of_tokens = graph("Expand", graph("Unsqueeze", words, [2]), graph("Shape", sums))
+    return graph("Add", scores, graph("GatherElements", sums, of_tokens, axis=0))
+
+
+def lexical_scores(graph: Graph, lexical: LexicalFeatures, ids: str, is_start: str) -> tuple[str, str]:
+    """Score the labels of words by lexical features; arguments as of [`add_lexical_scores`].
+
+    Returns:
+        `str`: name of the scores, float32 `[sequence_length, batch_size, num_labels]`, those of a sequence's words in
+        the steps from the first on; and `str`: name of the number of each token's word, int64
+        `[sequence_length, batch_size]`.
+    """
+    # Behind the last word are some without a token.
     steps = graph("Sub", graph("CumSum", graph("Add", graph("Mul", ids, 0), 1), 0), 1)  # [L, B]
     starts = graph("Cast", graph("Or", is_start, graph("Equal", steps, 0)), to=TensorProto.INT64)
     words = graph("Sub", graph("CumSum", starts, 0), 1)
@@ -55,8 +68,7 @@ def add_lexical_scores(graph: Graph, lexical: LexicalFeatures, scores: str, ids:
         sums = graph("Add", sums, part) if sums else part
     if lexical.projection is not None:
         sums = graph("MatMul", sums, graph("Transpose", graph.weight(to_array(lexical.projection.weight)), perm=[1, 0]))
-    of_tokens = graph("Expand", graph("Unsqueeze", words, [2]), graph("Shape", sums))
-    return graph("Add", scores, graph("GatherElements", sums, of_tokens, axis=0))
+    return sums, words
 
 
 def _join_characters(graph: Graph, lexical: LexicalFeatures, ids: str, starts: str, words: str) -> tuple[str, str]:
@@ -118,4 +130,4 @@ def _find_features(graph: Graph, lexical: LexicalFeatures, codes: str, lengths: 
     return graph("Mul", graph("Cast", rows, to=TensorProto.INT64), there)
 
 
-__all__ = ["add_lexical_scores"]
+__all__ = ["add_lexical_scores", "lexical_scores"]

@@ -18,6 +18,7 @@ from .embeddings import CharacterCNN, StaticEmbeddings
 from .lexical import LexicalFeatures
 from .ngrams import NgramFeatures
 from .packing import Packing
+from .pooled_words import PooledWords
 from .recurrence import RecurrentOutput
 from .segments import SegmentedStates
 
@@ -73,6 +74,8 @@ class Encoded(NamedTuple):
         output ([`RecurrentOutput`]): States of all layers, or of the last one, and the final ones; without states where
             there are `segments`.
         segments ([`SegmentedStates`], *optional*): Of a long batch, what gives the last layer's states piece by piece.
+        words ([`PooledWords`], *optional*): The words that are the steps; ids and layout are those of their first
+            tokens.
     """
 
     input_ids: Tensor | None
@@ -80,6 +83,7 @@ class Encoded(NamedTuple):
     packing: Packing
     output: RecurrentOutput
     segments: SegmentedStates | None = None
+    words: PooledWords | None = None
 
 
 class RnnPreTrainedModel(PreTrainedModel):

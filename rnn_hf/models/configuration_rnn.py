@@ -10,6 +10,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from .labels import check_calibration, without_calibration
+from .sizes import check_sizes
 
 # Keywords that transformers itself, and its models' configurations, have beside the declared fields. They have no
 # effect here.
@@ -69,27 +70,6 @@ _OF_TRAINING = (
 
 # Names of fields in earlier versions.
 _RENAMED = {"max_spelling_length": "max_characters_per_token"}
-
-# More than any model has: numbers above these are mistakes, and would end in an allocator's error or in none at all.
-_HIGHEST = {
-    "vocab_size": 10**8,
-    "static_vocab_size": 10**8,
-    "embedding_size": 10**5,
-    "static_embedding_size": 10**5,
-    "hidden_size": 10**5,
-    "num_hidden_layers": 1000,
-    "max_characters_per_token": 1000,
-    "char_embedding_size": 10**5,
-    "char_num_filters": 10**5,
-    "ngram_buckets": 10**8,
-    "max_ngram": 10,
-    "num_lexical_features": 10**8,
-}
-# Sizes that may be 0.
-_OPTIONAL = ("static_embedding_size", "static_vocab_size", "ngram_buckets", "num_lexical_features")
-_HIGHEST_KERNEL_SIZE = 1000
-_MOST_LABELS = 10**6
-_MOST_PARAMETERS = 10**11
 
 
 @strict
@@ -152,6 +132,9 @@ class RnnConfig(PreTrainedConfig):
             How a classifier makes one vector of a sequence's states: `"last"` (the forward direction's last
             real step joined with the backward direction's first), `"mean"`, `"max"` or `"attention"` (one
             learned score per step).
+        subword_pooling (`str`):
+            What a tagger's recurrent layers read: `"none"`, tokens; `"mean"`, words, each the mean of its tokens'
+            embeddings joined with the maximum of their character features.
         use_crf (`bool`):
             Whether a tagger scores whole sequences with a conditional random field.
         initializer_range (`float`):
@@ -236,6 +219,7 @@ class RnnConfig(PreTrainedConfig):
     ngram_dropout: float | int = 0.3
     lexical_dropout: float | int = 0.3
     pooling: Literal["last", "mean", "max", "attention"] = "max"
+    subword_pooling: Literal["none", "mean"] = "none"
     use_crf: bool = False
     initializer_range: float | int = 0.1
     pad_token_id: int | None = None
@@ -364,50 +348,7 @@ class RnnConfig(PreTrainedConfig):
 
     def validate_sizes(self) -> None:
         """Check that all sizes are positive, and none is larger than a model can be."""
-        for name, highest in _HIGHEST.items():
-            lowest = 0 if name in _OPTIONAL else 1
-            size = getattr(self, name)
-            if size < lowest:
-                least = "not be negative" if lowest == 0 else "be at least 1"
-                raise ValueError(f"{name} must {least}, got {size}.")
-            if size > highest:
-                raise ValueError(f"{name} must be at most {highest:,}, got {size:,}.")
-        if self.num_word_embeddings is not None and not 1 <= self.num_word_embeddings <= self.vocab_size:
-            raise ValueError(f"num_word_embeddings={self.num_word_embeddings} is not within 1 and {self.vocab_size}.")
-        sizes = list(self.char_kernel_sizes)
-        if not sizes or min(sizes) < 1:
-            raise ValueError(f"char_kernel_sizes must hold sizes of at least 1, got {sizes}.")
-        if len(sizes) > _HIGHEST_KERNEL_SIZE or max(sizes) > _HIGHEST_KERNEL_SIZE:
-            raise ValueError(f"char_kernel_sizes must hold at most {_HIGHEST_KERNEL_SIZE} sizes, none above that.")
-        if len(self.id2label or {}) > _MOST_LABELS:
-            raise ValueError(f"There may be {_MOST_LABELS:,} labels at most, got {len(self.id2label or {}):,}.")
-        if self._num_parameters() > _MOST_PARAMETERS:
-            raise ValueError(
-                f"These sizes make a model of {self._num_parameters():,} parameters, more than "
-                f"{_MOST_PARAMETERS:,}: vocab_size={self.vocab_size}, embedding_size={self.embedding_size}, "
-                f"static_embedding_size={self.static_embedding_size}, hidden_size={self.hidden_size}, "
-                f"num_hidden_layers={self.num_hidden_layers}, {len(self.id2label or {})} labels."
-            )
-
-    def _num_parameters(self) -> int:
-        """Count the weights of the largest tables."""
-        own = (self.num_word_embeddings or self.vocab_size) * self.embedding_size
-        static = self.static_vocab_size * self.static_embedding_size
-        character_cnn = 0
-        if self.characters is not None:
-            filters = sum(self.char_kernel_sizes) * self.char_num_filters
-            character_cnn = self.char_embedding_size * (filters + len(self.characters))
-            character_cnn += self.vocab_size * self.max_characters_per_token
-        gates = {"lstm": 4, "gru": 3}.get(self.cell_type, 1) * self.num_directions * self.hidden_size
-        inputs = self.input_size + (self.num_hidden_layers - 1) * self.num_directions * self.hidden_size
-        recurrent = gates * (inputs + self.num_hidden_layers * self.hidden_size)
-        num_labels = len(self.id2label or {})
-        head = num_labels * self.num_directions * self.hidden_size + (num_labels**2 if self.use_crf else 0)
-        ngrams = self.ngram_buckets * min(num_labels, 64)
-        lexical = self.num_lexical_features * num_labels
-        if self.ngram_buckets + self.num_lexical_features > 0:
-            lexical += self.vocab_size * self.max_characters_per_token
-        return own + static + character_cnn + recurrent + head + ngrams + lexical
+        check_sizes(self)
 
     def validate_dropouts(self) -> None:
         """Check that dropouts are probabilities below 1, and that the deviation is finite, not negative."""

@@ -260,7 +260,7 @@ def _largest(convolution: Any, characters: Tensor, codes: Tensor) -> Tensor:
 
 def _sums(table: Tensor, rows: Tensor) -> Tensor:
     """Sum rows of a table for each position: `[num_texts, length, size]` to `[num_texts, length, num_columns]`."""
-    return nn.functional.embedding_bag(rows.flatten(0, 1), table, mode="sum").view(*rows.shape[:2], -1)
+    return nn.functional.embedding_bag(rows.flatten(0, 1), table, mode="sum").view(*rows.shape[:2], table.shape[1])
 
 
 class _LargestSums(torch.autograd.Function):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .configuration_rnn import RnnConfig
 from .losses import score_labels
-from .packing import Packing
+from .pooled_words import Words
 
 # The code of a character is `NUM_CLASSES * code_point + class`, 0 where there is none.
 NUM_CLASSES = 16
@@ -87,80 +87,6 @@ def _hash_weights(max_characters: int, device: torch.device) -> list[Tensor]:
         return [torch.tensor(factors, device=device) for factors in HashWeights.of(max_characters)]
 
 
-class Words(NamedTuple):
-    """Which tokens of a batch make which word; words are numbered sequence by sequence.
-
-    Args:
-        of_tokens (`torch.LongTensor` of shape `[num_tokens]`): The word of each packed token.
-        order (`torch.LongTensor` of shape `[num_tokens]`): Packed positions, sequence by sequence.
-        firsts (`torch.LongTensor` of shape `[num_words]`): Where in `order` each word begins.
-        sequences (`torch.LongTensor` of shape `[num_words]`): The sequence of each word.
-    """
-
-    of_tokens: Tensor
-    order: Tensor
-    firsts: Tensor
-    sequences: Tensor
-
-    @classmethod
-    def find(cls, is_start: Tensor, packing: Packing) -> "Words":
-        """Find the words of a batch: each begins where one starts, or with its sequence.
-
-        Args:
-            is_start (`torch.BoolTensor` of shape `[num_tokens]`): Which packed tokens begin a word.
-            packing ([`Packing`]): The layout.
-
-        Example:
-        ```python
-        >>> import torch
-        >>> from rnn_hf.models.lexical import Words
-        >>> from rnn_hf.models.packing import Packing
-        >>> packing = Packing.from_mask(torch.tensor([[1, 1, 1], [1, 1, 0]]))
-        >>> packing.pad(Words.find(packing.pack(torch.tensor([[1, 0, 1], [0, 1, 0]])) > 0, packing).of_tokens, -1)
-        tensor([[ 0,  0,  1],
-                [ 2,  3, -1]])
-
-        ```
-        """
-        lengths = packing.sorted_lengths
-        positions = (lengths.cumsum(0) - lengths)[packing.sorted_rows] + packing.steps
-        order = torch.empty_like(positions)
-        order[positions] = torch.arange(len(positions), device=positions.device)
-        starts = (is_start | (packing.steps == 0))[order]
-        firsts = starts.nonzero().flatten()
-        return cls((starts.long().cumsum(0) - 1)[positions], order, firsts, packing.sorted_rows[order[firsts]])
-
-    def part(self, input_ids: Tensor, begin: int, end: int) -> tuple[Tensor, "Words"]:
-        """Take some of the words by themselves, in their order.
-
-        Args:
-            input_ids (`torch.LongTensor` of shape `[num_tokens]`): Packed token ids.
-            begin (`int`): The first word.
-            end (`int`): The one behind the last.
-
-        Returns:
-            `tuple[torch.LongTensor, Words]`: the ids of their tokens, and the words of these.
-
-        Example:
-        ```python
-        >>> import torch
-        >>> from rnn_hf.models.lexical import Words
-        >>> from rnn_hf.models.packing import Packing
-        >>> words = Words.find(torch.tensor([True, False, True]), Packing.from_mask(torch.ones(1, 3)))
-        >>> ids, part = words.part(torch.tensor([7, 8, 9]), 0, 1)
-        >>> ids, part.of_tokens
-        (tensor([7, 8]), tensor([0, 0]))
-
-        ```
-        """
-        behind = int(self.firsts[end]) if end < len(self.firsts) else len(self.order)
-        first = int(self.firsts[begin])
-        tokens = self.order[first:behind]
-        order = torch.arange(len(tokens), device=tokens.device)
-        part = Words(self.of_tokens[tokens] - begin, order, self.firsts[begin:end] - first, self.sequences[begin:end])
-        return input_ids[tokens], part
-
-
 class LexicalFeatures(nn.Module):
     """Score labels by the features of each word and of its neighbours within two words.
 
@@ -191,10 +117,11 @@ class LexicalFeatures(nn.Module):
     >>> from rnn_hf import RnnConfig
     >>> from rnn_hf.models.lexical import LexicalFeatures
     >>> from rnn_hf.models.packing import Packing
+    >>> from rnn_hf.models.pooled_words import Words
     >>> lexical = LexicalFeatures(RnnConfig(vocab_size=9, num_lexical_features=64, num_labels=3))
-    >>> packing = Packing.from_mask(torch.ones(2, 4))
-    >>> lexical(torch.arange(8), torch.tensor([True] * 7 + [False]), packing).shape
-    torch.Size([8, 3])
+    >>> words = Words.find(torch.tensor([True] * 7 + [False]), Packing.from_mask(torch.ones(2, 4)))
+    >>> lexical(torch.arange(8), words).shape
+    torch.Size([7, 3])
 
     ```
     """
@@ -217,29 +144,25 @@ class LexicalFeatures(nn.Module):
         self.register_buffer("character_codes", torch.zeros(shape, dtype=torch.int32))
         self.register_buffer("feature_rows", torch.zeros(NUM_CELLS, dtype=torch.int32))
 
-    def forward(self, input_ids: Tensor, is_start: Tensor, packing: Packing) -> Tensor:
-        """Score labels; all tokens of a word have the scores of the word.
+    def forward(self, input_ids: Tensor, words: Words) -> Tensor:
+        """Score the labels of words.
 
         Args:
             input_ids (`torch.LongTensor` of shape `[num_tokens]`): Packed token ids.
-            is_start (`torch.BoolTensor` of shape `[num_tokens]`): Which of them begin a word.
-            packing ([`Packing`]): Their layout.
+            words ([`Words`]): The words that they make.
 
         Returns:
-            `torch.FloatTensor` of shape `[num_tokens, num_labels]`.
+            `torch.FloatTensor` of shape `[num_words, num_labels]`.
         """
-        words = Words.find(is_start, packing)
         num_words = len(words.firsts)
         if self.training or torch.is_grad_enabled() or num_words <= _CHUNK:
-            scores = self._score(input_ids, words)
-        else:
-            # With the neighbours of a chunk's words around it.
-            chunks = []
-            for first in range(0, num_words, _CHUNK):
-                begin, end = max(first - WINDOW, 0), min(first + _CHUNK + WINDOW, num_words)
-                chunks.append(self._score(*words.part(input_ids, begin, end))[first - begin :][:_CHUNK])
-            scores = torch.cat(chunks)
-        return nn.functional.embedding(words.of_tokens, scores)
+            return self._score(input_ids, words)
+        # With the neighbours of a chunk's words around it.
+        chunks = []
+        for first in range(0, num_words, _CHUNK):
+            begin, end = max(first - WINDOW, 0), min(first + _CHUNK + WINDOW, num_words)
+            chunks.append(self._score(*words.part(input_ids, begin, end))[first - begin :][:_CHUNK])
+        return torch.cat(chunks)
 
     def _score(self, input_ids: Tensor, words: Words) -> Tensor:
         """Score the labels of each word: `[num_words, num_labels]`."""
@@ -332,8 +255,9 @@ def join_characters(character_codes: Tensor, input_ids: Tensor, words: Words) ->
     Example:
     ```python
     >>> import torch
-    >>> from rnn_hf.models.lexical import Words, join_characters
+    >>> from rnn_hf.models.lexical import join_characters
     >>> from rnn_hf.models.packing import Packing
+    >>> from rnn_hf.models.pooled_words import Words
     >>> words = Words.find(torch.tensor([True, False, True]), Packing.from_mask(torch.ones(1, 3)))
     >>> codes = torch.tensor([[17, 33, 0, 0], [49, 65, 81, 0]])
     >>> join_characters(codes, torch.tensor([0, 0, 1]), words)

@@ -5,9 +5,10 @@ tagger reads every step. All of them take padded or packed input and compute on 
 costs nothing and changes nothing.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassifierOutput
@@ -26,9 +27,10 @@ from .configuration_rnn import RnnConfig
 from .crf import ConditionalRandomField
 from .embeddings import RnnEmbeddings
 from .inputs import check_ids, check_ignored, read_input, repeat_batch
-from .losses import LOSSES, average_loss, check_class_ids, check_labels, cross_entropy, infer_problem_type, score_labels
+from .losses import LOSSES, check_class_ids, check_labels, infer_problem_type, score_labels
 from .ngrams import NgramsMixin
 from .packing import Packing
+from .pooled_words import PooledWords, without_ends
 from .pooling import pool, pool_segments
 from .recurrence import RECURRENT_MODULES, LockedDropout, RecurrentOutput
 from .repeated import find_distinct
@@ -114,6 +116,7 @@ class RnnModel(RnnPreTrainedModel):
         return_packed: bool = False,
         num_passes: int = 1,
         in_segments: bool = False,
+        word_starts: Tensor | None = None,
         **ignored: Any,
     ) -> RnnModelOutput | Encoded | tuple:
         """Encode a batch of sequences.
@@ -147,6 +150,8 @@ class RnnModel(RnnPreTrainedModel):
                 Whether to leave the batch packed, as the heads want it.
             num_passes (`int`): Forward passes over a batch that stays packed, each with dropout of its own.
             in_segments (`bool`): Whether a long batch that stays packed may be left to be read: see [`Encoded`].
+            word_starts (`torch.BoolTensor` of shape `[vocab_size]`, *optional*): Which entries begin a word, where
+                words shall be the steps: see [`PooledWords`].
             ignored: What tokenizers pass to other models, as `token_type_ids`: see [`~inputs.check_ignored`].
 
         Returns:
@@ -174,14 +179,19 @@ class RnnModel(RnnPreTrainedModel):
             raise ValueError(
                 f"inputs_embeds must have input_size={self.config.input_size} features, got {embeds.shape[-1]}."
             )
+        embed: Any = self.embeddings if embeds is None else nn.Identity()
+        steps: Any = ids if embeds is None else embeds
+        repeats, words = embeds is None and not wanted, None
+        if word_starts is not None and ids is not None:
+            words, embed = self._pool_words(ids, embeds, packing, word_starts)
+            ids, packing, steps = words.first_ids, words.packing, words.numbers
         if in_segments and not wanted and is_long(self.rnn, packing):
-            read: tuple[Any, Any] = (self.embeddings, ids) if embeds is None else (nn.Identity(), embeds)
-            found = SegmentedStates(self.rnn, read[0], read[1], packing, h_0, c_0)
-            return Encoded(ids, None, packing, RecurrentOutput([], found.initial[0], None), found)
-        distinct, rows = ids, None
-        if embeds is None and not wanted:
-            distinct, rows = find_distinct(self.rnn, ids, packing)  # type: ignore[arg-type]
-        embeds = self.embeddings(distinct) if embeds is None else embeds
+            found = SegmentedStates(self.rnn, embed, steps, packing, h_0, c_0)
+            return Encoded(ids, None, packing, RecurrentOutput([], found.initial[0], None), found, words)
+        rows = None
+        if repeats:
+            steps, rows = find_distinct(self.rnn, steps, packing) if words is None else words.distinct(self.rnn)
+        embeds = embed(steps)
         output = self.rnn(
             self.embedding_dropout(embeds, packing),
             packing=packing,
@@ -192,7 +202,7 @@ class RnnModel(RnnPreTrainedModel):
             weight_dropout=float(self.config.weight_dropout),
             all_layers=wanted,
         )
-        encoded = Encoded(ids, embeds if wanted else None, packing, output)
+        encoded = Encoded(ids, embeds if wanted else None, packing, output, words=words)
         if return_packed:
             return encoded
         result = RnnModelOutput(
@@ -202,6 +212,21 @@ class RnnModel(RnnPreTrainedModel):
             hidden_states=select_hidden_states(self.config, encoded, output_hidden_states),
         )
         return as_wanted(self.config, result, return_dict)
+
+    def _pool_words(
+        self, ids: Tensor, embeds: Tensor | None, packing: Packing, word_starts: Tensor
+    ) -> tuple[PooledWords, Callable[[Tensor], Tensor]]:
+        """Find the words of a batch without its end tokens, and what gives vectors to words by their numbers."""
+        given = [ids] if embeds is None else [ids, embeds]
+        if self.config.eos_token_id is not None:
+            given, packing = without_ends(given, ids, packing, self.config.eos_token_id)
+        words = PooledWords.find(given[0], word_starts[given[0]], packing)
+        num_means = self.config.embedding_size + self.config.static_embedding_size
+
+        def embed_tokens(positions: Tensor) -> Tensor:
+            return given[1][positions] if len(given) > 1 else self.embeddings(given[0][positions])
+
+        return words, partial(words.embed, embed_tokens, num_means=num_means)
 
 
 class RnnForSequenceClassification(NgramsMixin, RnnPreTrainedModel):
@@ -390,49 +415,12 @@ class RnnForTokenClassification(WordStartsMixin, RnnPreTrainedModel):
                 targets = (labels, num_items, teacher_logits, auxiliary_tags)
                 loss = loss + self.objectives(self, encoded, packed_logits, *targets)
         if self.crf is None or self.training:
-            logits = packing.pad(packed_logits)
+            logits = self.pad_logits(encoded, packed_logits)
         else:
             logits = self.score_words(encoded, packed_logits, self.crf.max_marginals)
         hidden_states = select_hidden_states(self.config, encoded, output_hidden_states, num_passes)
         result = TokenClassifierOutput(loss=loss, logits=logits[:num_rows], hidden_states=hidden_states)
         return as_wanted(self.config, result, return_dict)
-
-    @torch.no_grad()
-    def marginals(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Compute the probability of each label of each token; the inputs are those of [`RnnModel.forward`].
-
-        Returns:
-            `torch.FloatTensor` of shape `[batch_size, sequence_length, num_labels]`: with a conditional random field,
-            over all allowed sequences of labels. Rows of padding mean nothing.
-
-        Example:
-        ```python
-        >>> import torch
-        >>> from rnn_hf import RnnConfig, RnnForTokenClassification
-        >>> config = RnnConfig(vocab_size=100, id2label={0: "O", 1: "B-X", 2: "I-X"}, use_crf=True)
-        >>> probabilities = RnnForTokenClassification(config).eval().marginals(input_ids=torch.tensor([[5, 6, 7]]))
-        >>> torch.allclose(probabilities.sum(-1), torch.ones(1, 3)), float(probabilities[0, 0, 2])
-        (True, 0.0)
-
-        ```
-        """
-        encoded = self._encode(*args, **({"output_hidden_states": False} | kwargs))
-        packed_logits = self._classify(encoded)
-        if self.crf is None:
-            return encoded.packing.pad(packed_logits).softmax(dim=-1)
-        return self.score_words(encoded, packed_logits, self.crf.log_marginals).softmax(dim=-1)
-
-    def _loss(
-        self, logits: Tensor, labels: Tensor, packing: Packing, num_items_in_batch: Tensor | int | None
-    ) -> Tensor:
-        if self.crf is None:
-            return cross_entropy(logits, labels, num_items_in_batch, self._class_weights)
-        words = packing.select(labels != -100)
-        labels = words.pack(packing.pad(labels))
-        losses = self.crf(words.pack(packing.pad(logits)), labels, words)
-        if self._class_weights is not None:
-            losses = losses * losses.new_tensor(self._class_weights)[labels]
-        return average_loss(losses.sum(), words.num_tokens, num_items_in_batch)
 
 
 # With a name, `save_pretrained` copies the code.

@@ -10,8 +10,9 @@ from .base import Encoded
 from .embeddings import resized
 from .labels import tagging_scheme
 from .lexical import LexicalFeatures
-from .losses import score_labels
+from .losses import average_loss, cross_entropy, score_labels
 from .packing import Packing
+from .pooled_words import Words
 from .segments import Segment, SegmentedStates
 
 
@@ -28,6 +29,8 @@ class WordStartsMixin:
     model: Any
     classifier: Any
     dropout: Any
+    crf: Any
+    _class_weights: Any
     word_starts: Tensor
     lexical: LexicalFeatures | None
 
@@ -72,8 +75,10 @@ class WordStartsMixin:
     def _encode(self, *args: Any, **kwargs: Any) -> Encoded:
         """Encode a batch, and check that its ids are there where it takes them to find words."""
         self.match_vocabulary()
-        encoded = self.model(*args, return_packed=True, in_segments=True, **kwargs)
-        reads_words = (self.config.bidirectional or self.config.use_crf) and not self.word_starts.all()
+        pools = self.config.subword_pooling != "none"
+        word_starts = self.word_starts if pools else None
+        encoded = self.model(*args, return_packed=True, in_segments=True, word_starts=word_starts, **kwargs)
+        reads_words = (self.config.bidirectional or self.config.use_crf or pools) and not self.word_starts.all()
         if encoded.input_ids is None and (reads_words or self.lexical is not None):
             what = "entries that continue a word" if reads_words else "lexical features of words"
             raise ValueError(f"This tagger's vocabulary has {what}: give input_ids beside inputs_embeds.")
@@ -104,12 +109,51 @@ class WordStartsMixin:
         if not self.config.bidirectional:
             return parts[0]
         forwards, backwards = parts
-        if encoded.input_ids is not None:
+        if encoded.input_ids is not None and encoded.words is None:
             forwards = forwards[encoded.packing.group_ends(self.word_starts[encoded.input_ids])]
         return backwards.add_(forwards).sub_(bias)
 
+    @torch.no_grad()
+    def marginals(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Compute the probability of each label of each token; the inputs are those of [`RnnModel.forward`].
+
+        Returns:
+            `torch.FloatTensor` of shape `[batch_size, sequence_length, num_labels]`: with a conditional random field,
+            over all allowed sequences of labels. Rows of padding mean nothing.
+
+        Example:
+        ```python
+        >>> import torch
+        >>> from rnn_hf import RnnConfig, RnnForTokenClassification
+        >>> config = RnnConfig(vocab_size=100, id2label={0: "O", 1: "B-X", 2: "I-X"}, use_crf=True)
+        >>> probabilities = RnnForTokenClassification(config).eval().marginals(input_ids=torch.tensor([[5, 6, 7]]))
+        >>> torch.allclose(probabilities.sum(-1), torch.ones(1, 3)), float(probabilities[0, 0, 2])
+        (True, 0.0)
+
+        ```
+        """
+        encoded = self._encode(*args, **({"output_hidden_states": False} | kwargs))
+        packed_logits = self._classify(encoded)
+        if self.crf is None:
+            return self.pad_logits(encoded, packed_logits).softmax(dim=-1)
+        return self.score_words(encoded, packed_logits, self.crf.log_marginals).softmax(dim=-1)
+
+    def _loss(
+        self, logits: Tensor, labels: Tensor, packing: Packing, num_items_in_batch: Tensor | int | None
+    ) -> Tensor:
+        if self.crf is None:
+            return cross_entropy(logits, labels, num_items_in_batch, self._class_weights)
+        words = packing.select(labels != -100)
+        labels = words.pack(packing.pad(labels))
+        losses = self.crf(words.pack(packing.pad(logits)), labels, words)
+        if self._class_weights is not None:
+            losses = losses * losses.new_tensor(self._class_weights)[labels]
+        return average_loss(losses.sum(), words.num_tokens, num_items_in_batch)
+
     def pool_subwords(self, encoded: Encoded, states: Tensor) -> Tensor:
         """Let the states at a word's first token have read the whole word: see [`~subwords.pool_subwords`].
+
+        Where words are the steps, they have.
 
         Args:
             encoded ([`Encoded`]): The batch.
@@ -118,7 +162,7 @@ class WordStartsMixin:
         Returns:
             `torch.FloatTensor` of the same shape.
         """
-        if not self.config.bidirectional or encoded.input_ids is None:
+        if not self.config.bidirectional or encoded.input_ids is None or encoded.words is not None:
             return states
         return pool_subwords(states, self.word_starts[encoded.input_ids], encoded.packing)
 
@@ -136,8 +180,41 @@ class WordStartsMixin:
         """
         if self.lexical is None or (self.lexical.is_solved and self.lexical.training):
             return logits
+        return logits + self.lexical_scores(encoded, self.lexical)
+
+    def lexical_scores(self, encoded: Encoded, lexical: LexicalFeatures) -> Tensor:
+        """Score labels by lexical features.
+
+        Args:
+            encoded ([`Encoded`]): The batch, with ids.
+            lexical ([`LexicalFeatures`]): The features, which may be others than the tagger's own.
+
+        Returns:
+            `torch.FloatTensor` of shape `[num_tokens, num_labels]`, of words where they are the steps.
+        """
+        if encoded.words is not None:
+            scores = lexical(encoded.words.input_ids, encoded.words.words)
+            return nn.functional.embedding(encoded.words.numbers, scores)
         ids = cast(Tensor, encoded.input_ids)
-        return logits + self.lexical(ids, self.word_starts[ids], encoded.packing)
+        words = Words.find(self.word_starts[ids], encoded.packing)
+        return nn.functional.embedding(words.of_tokens, lexical(ids, words))
+
+    def pad_logits(self, encoded: Encoded, logits: Tensor) -> Tensor:
+        """Pad scores of labels; where words are the steps, their other tokens get the scores of the first one.
+
+        Args:
+            encoded ([`Encoded`]): The batch.
+            logits (`torch.FloatTensor` of shape `[num_tokens, num_labels]`): Scores of its steps.
+
+        Returns:
+            `torch.FloatTensor` of shape `[batch_size, sequence_length, num_labels]`, 0 on padding.
+        """
+        words = encoded.words
+        if words is None:
+            return encoded.packing.pad(logits)
+        scores = words.spread(logits)
+        is_start = (self.word_starts[words.input_ids] | (words.tokens.steps == 0)).unsqueeze(1)
+        return words.tokens.pad(torch.where(is_start, scores, _continued(scores, self.config.label_names)))
 
     def score_words(self, encoded: Encoded, logits: Tensor, score: Callable[[Tensor, Packing], Tensor]) -> Tensor:
         """Score labels over the first tokens of words: see [`score_words`].
@@ -151,6 +228,8 @@ class WordStartsMixin:
             `torch.FloatTensor` of shape `[batch_size, sequence_length, num_labels]`.
         """
         packing = encoded.packing
+        if encoded.words is not None:
+            return self.pad_logits(encoded, score(logits, packing))
         if encoded.input_ids is None:
             return packing.pad(score(logits, packing))
         return score_words(logits, self.word_starts[encoded.input_ids], packing, score, self.config.label_names)

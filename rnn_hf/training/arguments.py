@@ -79,6 +79,12 @@ class ConfigArguments:
     pooling: Literal["last", "mean", "max", "attention"] | None = _of_config(
         "pooling", "How to pool the states of a text into one vector", "text-classification"
     )
+    subword_pooling: Literal["none", "mean"] | None = _of_config(
+        "subword_pooling",
+        "Read words as the mean of their tokens, or tokens",
+        "token-classification",
+        "mean; by --preset none, and after pretraining, none",
+    )
     use_crf: bool | None = _of_config(
         "use_crf",
         "Score whole sequences of labels with a conditional random field",

@@ -21,9 +21,10 @@ from transformers import EvalPrediction
 from transformers.trainer_pt_utils import nested_concat
 
 from ..models.crf import ConditionalRandomField
-from ..models.lexical import WINDOW, LexicalFeatures, Words, join_characters
+from ..models.lexical import WINDOW, LexicalFeatures, join_characters
 from ..models.modeling_rnn import RnnForTokenClassification
 from ..models.packing import Packing, pack_rows
+from ..models.pooled_words import Words, without_ends
 from .batching import iterate_examples
 from .calibration import RATIOS
 from .task_metrics import score_names
@@ -183,6 +184,10 @@ def _read_chunk(model: RnnForTokenClassification, lexical: LexicalFeatures, exam
         [torch.as_tensor(example[name], dtype=torch.long) for example in examples] for name in ("input_ids", "labels")
     )
     packed, packing = pack_rows(ids)
+    given = [packed, pack_rows(labels)[0]]
+    if model.config.subword_pooling != "none" and model.config.eos_token_id is not None:
+        given, packing = without_ends(given, packed, packing, model.config.eos_token_id)
+    packed, packed_labels = given
     words = Words.find(model.word_starts[packed], packing)
     features = lexical.find_features(*join_characters(lexical.character_codes, packed, words)).numpy()
     positions, sequences = np.arange(len(features)), words.sequences.numpy()
@@ -198,7 +203,7 @@ def _read_chunk(model: RnnForTokenClassification, lexical: LexicalFeatures, exam
     indices = (np.concatenate(rows), np.concatenate(columns))
     shape = (len(features), (2 * WINDOW + 1) * len(lexical.weight))
     matrix = csr_matrix((np.ones(len(indices[0]), dtype=np.float32), indices), shape=shape)
-    known = pack_rows(labels)[0][words.order[words.firsts]].numpy()
+    known = packed_labels[words.order[words.firsts]].numpy()
     return _LabelledWords(matrix[known >= 0], known[known >= 0], sequences[known >= 0])
 
 
@@ -323,8 +328,7 @@ def _parts(trainer: Any, dataset: Any, solved: LexicalFeatures) -> Iterator[tupl
         model.lexical = None if own is solved else own
         states = model._classify(encoded)
         model.lexical = own
-        scores = solved(encoded.input_ids, model.word_starts[encoded.input_ids], encoded.packing)
-        yield states, scores, encoded.packing.pack(labels), encoded.packing
+        yield states, model.lexical_scores(encoded, solved), encoded.packing.pack(labels), encoded.packing
 
 
 __all__ = ["join_solution", "solve_lexical", "weigh_lexical"]

@@ -26,7 +26,7 @@ _ENOUGH = 9_000
 _SOME, _MANY, _VERY_MANY = 2_000, 8_000, 50_000
 # Sentences up to which a tagger is small.
 _FEW = 4_000
-_SIZES = ("hidden_size", "embedding_size", "char_num_filters")
+_OF_ENCODER = ("hidden_size", "embedding_size", "char_num_filters", "subword_pooling")
 # Options that say which state is kept, or how long to train.
 _OF_CHOICE = (
     *("early_stopping_patience", "greater_is_better", "load_best_model_at_end", "max_steps"),
@@ -114,7 +114,7 @@ def apply_preset(
         mean_length = sum(map(len, texts)) / max(len(texts), 1)
         settings = choose_settings(num_rows * (1 + training.augment), mean_length, len(corpus.label_names))
     else:
-        settings = {"early_stopping_patience": 0}
+        settings = {"early_stopping_patience": 0, "subword_pooling": "mean"}
         is_few = (num_rows or _FEW) < _FEW
         if training.label_smoothing_factor == 0 and (is_few or len(corpus.label_names) <= LARGEST_SIZE):
             settings["use_crf"] = True
@@ -122,7 +122,7 @@ def apply_preset(
             settings |= {"hidden_size": 128, "per_device_train_batch_size": 16}
             settings["load_best_model_at_end"] = False
     if not chooses_sizes:
-        settings = {name: value for name, value in settings.items() if name not in _SIZES}
+        settings = {name: value for name, value in settings.items() if name not in _OF_ENCODER}
     given: Any = getattr(training, "given_options", None)
     if given is None:
         options = training.to_dict()

@@ -169,13 +169,17 @@ class CrossViewHeads(nn.Module):
         if ids is None:
             raise ValueError("Cross-view training needs to know which tokens begin a word: give input_ids.")
         is_start = model.word_starts[ids]
+        tokens, firsts = packing, torch.arange(len(ids), device=ids.device)
+        if encoded.words is not None:  # which are the steps
+            is_start, tokens, firsts = torch.ones_like(is_start), encoded.words.tokens, encoded.words.first_tokens
         special = [getattr(config, f"{name}_token_id") for name in ("pad", "bos", "eos", "sep")]
         is_special = torch.isin(ids, ids.new_tensor([index for index in special if index is not None]))
         words = (chosen & is_start & ~is_special).nonzero().flatten()
-        inputs = {"batch_sizes": packing.batch_sizes, "sorted_indices": packing.sorted_indices}
+        inputs = {"batch_sizes": tokens.batch_sizes, "sorted_indices": tokens.sorted_indices}
         with _without_dropout(model):
-            probabilities = model.marginals(ids, **inputs).flatten(0, 1)  # [batch_size * max_length, num_labels]
-        wanted = probabilities[Packing.from_batch_sizes(**inputs, device=ids.device).positions[words]]
+            all_ids = ids if encoded.words is None else encoded.words.input_ids
+            probabilities = model.marginals(all_ids, **inputs).flatten(0, 1)  # [batch_size * max_length, num_labels]
+        wanted = probabilities[Packing.from_batch_sizes(**inputs, device=ids.device).positions[firsts[words]]]
         states = encoded.output.states[0]
         losses = []
         views = _views(states, packing.group_ends(is_start), packing, config.num_directions)

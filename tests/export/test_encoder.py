@@ -42,6 +42,7 @@ EMBEDDINGS = [
     {**STATIC, "num_word_embeddings": 11, "unk_token_id": 2},
     {**CHARACTERS, **STATIC, "num_word_embeddings": 11, "unk_token_id": 2},
 ]
+WORDS = {"subword_pooling": "mean", "eos_token_id": 3}
 HEADS = [
     *[(RnnForSequenceClassification, PLAIN, {"pooling": pooling}) for pooling in POOLINGS],
     (RnnForSequenceClassification, PLAIN, {"ngram_buckets": 300, "max_ngram": 1, "pooling": "max"}),
@@ -50,6 +51,9 @@ HEADS = [
     (RnnForTokenClassification, PLAIN, LEXICAL),
     (RnnForTokenClassification, MANY, LEXICAL),
     (RnnForTokenClassification, IOB2, {**LEXICAL, "use_crf": True}),
+    (RnnForTokenClassification, IOB2, WORDS),
+    (RnnForTokenClassification, MANY, {**LEXICAL, **WORDS}),
+    (RnnForTokenClassification, IOB2, {**LEXICAL, **WORDS, "use_crf": True}),
     *[(RnnForTokenClassification, names, {"use_crf": True}) for names in (PLAIN, IOB2, IOBES)],
 ]
 

@@ -9,6 +9,7 @@ from rnn_hf.inference.predictor import predict
 from rnn_hf.models.lexical import LARGEST_SIZE, LexicalFeatures
 from rnn_hf.models.losses import score_labels
 from rnn_hf.models.packing import Packing
+from rnn_hf.models.pooled_words import Words
 
 CPU = torch.device("cpu")
 WORDS = ["to", "be", "or", "not", "that", "is", "the", "question"]
@@ -147,7 +148,7 @@ def test_lexical_features_of_many_labels_are_not_rounded():
     lexical = LexicalFeatures(config).eval()
     lexical.set_characters(torch.randint(1, 99, (9, 4), generator=torch.manual_seed(0)) * 16 + 1)
     torch.nn.init.normal_(lexical.weight)
-    inputs = torch.arange(9), torch.ones(9, dtype=torch.bool), Packing.from_mask(torch.ones(1, 9))
+    inputs = torch.arange(9), Words.find(torch.ones(9, dtype=torch.bool), Packing.from_mask(torch.ones(1, 9)))
     exact = lexical(*inputs)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(lexical(*inputs), exact)

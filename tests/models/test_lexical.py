@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pack_sequence, pad_sequence
 from rnn_hf import RnnConfig, RnnForTokenClassification, train_tokenizer
 from rnn_hf.models.lexical import LARGEST_SIZE, NUM_CELLS, NUM_CLASSES, PRIME, LexicalFeatures, hash_features
 from rnn_hf.models.packing import Packing
+from rnn_hf.models.pooled_words import Words
 from rnn_hf.text.characters import character_code, set_vocabulary
 from rnn_hf.text.tokenization import encode_words
 
@@ -66,6 +67,11 @@ def scores_of(lexical: LexicalFeatures, ids: list[int], is_start: list[bool]):
     return torch.stack(scores)
 
 
+def all_words(number: int) -> Words:
+    """Return the words of a sequence of so many tokens, each of which is one."""
+    return Words.find(torch.ones(number, dtype=torch.bool), Packing.from_mask(torch.ones(1, number)))
+
+
 def make(seed, entries=ENTRIES, num_labels=3, **options) -> LexicalFeatures:
     torch.manual_seed(seed % 1000)
     lexical = LexicalFeatures(little_config(**{"num_lexical_features": 97, "num_labels": num_labels, **options})).eval()
@@ -91,7 +97,8 @@ def test_scores_and_gradients_are_those_of_loops_over_words(lengths, room, share
     ids, is_start = random_ids(lengths, seed), torch.rand(VOCAB_SIZE, generator=generator(seed)) < share
     packed = pack_sequence(ids, enforce_sorted=False)
     packing = Packing.from_batch_sizes(*packed[1:])
-    scores = packing.pad(lexical(packed.data, is_start[packed.data], packing))
+    words = Words.find(is_start[packed.data], packing)
+    scores = packing.pad(lexical(packed.data, words)[words.of_tokens])
     expected = pad_sequence([scores_of(lexical, row.tolist(), is_start[row].tolist()) for row in ids], batch_first=True)
     torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-4)
     direction = torch.randn(scores.shape, generator=generator(seed))
@@ -122,10 +129,10 @@ def test_features_are_the_same_in_every_process():
 
 def test_dropout_leaves_features_out_in_training_alone():
     lexical = make(0, lexical_dropout=0.5)
-    ids, starts, packing = torch.arange(10), torch.ones(10, dtype=torch.bool), Packing.from_mask(torch.ones(1, 10))
-    assert torch.equal(lexical(ids, starts, packing), lexical(ids, starts, packing))
+    ids, words = torch.arange(10), all_words(10)
+    assert torch.equal(lexical(ids, words), lexical(ids, words))
     lexical.train()
-    assert not torch.equal(lexical(ids, starts, packing), lexical(ids, starts, packing))
+    assert not torch.equal(lexical(ids, words), lexical(ids, words))
 
 
 def test_without_buckets_there_is_nothing():
@@ -148,12 +155,13 @@ def test_a_word_has_its_features_whichever_tokens_it_has(kind):
     words = ["Anna", "likes", "unlikely", "lake"]
     (ids,), (firsts,) = encode_words(tokenizer, [words])
     ids, packing = torch.tensor(ids), Packing.from_mask(torch.ones(1, len(ids)))
-    scores = model.lexical(ids, model.word_starts[ids], packing)[torch.tensor(firsts)]
+    batch = Words.find(model.word_starts[ids], packing)
+    scores = model.lexical(ids, batch)[batch.of_tokens[torch.tensor(firsts)]]
     whole = make(0, words + [""] * (VOCAB_SIZE - len(words)), num_lexical_features=64)
     with torch.no_grad():
         whole.weight.copy_(model.lexical.weight)
         whole.feature_rows.copy_(model.lexical.feature_rows)
-    expected = whole(torch.arange(4), torch.ones(4, dtype=torch.bool), Packing.from_mask(torch.ones(1, 4)))
+    expected = whole(torch.arange(4), all_words(4))
     torch.testing.assert_close(scores, expected)
 
 

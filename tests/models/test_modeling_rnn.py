@@ -586,7 +586,7 @@ def test_ten_sequences_in_one_direction():
     assert sum(batch_sizes) == 123
 
     model = of_known_size(RnnModel, bidirectional=False)
-    _, embeddings, packing, packed, _ = model(**batch, return_packed=True, output_hidden_states=True)
+    _, embeddings, packing, packed, *_ = model(**batch, return_packed=True, output_hidden_states=True)
     assert embeddings.shape == (123, 256)
     assert packing.lengths.tolist() == list(LENGTHS)
     assert packed.states[-1].shape == (123, 512)

@@ -90,9 +90,13 @@ def test_classifiers_give_the_same_logits(seed, lengths, size, num_layers, cell,
     st.sampled_from(DIRECTIONS),
     st.booleans(),
     st.booleans(),
+    st.sampled_from(["none", "mean"]),
 )
-def test_taggers_give_the_same_logits(seed, lengths, size, num_layers, cell, bidirectional, use_crf, has_pieces):
+def test_taggers_give_the_same_logits(
+    seed, lengths, size, num_layers, cell, bidirectional, use_crf, has_pieces, pooling
+):
     sizes = {"num_hidden_layers": num_layers, "cell_type": cell, "bidirectional": bidirectional}
+    sizes |= {"subword_pooling": pooling, "eos_token_id": 2}
     features = {"num_lexical_features": 40, "characters": "abc", "char_num_filters": 2}
     model = make(RnnForTokenClassification, seed, id2label=dict(enumerate(NAMES)), use_crf=use_crf, **sizes, **features)
     codes = torch.randint(1, 99, model.lexical.character_codes.shape, generator=generator(seed), dtype=torch.int32)

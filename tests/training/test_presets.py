@@ -71,16 +71,22 @@ def test_a_tagger_uses_all_passes(tmp_path):
     chosen = apply_preset(corpus, ConfigArguments(), RnnTrainingArguments("out"))[2]
     assert chosen == {
         "hidden_size": 128,
+        "subword_pooling": "mean",
         "use_crf": True,
         "per_device_train_batch_size": 16,
         "early_stopping_patience": 0,
         "load_best_model_at_end": False,
     }
     given = RnnTrainingArguments("out", early_stopping_patience=5, per_device_train_batch_size=8)
-    assert apply_preset(corpus, ConfigArguments(hidden_size=9, use_crf=False), given)[2] == {}
+    assert apply_preset(corpus, ConfigArguments(hidden_size=9, subword_pooling="none", use_crf=False), given)[2] == {}
     corpus.num_rows["train"] = 5_000
     chosen = apply_preset(corpus, ConfigArguments(), RnnTrainingArguments("out", learning_rate=0.5))[2]
-    assert chosen == {"early_stopping_patience": 0, "use_crf": True, "lexical_learning_rate": 0.5}
+    assert chosen == {
+        "subword_pooling": "mean",
+        "early_stopping_patience": 0,
+        "use_crf": True,
+        "lexical_learning_rate": 0.5,
+    }
 
 
 @pytest.mark.parametrize(
