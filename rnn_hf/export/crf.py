@@ -19,27 +19,25 @@ _UNROLLED = 4
 _NEAR, _ROUNDINGS = 1e-4, 8
 
 
-def max_marginals(graph: Graph, crf: ConditionalRandomField, emissions: str, is_start: str) -> str:
-    """Score each label by the best allowed sequence through it, over the first tokens of words.
+def max_marginals(graph: Graph, crf: ConditionalRandomField, emissions: str, words: Words) -> str:
+    """Score each label by the best allowed sequence through it.
 
     Args:
         graph ([`Graph`]): The graph to add to.
         crf ([`ConditionalRandomField`]): The transitions.
-        emissions (`str`): Scores of labels, float32 `[L, B, num_labels]`, of one step or more.
-        is_start (`str`): Where words begin, bool `[L, B]`.
+        emissions (`str`): Scores of the labels of words, float32 `[W, B, num_labels]`.
+        words ([`Words`]): The words.
 
     Returns:
-        `str`: Scores float32 `[L, B, num_labels]`, for each token those of its word.
+        `str`: Scores of words, float32 `[W, B, num_labels]`.
     """
     num_labels = len(crf.label_names)
     start, transitions, end = _transition_scores(crf)
-    words = Words(graph, is_start, _UNROLLED)
-
-    both_emissions = words.gather_both_ways(graph("Reshape", emissions, [-1, num_labels]))  # [W, 2, B, num_labels]
+    both_emissions = words.both_ways(emissions)  # [W, 2, B, num_labels]
     first = graph("Expand", np.stack([start, end])[:, None], graph("Concat", [2], words.batch_size, [1], axis=0))
     reached = _run_recursions(graph, both_emissions, first, transitions)  # [(W + 1) * 2 * B, num_labels]
     forward = graph("Gather", reached, words.rows(words.numbers, direction=0))
-    forward = graph("Add", forward, graph("Gather", both_emissions, 0, axis=1))
+    forward = graph("Add", forward, emissions)
     backward = graph("Gather", reached, words.rows(words.from_end, direction=1))
     # Scores are up to a constant for each token: that of the model.
     forward = _shifted(graph, forward, graph("Greater", words.numbers, 0))
@@ -51,11 +49,28 @@ def max_marginals(graph: Graph, crf: ConditionalRandomField, emissions: str, is_
     # Where sequences tie, the labels of the path are preferred by the least that float32 knows.
     best = graph("ReduceMax", sums, [2])
     above = graph("Add", graph("Add", best, graph("Mul", graph("Abs", best), 2.0**-23)), 1e-37)
-    marginals = graph("Where", graph("Equal", path, np.arange(num_labels)), above, sums)
-    marginals = graph("Gather", graph("Reshape", marginals, [-1, num_labels]), words.of_tokens)  # [L, B, num_labels]
-    marginals = graph("Where", graph("Unsqueeze", words.has_begun, [2]), marginals, 0.0)
-    inside = continued(graph, marginals, crf.label_names)
-    return graph("Where", graph("Unsqueeze", is_start, [2]), marginals, inside)
+    return graph("Where", graph("Equal", path, np.arange(num_labels)), above, sums)
+
+
+def spread(graph: Graph, scores: str, words: Words, is_start: str, label_names: list[str]) -> str:
+    """Give each token the scores of its word; the label of a first token goes on: `B-LOC` as `I-LOC`.
+
+    Args:
+        graph ([`Graph`]): The graph to add to.
+        scores (`str`): Scores of words, float32 `[W, B, num_labels]`.
+        words ([`Words`]): The words.
+        is_start (`str`): Where they begin, bool `[L, B]`.
+        label_names (`list[str]`): The labels.
+
+    Returns:
+        `str`: Scores of tokens, float32 `[L, B, num_labels]`.
+    """
+    of_tokens = graph("Gather", graph("Reshape", scores, [-1, len(label_names)]), words.of_tokens)
+    of_tokens = graph("Where", graph("Unsqueeze", words.has_begun, [2]), of_tokens, 0.0)
+    inside = _continued(graph, of_tokens, label_names)
+    if inside == of_tokens:
+        return of_tokens
+    return graph("Where", graph("Unsqueeze", is_start, [2]), of_tokens, inside)
 
 
 def _transition_scores(crf: ConditionalRandomField) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -76,9 +91,12 @@ def _run_recursions(graph: Graph, emissions: str, first: str, transitions: np.nd
         transitions (`np.ndarray` of shape `[num_labels, num_labels]`): From, to.
 
     Returns:
-        `str`: `[(W + 1) * 2 * B, num_labels]`, up to a constant for each word.
+        `str`: `[rows, num_labels]`, up to a constant for each word: those of the first word in both directions and all
+        sequences, then those of the second, and so on.
     """
     num_labels = len(transitions)
+    missing = graph("Mod", graph("Sub", 0, graph("Shape", emissions, end=1)), _UNROLLED)
+    emissions = graph("Pad", emissions, graph("Concat", [0, 0, 0, 0], missing, [0, 0, 0], axis=0))
     # A label is a column, then a row, and so on: `[2, B, num_labels, 1]` and `[2, B, 1, num_labels]`.
     inputs = []
     for position, axis in enumerate(islice(cycle([4, 3]), _UNROLLED)):
@@ -160,17 +178,8 @@ def _trace_step(transitions: np.ndarray) -> GraphProto:
     return subgraph(step, "step_back", inputs, dict.fromkeys([label, step("Identity", label)], integer))
 
 
-def continued(graph: Graph, scores: str, label_names: list[str]) -> str:
-    """Let the label of a word's first token go on: `B-LOC` as `I-LOC`.
-
-    Args:
-        graph ([`Graph`]): The graph to add to.
-        scores (`str`): Scores of words at each of their tokens, float32 `[L, B, num_labels]`.
-        label_names (`list[str]`): The labels.
-
-    Returns:
-        `str`: Scores of the same shape, for other tokens than the first.
-    """
+def _continued(graph: Graph, scores: str, label_names: list[str]) -> str:
+    """Let the label of a word's first token go on: `B-LOC` as `I-LOC`."""
     if tagging_scheme(label_names) is None:
         return scores
     partners = list(range(len(label_names)))
@@ -183,4 +192,4 @@ def continued(graph: Graph, scores: str, label_names: list[str]) -> str:
     return graph("Where", begins, graph("Min", scores, of_partners), graph("Max", scores, of_partners))
 
 
-__all__ = ["continued", "max_marginals"]
+__all__ = ["max_marginals", "spread"]

@@ -20,7 +20,7 @@ from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClass
 try:
     from onnx import ModelProto, TensorProto, checker, defs, helper
 
-    from .crf import continued, max_marginals
+    from .crf import max_marginals, spread
     from .graph import Graph, quantized, to_array
     from .lexical import add_lexical_scores, lexical_scores
     from .ngrams import add_ngram_logits
@@ -197,7 +197,9 @@ def _tagger(graph: Graph, model: RnnForTokenClassification) -> list[str]:
         if model.lexical is not None:
             scores = add_lexical_scores(graph, model.lexical, scores, tokens.ids, is_start)
         if model.crf is not None:
-            scores = max_marginals(graph, model.crf, scores, is_start)
+            words = Words(graph, is_start)
+            scores = max_marginals(graph, model.crf, words.gather(scores), words)
+            scores = spread(graph, scores, words, is_start, config.label_names)
     rows = graph("Transpose", scores, perm=[1, 0, 2])  # [B, L, num_labels]
     columns = graph("GatherND", rows, graph("Unsqueeze", tokens.positions, [2]), batch_dims=1)
     logits = graph("Where", graph("Unsqueeze", tokens.mask, [2]), columns, 0.0)
@@ -212,13 +214,10 @@ def _score_words(graph: Graph, model: RnnForTokenClassification, tokens: _Tokens
     scores = _emissions(graph, model, tokens, is_start, words)  # [W, B, num_labels]
     if model.lexical is not None:
         lexical, _ = lexical_scores(graph, model.lexical, tokens.ids, is_start)
-        num_words = graph("Shape", scores, end=1)
-        scores = graph("Add", scores, graph("Slice", lexical, [0], num_words, [0]))
+        scores = graph("Add", scores, graph("Slice", lexical, [0], graph("Shape", scores, end=1), [0]))
     if model.crf is not None:
-        scores = max_marginals(graph, model.crf, scores, words.are_words)
-    label_names = model.config.label_names
-    scores = graph("Gather", graph("Reshape", scores, [-1, len(label_names)]), words.of_tokens)  # [L, B, num_labels]
-    return graph("Where", graph("Unsqueeze", is_start, [2]), scores, continued(graph, scores, label_names))
+        scores = max_marginals(graph, model.crf, scores, words)
+    return spread(graph, scores, words, is_start, model.config.label_names)
 
 
 def _encode(graph: Graph, model: RnnModelWithHead, tokens: _Tokens, words: Words | None = None) -> tuple[str, str]:

@@ -1,41 +1,37 @@
 """Where the words of a batch are, and the vectors of words, as parts of an ONNX graph."""
 
+from typing import Any
+
 from onnx import TensorProto
 
 from .graph import Graph, subgraph
 
 
 class Words:
-    """Where the words of a batch are; `W` is the largest number of words, 1 at least, rounded up to a multiple.
+    """Where the words of a batch are; `W` is the largest number of words, 1 at least.
 
     Args:
         graph ([`Graph`]): The graph to add to.
         is_start (`str`): Where words begin, bool `[L, B]`, of one step or more.
-        multiple (`int`): What `W` is a multiple of.
 
     Attributes:
         batch_size (`str`): `B`, int64 `[1]`.
         numbers (`str`): `0 … W - 1`, int64 `[W, 1]`.
-        are_words (`str`): Whether there is a word, bool `[W, B]`.
         from_end (`str`): How many words follow each word, int64 `[W, B]`, 0 behind the last.
         is_last (`str`): Whether a word is its sequence's last, or stands behind it, bool `[W, B]`.
         of_tokens (`str`): Rows of the tokens' words among `W * B`, int64 `[L, B]`.
         has_begun (`str`): Whether a token's word or an earlier one has begun, bool `[L, B]`.
     """
 
-    def __init__(self, graph: Graph, is_start: str, multiple: int = 1):
+    def __init__(self, graph: Graph, is_start: str):
         self._graph = graph
         self.batch_size = graph("Shape", is_start, start=1)
         self._columns = graph("Range", 0, graph("Squeeze", self.batch_size), 1)  # [B]
         self._counts = graph("CumSum", graph("Cast", is_start, to=TensorProto.INT64), 0)  # [L, B]
         self.num_words = graph("ReduceMax", self._counts, [0])  # [1, B]
         self._longest = graph("Max", graph("ReduceMax", self.num_words, keepdims=0), 1)
-        if multiple > 1:
-            rounded = graph("Div", graph("Add", self._longest, multiple - 1), multiple)
-            self._longest = graph("Mul", rounded, multiple)
         self.numbers = graph("Unsqueeze", graph("Range", 0, self._longest, 1), [1])
         to_last = graph("Sub", graph("Sub", self.num_words, 1), self.numbers)
-        self.are_words = graph("GreaterOrEqual", to_last, 0)
         self.from_end = graph("Max", to_last, 0)
         self.is_last = graph("LessOrEqual", to_last, 0)
         self.has_begun = graph("Greater", self._counts, 0)
@@ -44,17 +40,15 @@ class Words:
         steps = graph("CumSum", graph("Add", graph("Mul", self._counts, 0), 1), 0, exclusive=1)
         self._begins = self._scatter(is_start, steps, "none")  # [W, B]
 
-    def gather(self, rows: str) -> str:
-        """Gather what words' first tokens have: `[L * B, …]` to `[W, B, …]`."""
-        return self._graph("Gather", rows, self._flat(self._begins))
+    def gather(self, values: str) -> str:
+        """Gather what words' first tokens have: `[L, B, size]` to `[W, B, size]`."""
+        return self._graph("Gather", self._as_rows(values), self._flat(self._begins))
 
-    def gather_both_ways(self, rows: str) -> str:
-        """Gather the rows `[L * B, …]` of words, forwards and backwards: `[W, 2, B, …]`."""
+    def both_ways(self, values: str) -> str:
+        """Put what words have, `[W, B, size]`, beside the same from last words on: `[W, 2, B, size]`."""
         graph = self._graph
-        forwards = self._flat(self._begins)
-        backwards = graph("GatherElements", forwards, self.from_end, axis=0)
-        both = graph("Concat", *(graph("Unsqueeze", way, [1]) for way in (forwards, backwards)), axis=1)
-        return graph("Gather", rows, both)
+        backwards = graph("Gather", self._as_rows(values), self._flat(self.from_end))
+        return graph("Concat", graph("Unsqueeze", values, [1]), graph("Unsqueeze", backwards, [1]), axis=1)
 
     def rows(self, numbers: str, direction: int) -> str:
         """Find the rows of words, counted in a direction, among those of words, directions and sequences."""
@@ -74,31 +68,34 @@ class Words:
         graph = self._graph
         ones = graph("Add", graph("Mul", self._counts, 0), 1)
         sizes = self._scatter(are_tokens, ones, "add")  # [W, B]
-        flat = [graph("Reshape", one, graph("Concat", [-1], graph("Shape", one, start=2), axis=0)) for one in parts]
+        of_words, begins = graph("Reshape", sizes, [-1]), graph("Reshape", self._flat(self._begins), [-1])
+        of_tokens = [self._as_rows(part) for part in parts]
+        firsts = [graph("Gather", part, begins) for part in of_tokens]  # [W * B, size]
         operators = ["Add"] * (len(parts) - has_maxima) + ["Max"] * has_maxima
-        firsts = [self.gather(one) for one in flat]
-        most = graph("ReduceMax", sizes, keepdims=0)
+        # Once for the second tokens of words, once for the third, and so on.
         body = Graph(prefix="pool_")
         offset = body("Add", "pool_number", 1)
-        exists = body("Less", offset, sizes)
-        rows = self._flat(body("Where", exists, body("Add", self._begins, offset), self._begins), body)
-        factors = body("Unsqueeze", body("Cast", exists, to=TensorProto.FLOAT), [2])
-        names = [f"pool_part_{position}" for position in range(len(flat))]
-        outputs = [
-            body(operator, name, body("Mul", body("Gather", one, rows), factors))
-            for operator, name, one in zip(operators, names, flat, strict=True)
-        ]
-        boolean, number = TensorProto.BOOL, TensorProto.FLOAT
-        goes_on = body("Identity", "pool_goes_on")
-        inputs = {"pool_number": TensorProto.INT64, "pool_goes_on": boolean} | dict.fromkeys(names, number)
-        scalars = ("pool_number", "pool_goes_on", goes_on)
-        loop = subgraph(body, "pool", inputs, {goes_on: boolean} | dict.fromkeys(outputs, number), scalars)
-        pooled = graph.call("Loop", graph("Sub", most, 1), "", *firsts, num_outputs=len(flat), body=loop)
-        counts = graph("Unsqueeze", graph("Cast", graph("Max", sizes, 1), to=TensorProto.FLOAT), [2])
-        return [
+        chosen = body("NonZero", body("Greater", of_words, offset))  # [1, number of words that go on]
+        tokens = body("Add", body("Gather", begins, chosen), body("Mul", offset, self.batch_size))
+        rows, tokens, targets = body("Squeeze", chosen, [0]), body("Squeeze", tokens, [0]), body("Transpose", chosen)
+        inputs: dict[str, Any] = {"pool_number": TensorProto.INT64, "pool_goes_on": TensorProto.BOOL}
+        outputs = [body("Identity", "pool_goes_on")]
+        for position, (operator, part) in enumerate(zip(operators, of_tokens, strict=True)):
+            carried = f"pool_part_{position}"
+            inputs[carried] = TensorProto.FLOAT
+            added = body(operator, body("Gather", carried, rows), body("Gather", part, tokens))
+            outputs.append(body("ScatterND", carried, targets, added))
+        kinds = dict(zip(outputs, list(inputs.values())[1:], strict=True))
+        loop = subgraph(body, "pool", inputs, kinds, ("pool_number", "pool_goes_on", outputs[0]))
+        times = graph("Sub", graph("ReduceMax", sizes, keepdims=0), 1)
+        pooled = graph.call("Loop", times, "", *firsts, num_outputs=len(parts), body=loop)
+        counts = graph("Unsqueeze", graph("Cast", graph("Max", of_words, 1), to=TensorProto.FLOAT), [1])
+        pooled = [
             graph("Div", part, counts) if operator == "Add" else part
             for operator, part in zip(operators, pooled, strict=True)
         ]
+        shape = graph("Concat", graph("Shape", sizes), [-1], axis=0)
+        return [graph("Reshape", part, shape) for part in pooled]
 
     def _scatter(self, chosen: str, values: str, reduction: str) -> str:
         """Bring values of chosen tokens to their words: `[L, B]` to `[W, B]`, 0 where there is none."""
@@ -109,9 +106,13 @@ class Words:
         scattered = graph("ScatterElements", room, target, values, axis=0, reduction=reduction)
         return graph("Slice", scattered, [0], [-1], [0])
 
-    def _flat(self, steps: str, graph: Graph | None = None) -> str:
-        graph = self._graph if graph is None else graph
-        return graph("Add", graph("Mul", steps, self.batch_size), self._columns)
+    def _as_rows(self, values: str) -> str:
+        """Bring `[steps, B, size]` to `[steps * B, size]`."""
+        size = self._graph("Shape", values, start=2)
+        return self._graph("Reshape", values, self._graph("Concat", [-1], size, axis=0))
+
+    def _flat(self, steps: str) -> str:
+        return self._graph("Add", self._graph("Mul", steps, self.batch_size), self._columns)
 
 
 __all__ = ["Words"]

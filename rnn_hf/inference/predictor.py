@@ -240,7 +240,9 @@ def _predict_window(
         ids = encode_texts(tokenizer, window, max_length_of(tokenizer))
     results: list[dict[str, Any]] = [{} for _ in window]
     lengths = [len(one) for one in ids]
-    longest_first = sorted(range(len(ids)), key=lambda position: -lengths[position])
+    reads_words = tags_tokens and model.config.subword_pooling != "none"
+    num_steps = list(map(len, firsts)) if reads_words else lengths
+    longest_first = sorted(range(len(ids)), key=lambda position: (-num_steps[position], -lengths[position]))
     for positions in cut_batches(longest_first, lengths, batch_size, max_tokens_per_batch):
         batch = collator([{"input_ids": ids[position]} for position in positions])
         with torch.inference_mode(), computing_in(precision, model.device):

@@ -25,6 +25,7 @@ from rnn_hf.export.crf import max_marginals
 from rnn_hf.export.encoder import LOWEST_OPSET, to_onnx
 from rnn_hf.export.folder import export, exported_files
 from rnn_hf.export.graph import Graph
+from rnn_hf.export.words import Words
 from rnn_hf.inference.loading import load
 from rnn_hf.inference.predictor import predict
 from rnn_hf.models.crf import ConditionalRandomField
@@ -167,7 +168,7 @@ def test_of_sequences_that_tie_but_for_rounding_one_is_decoded_in_a_graph(size):
     with torch.no_grad():
         crf.transitions.copy_(torch.tensor([[0.0, -9.0], [-9.0, 0.0]]) * size)
     graph = Graph()
-    scores = max_marginals(graph, crf, "emissions", "is_start")
+    scores = max_marginals(graph, crf, "emissions", Words(graph, "is_start"))
     inputs = {"emissions": (TensorProto.FLOAT, ["L", "B", 2]), "is_start": (TensorProto.BOOL, ["L", "B"])}
     infos = [helper.make_tensor_value_info(name, *kind) for name, kind in inputs.items()]
     output = helper.make_tensor_value_info(scores, TensorProto.FLOAT, None)
