@@ -60,6 +60,7 @@ def _write_tagger(folder: Path, words: list[str], use_crf: bool) -> None:
     config = RnnConfig(
         vocab_size=len(tokenizer),
         id2label=LABELS,
+        subword_pooling="mean",
         use_crf=use_crf,
         embedding_size=256,
         hidden_size=256,
