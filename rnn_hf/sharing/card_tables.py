@@ -67,6 +67,8 @@ def model_rows(folder: Path, config: RnnConfig, results: dict[str, Any]) -> dict
         "Recurrent layers": f"{layers} of {config.hidden_size} units {directions}, {CELLS[config.cell_type]}",
     }
     if is_tagger(config):
+        if config.subword_pooling != "none":
+            rows["Words of several tokens"] = f"one step, the {config.subword_pooling} of their tokens"
         if config.num_lexical_features:
             rows["Lexical features"] = f"{config.num_lexical_features:,}: forms, shapes, prefixes and suffixes of words"
         rows["Labels of a sentence"] = (
