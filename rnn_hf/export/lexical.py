@@ -34,7 +34,8 @@ def add_lexical_scores(graph: Graph, lexical: LexicalFeatures, scores: str, ids:
     ```
     """
     sums, words = lexical_scores(graph, lexical, ids, is_start)
-    of_tokens = graph("Expand", graph("Unsqueeze", words, [2]), graph("Shape", sums))
+    size = graph("Concat", graph("Shape", words), graph("Shape", sums, start=2), axis=0)
+    of_tokens = graph("Expand", graph("Unsqueeze", words, [2]), size)
     return graph("Add", scores, graph("GatherElements", sums, of_tokens, axis=0))
 
 
@@ -42,22 +43,25 @@ def lexical_scores(graph: Graph, lexical: LexicalFeatures, ids: str, is_start: s
     """Score the labels of words by lexical features; arguments as of [`add_lexical_scores`].
 
     Returns:
-        `str`: name of the scores, float32 `[sequence_length, batch_size, num_labels]`, those of a sequence's words in
-        the steps from the first on; and `str`: name of the number of each token's word, int64
-        `[sequence_length, batch_size]`.
+        `str`: name of the scores, float32 `[W, batch_size, num_labels]`, where `W` is the largest number of words; and
+        `str`: name of the number of each token's word, int64 `[sequence_length, batch_size]`.
     """
-    # Behind the last word are some without a token.
     steps = graph("Sub", graph("CumSum", graph("Add", graph("Mul", ids, 0), 1), 0), 1)  # [L, B]
     starts = graph("Cast", graph("Or", is_start, graph("Equal", steps, 0)), to=TensorProto.INT64)
     words = graph("Sub", graph("CumSum", starts, 0), 1)
     nothing = graph("Mul", ids, 0)
     are_words = graph("ScatterElements", nothing, words, starts, axis=0, reduction="max")
-    codes, lengths = _join_characters(graph, lexical, ids, starts, words)
+    # Behind a sequence's last word are some without a token.
+    num_words = graph("Reshape", graph("Add", graph("ReduceMax", words, keepdims=0), 1), [1])
+    codes, lengths, are_words = (
+        graph("Slice", values, [0], num_words, [0])
+        for values in (*_join_characters(graph, lexical, ids, starts, words), are_words)
+    )
     features = _find_features(graph, lexical, codes, lengths)
-    features = graph("Mul", features, graph("Unsqueeze", are_words, [2]))  # [L, B, 13]
+    features = graph("Mul", features, graph("Unsqueeze", are_words, [2]))  # [W, B, 13]
     weight = to_array(lexical.weight)
     weight[0] = 0.0
-    given = graph.lookup_sum(weight, features)  # [L, B, 5 * size]
+    given = graph.lookup_sum(weight, features)  # [W, B, 5 * size]
     padded = graph("Pad", given, [WINDOW, 0, 0, WINDOW, 0, 0])
     sums = ""
     for first in range(2 * WINDOW + 1):

@@ -9,7 +9,7 @@ those of the vocabulary have weights, others are left out.
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -137,6 +137,7 @@ class LexicalFeatures(nn.Module):
         self.solved_transitions: list[Tensor] = []
         self.sparse = False
         self.before_reading: Callable[[nn.Module, tuple[Tensor, ...]], None] | None = None
+        self._of_entries: _EntryFeatures | None = None
         self.size = min(num_labels, LARGEST_SIZE)
         self.weight = nn.Parameter(torch.zeros(config.num_lexical_features + 1, (2 * WINDOW + 1) * self.size))
         self.projection = nn.Linear(self.size, num_labels, bias=False) if num_labels > self.size else None
@@ -161,12 +162,13 @@ class LexicalFeatures(nn.Module):
         chunks = []
         for first in range(0, num_words, _CHUNK):
             begin, end = max(first - WINDOW, 0), min(first + _CHUNK + WINDOW, num_words)
-            chunks.append(self._score(*words.part(input_ids, begin, end))[first - begin :][:_CHUNK])
+            tokens, part = words.choose(torch.arange(begin, end, device=input_ids.device))
+            chunks.append(self._score(input_ids[tokens], part)[first - begin :][:_CHUNK])
         return torch.cat(chunks)
 
     def _score(self, input_ids: Tensor, words: Words) -> Tensor:
         """Score the labels of each word: `[num_words, num_labels]`."""
-        features = self.find_features(*join_characters(self.character_codes, input_ids, words))
+        features = self.word_features(input_ids, words)
         if self.training and self.dropout > 0:
             features = features * (torch.rand(features.shape, device=features.device) >= self.dropout)
         if self.before_reading is not None:
@@ -185,6 +187,40 @@ class LexicalFeatures(nn.Module):
                 padding = (0, 0, distance, 0) if offset < 0 else (0, 0, 0, distance)
                 scores = scores + nn.functional.pad(part, padding)
         return scores if self.projection is None else score_labels(self.projection, scores)
+
+    def word_features(self, input_ids: Tensor, words: Words) -> Tensor:
+        """Find the features of words; those of single entries are found once, until the tables change.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `[num_tokens]`): Packed token ids.
+            words ([`Words`]): The words that they make.
+
+        Returns:
+            `torch.LongTensor` of shape `[num_words, 13]`: see [`LexicalFeatures.find_features`].
+        """
+        of_entries = self._features_of_entries()
+        if of_entries is None:
+            return self.find_features(*join_characters(self.character_codes, input_ids, words))
+        features = of_entries.index_select(0, input_ids[words.order[words.firsts]]).long()
+        if len(words.firsts) < len(words.order):
+            begins, ends = words.bounds(torch.arange(len(words.firsts), device=input_ids.device))
+            several = (ends - begins > 1).nonzero().flatten()
+            tokens, part = words.choose(several)
+            features[several] = self.find_features(*join_characters(self.character_codes, input_ids[tokens], part))
+        return features
+
+    def _features_of_entries(self) -> Tensor | None:
+        """Return the features of each entry, `[vocab_size, 13]`; none where changes of the tables would not show."""
+        tables = (self.character_codes, self.feature_rows)
+        if torch.compiler.is_compiling() or any(table.is_inference() or table.is_meta for table in tables):
+            return None
+        state = [(id(table), table.data_ptr(), table._version) for table in tables]
+        if self._of_entries is None or self._of_entries.state != state:
+            with torch.inference_mode(False), torch.no_grad():
+                codes = self.character_codes.long()
+                features = self.find_features(codes, count_characters(codes)).int()
+            self._of_entries = _EntryFeatures(features, tables, state)
+        return self._of_entries.features
 
     def find_features(self, codes: Tensor, lengths: Tensor) -> Tensor:
         """Find the rows of weights of the features of words: see [`hash_features`].
@@ -212,6 +248,20 @@ class LexicalFeatures(nn.Module):
         if not self.feature_rows.any():
             cells = feature_cells(codes)[: len(self.weight) - 1].to(self.feature_rows.device)
             self.feature_rows[cells] = torch.arange(1, len(cells) + 1, dtype=torch.int32, device=cells.device)
+
+
+class _EntryFeatures(NamedTuple):
+    """The features of entries, and what they were found by.
+
+    Args:
+        features (`torch.IntTensor` of shape `[vocab_size, 13]`): The features.
+        tables (`tuple[torch.Tensor]`): The tables, kept so that no other ones take their addresses.
+        state (`list`): Their identities and versions.
+    """
+
+    features: Tensor
+    tables: tuple[Tensor, ...]
+    state: list[Any]
 
 
 def feature_cells(codes: Tensor) -> Tensor:

@@ -58,35 +58,34 @@ class Words(NamedTuple):
         ends = torch.cat([self.firsts[1:], self.firsts.new_tensor([len(self.order)])])
         return self.firsts[numbers], ends[numbers]
 
-    def part(self, input_ids: Tensor, begin: int, end: int) -> tuple[Tensor, "Words"]:
-        """Take some of the words by themselves, in their order.
+    def choose(self, numbers: Tensor) -> tuple[Tensor, "Words"]:
+        """Take some of the words by themselves.
 
         Args:
-            input_ids (`torch.LongTensor` of shape `[num_tokens]`): Packed token ids.
-            begin (`int`): The first word.
-            end (`int`): The one behind the last.
+            numbers (`torch.LongTensor` of shape `[num_words]`): Which words, in any order.
 
         Returns:
-            `tuple[torch.LongTensor, Words]`: the ids of their tokens, and the words of these.
+            `tuple[torch.LongTensor, Words]`: packed positions of their tokens, word by word, and the words of these.
 
         Example:
         ```python
         >>> import torch
-        >>> from rnn_hf.models.pooled_words import Words
         >>> from rnn_hf.models.packing import Packing
+        >>> from rnn_hf.models.pooled_words import Words
         >>> words = Words.find(torch.tensor([True, False, True]), Packing.from_mask(torch.ones(1, 3)))
-        >>> ids, part = words.part(torch.tensor([7, 8, 9]), 0, 1)
-        >>> ids, part.of_tokens
-        (tensor([7, 8]), tensor([0, 0]))
+        >>> tokens, part = words.choose(torch.tensor([1, 0]))
+        >>> tokens, part.of_tokens
+        (tensor([2, 0, 1]), tensor([0, 1, 1]))
 
         ```
         """
-        behind = int(self.firsts[end]) if end < len(self.firsts) else len(self.order)
-        first = int(self.firsts[begin])
-        tokens = self.order[first:behind]
-        order = torch.arange(len(tokens), device=tokens.device)
-        part = Words(self.of_tokens[tokens] - begin, order, self.firsts[begin:end] - first, self.sequences[begin:end])
-        return input_ids[tokens], part
+        begins, ends = self.bounds(numbers)
+        lengths = ends - begins
+        firsts = lengths.cumsum(0) - lengths
+        of_tokens = torch.repeat_interleave(torch.arange(len(numbers), device=numbers.device), lengths)
+        order = torch.arange(len(of_tokens), device=numbers.device)
+        tokens = self.order[order + (begins - firsts)[of_tokens]]
+        return tokens, Words(of_tokens, order, firsts, self.sequences[numbers])
 
 
 def without_ends(tokens: Sequence[Tensor], input_ids: Tensor, packing: Packing, end_id: int) -> tuple[Any, Packing]:
@@ -200,21 +199,19 @@ class PooledWords(NamedTuple):
         Returns:
             `torch.FloatTensor` of shape `[num_words, size]`.
         """
-        begins, ends = self.words.bounds(numbers)
-        lengths = ends - begins
-        if len(lengths) == int(lengths.sum()):
-            return embed_tokens(self.words.order[begins])
-        firsts = lengths.cumsum(0) - lengths  # among the tokens of these words
-        rows = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
-        positions = torch.arange(len(rows), device=lengths.device)
-        embeds = embed_tokens(self.words.order[positions + (begins - firsts)[rows]])
+        tokens, words = self.words.choose(numbers)
+        embeds = embed_tokens(tokens)
+        if len(tokens) == len(numbers):
+            return embeds
+        lengths = torch.diff(words.firsts, append=words.firsts.new_tensor([len(tokens)]))
         means = torch.segment_reduce(embeds[:, :num_means], "mean", lengths=lengths)
         if num_means == embeds.shape[1]:
             return means
         # Not by `segment_reduce`, whose gradient is wrong where tokens tie.
-        maxima, others = embeds[:, num_means:], positions != firsts[rows]
-        index = rows[others].unsqueeze(1).expand(-1, maxima.shape[1])
-        return torch.cat([means, maxima[firsts].scatter_reduce(0, index, maxima[others], "amax")], dim=1)
+        maxima = embeds[:, num_means:]
+        others = words.order != words.firsts[words.of_tokens]
+        index = words.of_tokens[others].unsqueeze(1).expand(-1, maxima.shape[1])
+        return torch.cat([means, maxima[words.firsts].scatter_reduce(0, index, maxima[others], "amax")], dim=1)
 
     def spread(self, values: Tensor) -> Tensor:
         """Give all tokens of a word what it has: `[num_words, ...]` to `[num_tokens, ...]`, both packed."""

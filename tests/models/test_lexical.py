@@ -1,5 +1,6 @@
 """Lexical features of words: the same as loops over words and characters give, in scores and gradients."""
 
+import copy
 import subprocess
 import sys
 from itertools import pairwise
@@ -12,7 +13,15 @@ from strategies import VOCAB_SIZE, few, generator, little_config, random_ids, se
 from torch.nn.utils.rnn import pack_sequence, pad_sequence
 
 from rnn_hf import RnnConfig, RnnForTokenClassification, train_tokenizer
-from rnn_hf.models.lexical import LARGEST_SIZE, NUM_CELLS, NUM_CLASSES, PRIME, LexicalFeatures, hash_features
+from rnn_hf.models.lexical import (
+    LARGEST_SIZE,
+    NUM_CELLS,
+    NUM_CLASSES,
+    PRIME,
+    LexicalFeatures,
+    hash_features,
+    join_characters,
+)
 from rnn_hf.models.packing import Packing
 from rnn_hf.models.pooled_words import Words
 from rnn_hf.text.characters import character_code, set_vocabulary
@@ -133,6 +142,35 @@ def test_dropout_leaves_features_out_in_training_alone():
     assert torch.equal(lexical(ids, words), lexical(ids, words))
     lexical.train()
     assert not torch.equal(lexical(ids, words), lexical(ids, words))
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_features_of_entries_are_found_anew_where_tables_change(share):
+    lexical, ids = make(0), torch.arange(VOCAB_SIZE)
+    packing = Packing.from_mask(torch.ones(1, VOCAB_SIZE))
+    words = Words.find(torch.rand(VOCAB_SIZE, generator=generator(1)) < share, packing)
+
+    def assert_are_those_of_the_tables():
+        expected = lexical.find_features(*join_characters(lexical.character_codes, ids, words))
+        assert torch.equal(lexical.word_features(ids, words), expected)
+
+    assert_are_those_of_the_tables()
+    assert lexical._features_of_entries() is lexical._features_of_entries()
+    lexical.character_codes[3, 0] += 16
+    assert_are_those_of_the_tables()
+    lexical.feature_rows.zero_()
+    assert_are_those_of_the_tables()
+    lexical.load_state_dict(make(5).state_dict())
+    assert_are_those_of_the_tables()
+    lexical.character_codes = lexical.character_codes.flip(0)
+    assert_are_those_of_the_tables()
+    lexical.feature_rows.data = lexical.feature_rows.data.flip(0)
+    assert_are_those_of_the_tables()
+    copied = copy.deepcopy(lexical)
+    copied.character_codes.fill_(33)
+    assert_are_those_of_the_tables()
+    lexical = copied
+    assert_are_those_of_the_tables()
 
 
 def test_without_buckets_there_is_nothing():
