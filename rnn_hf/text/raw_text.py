@@ -34,6 +34,7 @@ _MOST_TRIED = 50_000
 # What tokenizers take white space for is between these: not the four separators that Python counts too.
 _PARTS = re.compile(r"[\S\x1c-\x1f]+")
 _MOST_CACHED = 65536
+_MOST_TOKENIZERS = 16
 
 
 def count_marked(words: Iterable[str], counts: Counter[str]) -> None:
@@ -227,25 +228,43 @@ def words_kept_whole(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
     Args:
         tokenizer (`PreTrainedTokenizerBase`): A tagger's tokenizer.
     """
-    if word_pattern(tokenizer) is None:
+    kept_whole = _without_pattern(_state_of(tokenizer))
+    if kept_whole is None:
         yield
         return
     backend: Tokenizer = tokenizer.backend_tokenizer
     before = backend.pre_tokenizer
-    steps = [_made(one) for one in _steps_of(tokenizer)[2:]]
-    backend.pre_tokenizer = steps[0] if len(steps) == 1 else pre_tokenizers.Sequence(steps)
+    backend.pre_tokenizer = kept_whole
     try:
         yield
     finally:
         backend.pre_tokenizer = before
 
 
-def _steps_of(tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+def _state_of(tokenizer: PreTrainedTokenizerBase) -> bytes:
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None or backend.pre_tokenizer is None:
-        return []
-    state = json.loads(backend.pre_tokenizer.__getstate__())
-    return [one for part in state.get("pretokenizers", ()) for one in part.get("pretokenizers", [part])]
+    return b"{}" if backend is None or backend.pre_tokenizer is None else backend.pre_tokenizer.__getstate__()
+
+
+def _steps_of(state: bytes) -> list[dict[str, Any]]:
+    parts = json.loads(state).get("pretokenizers", ())
+    return [one for part in parts for one in part.get("pretokenizers", [part])]
+
+
+@lru_cache(maxsize=_MOST_TOKENIZERS)
+def _pattern_of(state: bytes) -> str | None:
+    steps = _steps_of(state)
+    pattern = steps[1].get("pattern", {}).get("Regex", "") if len(steps) > 2 else ""
+    return pattern if pattern.startswith(_MARK) else None
+
+
+@lru_cache(maxsize=_MOST_TOKENIZERS)
+def _without_pattern(state: bytes) -> pre_tokenizers.PreTokenizer | None:
+    """Make a pre-tokenizer without the steps that split raw text; `None` where there are none."""
+    if _pattern_of(state) is None:
+        return None
+    steps = [_made(one) for one in _steps_of(state)[2:]]
+    return steps[0] if len(steps) == 1 else pre_tokenizers.Sequence(steps)
 
 
 def word_pattern(tokenizer: PreTrainedTokenizerBase) -> str | None:
@@ -254,9 +273,7 @@ def word_pattern(tokenizer: PreTrainedTokenizerBase) -> str | None:
     Args:
         tokenizer (`PreTrainedTokenizerBase`): A tagger's tokenizer.
     """
-    steps = _steps_of(tokenizer)
-    pattern = steps[1].get("pattern", {}).get("Regex", "") if len(steps) > 2 else ""
-    return pattern if pattern.startswith(_MARK) else None
+    return _pattern_of(_state_of(tokenizer))
 
 
 def _made(step: dict[str, Any]) -> pre_tokenizers.PreTokenizer:
