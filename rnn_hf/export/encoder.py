@@ -6,6 +6,7 @@ Inside, tokens stand in time-major layout `[sequence_length, batch_size]`, each 
 
 import copy
 import json
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -124,16 +125,17 @@ class _Tokens:
         graph ([`Graph`]): The graph to add to.
         num_entries (`int`): Size of the vocabulary.
         extra_step (`bool`): Whether to add a step of padding, for operators that need one step at least.
-        end_id (`int`, *optional*): A token that is padding where it ends a sequence.
+        end_ids (`Sequence[int]`): Tokens that are padding where they end a sequence.
     """
 
-    def __init__(self, graph: Graph, num_entries: int, extra_step: bool, end_id: int | None = None):
+    def __init__(self, graph: Graph, num_entries: int, extra_step: bool, end_ids: Sequence[int] = ()):
         self.mask = graph("Cast", "attention_mask", to=TensorProto.BOOL)  # [B, L]
-        if end_id is not None:
+        if end_ids:
             numbers = graph("CumSum", graph("Cast", self.mask, to=TensorProto.INT64), 1)
             is_last = graph("Equal", numbers, graph("ReduceMax", numbers, [1]))
-            is_end = graph("And", is_last, graph("Equal", "input_ids", end_id))
-            self.mask = graph("And", self.mask, graph("Not", is_end))
+            for end_id in end_ids:
+                is_end = graph("And", is_last, graph("Equal", "input_ids", end_id))
+                self.mask = graph("And", self.mask, graph("Not", is_end))
         ones = graph("Cast", self.mask, to=TensorProto.INT64)
         self.lengths = graph("ReduceSum", ones, [1])  # [B, 1]
         behind = graph("Add", self.lengths, graph("CumSum", graph("Sub", 1, ones), 1))
@@ -185,8 +187,8 @@ def _calibrated(graph: Graph, model: RnnForSequenceClassification, logits: str) 
 def _tagger(graph: Graph, model: RnnForTokenClassification) -> list[str]:
     config = model.config
     pools = config.subword_pooling != "none"
-    end_id = config.eos_token_id if pools else None
-    tokens = _Tokens(graph, model.model.embeddings.num_entries, pools or model.crf is not None, end_id)
+    end_ids = config.end_token_ids if pools else ()
+    tokens = _Tokens(graph, model.model.embeddings.num_entries, pools or model.crf is not None, end_ids)
     model.match_vocabulary()
     word_starts = np.append(model.word_starts.cpu().numpy(), False)
     is_start = graph("Gather", word_starts, tokens.ids)  # [L, B]

@@ -36,9 +36,10 @@ class Words:
         self.is_last = graph("LessOrEqual", to_last, 0)
         self.has_begun = graph("Greater", self._counts, 0)
         self.of_tokens = self._flat(graph("Max", graph("Sub", self._counts, 1), 0))
-        # The step at which each word begins; what begins none goes behind the last.
+        # The step at which each word begins, of no word the last one, which is padding.
         steps = graph("CumSum", graph("Add", graph("Mul", self._counts, 0), 1), 0, exclusive=1)
-        self._begins = self._scatter(is_start, steps, "none")  # [W, B]
+        last = graph("Sub", graph("Shape", is_start, end=1), 1)
+        self._begins = self._scatter(is_start, steps, "none", last)  # [W, B]
 
     def gather(self, values: str) -> str:
         """Gather what words' first tokens have: `[L, B, size]` to `[W, B, size]`."""
@@ -87,7 +88,7 @@ class Words:
             outputs.append(body("ScatterND", carried, targets, added))
         kinds = dict(zip(outputs, list(inputs.values())[1:], strict=True))
         loop = subgraph(body, "pool", inputs, kinds, ("pool_number", "pool_goes_on", outputs[0]))
-        times = graph("Sub", graph("ReduceMax", sizes, keepdims=0), 1)
+        times = graph("Sub", graph("ReduceMax", graph("Concat", of_words, [1], axis=0), keepdims=0), 1)
         pooled = graph.call("Loop", times, "", *firsts, num_outputs=len(parts), body=loop)
         counts = graph("Unsqueeze", graph("Cast", graph("Max", of_words, 1), to=TensorProto.FLOAT), [1])
         pooled = [
@@ -97,12 +98,12 @@ class Words:
         shape = graph("Concat", graph("Shape", sizes), [-1], axis=0)
         return [graph("Reshape", part, shape) for part in pooled]
 
-    def _scatter(self, chosen: str, values: str, reduction: str) -> str:
-        """Bring values of chosen tokens to their words: `[L, B]` to `[W, B]`, 0 where there is none."""
+    def _scatter(self, chosen: str, values: str, reduction: str, default: Any = 0) -> str:
+        """Bring values of chosen tokens to their words: `[L, B]` to `[W, B]`, the default where there is none."""
         graph = self._graph
         target = graph("Where", chosen, graph("Sub", self._counts, 1), self._longest)
         shape = graph("Concat", graph("Add", graph("Reshape", self._longest, [1]), 1), self.batch_size, axis=0)
-        room = graph("Expand", 0, shape)
+        room = graph("Expand", default, shape)
         scattered = graph("ScatterElements", room, target, values, axis=0, reduction=reduction)
         return graph("Slice", scattered, [0], [-1], [0])
 

@@ -314,6 +314,11 @@ class RnnConfig(PreTrainedConfig):
         character_features_size = 0 if self.characters is None else len(self.char_kernel_sizes) * self.char_num_filters
         return self.embedding_size + self.static_embedding_size + character_features_size
 
+    @property
+    def end_token_ids(self) -> list[int]:
+        """`list[int]`: the tokens that a tokenizer may put at the end of a sequence."""
+        return [index for index in (self.eos_token_id, self.sep_token_id) if index is not None]
+
     @classmethod
     def _refuse_misspelt(cls, keywords: dict[str, Any]) -> None:
         for keyword in keywords:

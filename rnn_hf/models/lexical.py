@@ -30,6 +30,8 @@ _SHAPE_LENGTH = 8
 NUM_FEATURES = 1 + 2 * _AFFIXES + 2
 # Cells of the table that tells the row of weights of a feature by its hash; far more than there are features.
 NUM_CELLS = 2**18
+# From so many words on, features of all entries are found, and kept.
+_LEAST_WORDS = 256
 # Words whose features are computed at once.
 _CHUNK = 8192
 # Feature hashes are linear modulo this prime; no sum of products reaches 2**63.
@@ -198,7 +200,8 @@ class LexicalFeatures(nn.Module):
         Returns:
             `torch.LongTensor` of shape `[num_words, 13]`: see [`LexicalFeatures.find_features`].
         """
-        of_entries = self._features_of_entries()
+        # Of few words, it takes less time than to find those of all entries.
+        of_entries = None if len(words.firsts) < _LEAST_WORDS else self._features_of_entries()
         if of_entries is None:
             return self.find_features(*join_characters(self.character_codes, input_ids, words))
         features = of_entries.index_select(0, input_ids[words.order[words.firsts]]).long()

@@ -131,7 +131,8 @@ class RnnModel(RnnPreTrainedModel):
                 Nonzero for tokens, 0 for padding, which may be anywhere; without it every id is a token.
             inputs_embeds (`torch.FloatTensor`, *optional*):
                 Vectors in place of those of `input_ids`: `[batch_size, sequence_length, input_size]`, or packed
-                `[num_tokens, input_size]`. Where both are given, ids only say which tokens begin a word.
+                `[num_tokens, input_size]`. Where both are given, ids only say which tokens begin a word or end a
+                sequence.
             batch_sizes (`torch.LongTensor` of shape `[max_length]`, *optional*):
                 Marks the input as packed: number of sequences longer than each step.
             sorted_indices (`torch.LongTensor` of shape `[batch_size]`, *optional*):
@@ -218,8 +219,7 @@ class RnnModel(RnnPreTrainedModel):
     ) -> tuple[PooledWords, Callable[[Tensor], Tensor]]:
         """Find the words of a batch without its end tokens, and what gives vectors to words by their numbers."""
         given = [ids] if embeds is None else [ids, embeds]
-        if self.config.eos_token_id is not None:
-            given, packing = without_ends(given, ids, packing, self.config.eos_token_id)
+        given, packing = without_ends(given, ids, packing, self.config.end_token_ids)
         words = PooledWords.find(given[0], word_starts[given[0]], packing)
         num_means = self.config.embedding_size + self.config.static_embedding_size
 
@@ -332,6 +332,9 @@ class RnnForTokenClassification(WordStartsMixin, RnnPreTrainedModel):
     A bidirectional one reads a word of several tokens whole: the forward state at its last token, joined with the
     backward state at its first. `word_starts` says which vocabulary entries begin a word; without
     [`~characters.set_vocabulary`] all do. Where some do not, `inputs_embeds` need `input_ids` beside them.
+
+    With `config.subword_pooling`, a word is one step, of whose tokens the vectors are pooled, and a token that ends the
+    sequence is left out: its logits are 0. The base model alone reads tokens.
 
     With `config.use_crf`, whole sequences of labels are scored by a conditional random field. It runs over the tokens
     that begin a word (`word_starts`), each word's first; in evaluation its logits are max-marginals, whose best labels

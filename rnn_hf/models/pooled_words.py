@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .losses import at_least_float32
 from .packing import Packing
 from .repeated import find_distinct
 
@@ -88,14 +89,16 @@ class Words(NamedTuple):
         return tokens, Words(of_tokens, order, firsts, self.sequences[numbers])
 
 
-def without_ends(tokens: Sequence[Tensor], input_ids: Tensor, packing: Packing, end_id: int) -> tuple[Any, Packing]:
+def without_ends(
+    tokens: Sequence[Tensor], input_ids: Tensor, packing: Packing, end_ids: Sequence[int]
+) -> tuple[Any, Packing]:
     """Leave out the token that a tokenizer puts at the end of each sequence, where there is one.
 
     Args:
         tokens (`Sequence[torch.Tensor]` of shape `[num_tokens, ...]`): What the tokens have, packed.
         input_ids (`torch.LongTensor` of shape `[num_tokens]`): Their ids.
         packing ([`Packing`]): Their layout.
-        end_id (`int`): The id of the end token.
+        end_ids (`Sequence[int]`): The ids of such tokens.
 
     Returns:
         What the other tokens have, and their [`Packing`].
@@ -106,13 +109,14 @@ def without_ends(tokens: Sequence[Tensor], input_ids: Tensor, packing: Packing, 
     >>> from rnn_hf.models.packing import Packing
     >>> from rnn_hf.models.pooled_words import without_ends
     >>> ids = torch.tensor([2, 7, 2])
-    >>> (others,), packing = without_ends([ids], ids, Packing.from_mask(torch.ones(1, 3)), end_id=2)
+    >>> (others,), packing = without_ends([ids], ids, Packing.from_mask(torch.ones(1, 3)), end_ids=[2])
     >>> others, packing.lengths
     (tensor([2, 7]), tensor([2]))
 
     ```
     """
-    ends = packing.last_positions[input_ids[packing.last_positions] == end_id]
+    last = packing.last_positions
+    ends = last[torch.isin(input_ids[last], input_ids.new_tensor(end_ids))]
     if len(ends) == 0:
         return list(tokens), packing
     stays = torch.ones_like(input_ids, dtype=torch.bool).index_fill_(0, ends, False)
@@ -204,7 +208,8 @@ class PooledWords(NamedTuple):
         if len(tokens) == len(numbers):
             return embeds
         lengths = torch.diff(words.firsts, append=words.firsts.new_tensor([len(tokens)]))
-        means = torch.segment_reduce(embeds[:, :num_means], "mean", lengths=lengths)
+        averaged = at_least_float32(embeds[:, :num_means])
+        means = torch.segment_reduce(averaged, "mean", lengths=lengths).to(embeds.dtype)
         if num_means == embeds.shape[1]:
             return means
         # Not by `segment_reduce`, whose gradient is wrong where tokens tie.

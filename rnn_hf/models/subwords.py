@@ -1,6 +1,7 @@
 """Words of several tokens: what a tagger reads of them, and what it says of each token."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -202,6 +203,8 @@ class WordStartsMixin:
     def pad_logits(self, encoded: Encoded, logits: Tensor) -> Tensor:
         """Pad scores of labels; where words are the steps, their other tokens get the scores of the first one.
 
+        In training they get 0: only the first ones have labels.
+
         Args:
             encoded ([`Encoded`]): The batch.
             logits (`torch.FloatTensor` of shape `[num_tokens, num_labels]`): Scores of its steps.
@@ -210,7 +213,7 @@ class WordStartsMixin:
             `torch.FloatTensor` of shape `[batch_size, sequence_length, num_labels]`, 0 on padding.
         """
         words = encoded.words
-        if words is None:
+        if words is None or words.packing is words.tokens or self.classifier.training:
             return encoded.packing.pad(logits)
         scores = words.spread(logits)
         is_start = (self.word_starts[words.input_ids] | (words.tokens.steps == 0)).unsqueeze(1)
@@ -311,15 +314,26 @@ def score_words(
 
 
 def _continued(scores: Tensor, label_names: Sequence[str]) -> Tensor:
-    if tagging_scheme(label_names) is None:
+    """Let the label of a word's first token go on: of `B-X` and `I-X`, the latter has the higher score."""
+    begins, partners = _partners(tuple(label_names))
+    if not any(begins):
         return scores
-    scores = scores.clone()
-    for begin, name in enumerate(label_names):
-        if name.startswith("B-") and f"I{name[1:]}" in label_names:
-            inside = label_names.index(f"I{name[1:]}")
-            both = scores[..., [begin, inside]]
-            scores[..., inside], scores[..., begin] = both.amax(dim=-1), both.amin(dim=-1)
-    return scores
+    others = scores[..., torch.tensor(partners, device=scores.device)]
+    is_begin = torch.tensor(begins, device=scores.device)
+    return torch.where(is_begin, scores.minimum(others), scores.maximum(others))
+
+
+@lru_cache
+def _partners(label_names: tuple[str, ...]) -> tuple[list[bool], list[int]]:
+    """Tell which labels begin a span, and which other label the same span has; labels without one are their own."""
+    begins, partners = [False] * len(label_names), list(range(len(label_names)))
+    if tagging_scheme(label_names) is not None:
+        ids = {name: index for index, name in enumerate(label_names)}
+        for name, index in ids.items():
+            if name.startswith("B-") and f"I{name[1:]}" in ids:
+                inside = ids[f"I{name[1:]}"]
+                begins[index], partners[index], partners[inside] = True, inside, index
+    return begins, partners
 
 
 __all__ = ["WordStartsMixin", "pool_subwords", "score_words"]

@@ -60,7 +60,8 @@ def vocabulary_entries(tokenizer: PreTrainedTokenizerBase) -> list[VocabularyEnt
     for index, token in enumerate(tokens):
         if index in special or token is None:
             # An unknown token stands for a whole word in these kinds, for a character in the others.
-            entry = VocabularyEntry("", index == tokenizer.unk_token_id and kind in ("WordLevel", "WordPiece"))
+            stands_for_words = kind in ("WordLevel", "WordPiece") or "ByteLevel" in splitter
+            entry = VocabularyEntry("", index == tokenizer.unk_token_id and stands_for_words)
         elif kind == "WordPiece":
             continues = token.startswith(prefix)
             entry = VocabularyEntry(token[len(prefix) :] if continues else token, not continues)
@@ -142,6 +143,9 @@ def set_vocabulary(model: RnnPreTrainedModel, tokenizer: PreTrainedTokenizerBase
         lexical.set_characters(_character_codes(entries, model.config.max_characters_per_token))
     if "word_starts" in wanted:
         wanted["word_starts"][: len(entries)] = torch.tensor([entry.starts_word for entry in entries])
+        if model.config.subword_pooling != "none":  # the end of a sentence is left out; within it, it is a word
+            special = [index for index in tokenizer.all_special_ids if index != tokenizer.unk_token_id]
+            wanted["word_starts"][special] = True
 
 
 def _spellings(entries: list[VocabularyEntry], length: int) -> torch.Tensor:

@@ -185,8 +185,8 @@ def _read_chunk(model: RnnForTokenClassification, lexical: LexicalFeatures, exam
     )
     packed, packing = pack_rows(ids)
     given = [packed, pack_rows(labels)[0]]
-    if model.config.subword_pooling != "none" and model.config.eos_token_id is not None:
-        given, packing = without_ends(given, packed, packing, model.config.eos_token_id)
+    if model.config.subword_pooling != "none":
+        given, packing = without_ends(given, packed, packing, model.config.end_token_ids)
     packed, packed_labels = given
     words = Words.find(model.word_starts[packed], packing)
     features = lexical.find_features(*join_characters(lexical.character_codes, packed, words)).numpy()

@@ -264,7 +264,7 @@ def _pretrained_model(
     elif corpus.task != "text-classification":
         changes["ngram_buckets"] = 0  # which only classifiers count
     if corpus.task == "language-modeling":
-        changes |= {"num_lexical_features": 0, "use_crf": False}
+        changes |= {"num_lexical_features": 0, "subword_pooling": "none", "use_crf": False}
     # All at once: a number of labels may fit the new problem type, and not the old one.
     config = RnnConfig.from_dict(config.to_dict() | changes | overrides)
     with _without_report():

@@ -6,6 +6,8 @@ import math
 from itertools import islice
 from typing import Any
 
+from datasets import Dataset
+
 from ..data.corpus import Corpus
 from ..models.lexical import LARGEST_SIZE
 from ..models.ngrams import MOST_LABELS
@@ -27,6 +29,11 @@ _SOME, _MANY, _VERY_MANY = 2_000, 8_000, 50_000
 # Sentences up to which a tagger is small.
 _FEW = 4_000
 _OF_ENCODER = ("hidden_size", "embedding_size", "char_num_filters", "subword_pooling")
+# Options that say what makes a batch.
+_OF_BATCHES = ("max_tokens_per_batch", "per_device_train_batch_size", "train_sampling_strategy")
+# Of a tagger's batches, whose sentences have similar lengths: tokens for each word, what their number is a multiple of,
+# and how many times as many sentences as of mean length there may be.
+_TOKENS_A_WORD, _MULTIPLE, _MOST_TIMES = 1.25, 64, 4
 # Options that say which state is kept, or how long to train.
 _OF_CHOICE = (
     *("early_stopping_patience", "greater_is_better", "load_best_model_at_end", "max_steps"),
@@ -94,7 +101,8 @@ def apply_preset(
 
     Of a tagger, all passes are used, and it has a conditional random field, unless it has many labels or they are
     smoothed. On few sentences it is small, and its lexical features are solved before training; on more they are
-    trained with the rest, and a solution joins them afterwards.
+    trained with the rest, and a solution joins them afterwards. A batch has sentences of similar lengths, of which it
+    holds as many tokens as 32 have on average, of few sentences 16.
 
     Args:
         corpus ([`Corpus`]): The data.
@@ -114,13 +122,7 @@ def apply_preset(
         mean_length = sum(map(len, texts)) / max(len(texts), 1)
         settings = choose_settings(num_rows * (1 + training.augment), mean_length, len(corpus.label_names))
     else:
-        settings = {"early_stopping_patience": 0, "subword_pooling": "mean"}
-        is_few = (num_rows or _FEW) < _FEW
-        if training.label_smoothing_factor == 0 and (is_few or len(corpus.label_names) <= LARGEST_SIZE):
-            settings["use_crf"] = True
-        if is_few:
-            settings |= {"hidden_size": 128, "per_device_train_batch_size": 16}
-            settings["load_best_model_at_end"] = False
+        settings = _of_tagger(corpus, training, is_few=(num_rows or _FEW) < _FEW)
     if not chooses_sizes:
         settings = {name: value for name, value in settings.items() if name not in _OF_ENCODER}
     given: Any = getattr(training, "given_options", None)
@@ -129,6 +131,11 @@ def apply_preset(
         fields = [one for one in dataclasses.fields(RnnTrainingArguments) if one.name in options]
         given = {one.name for one in fields if options[one.name] != one.default}
     chosen = {}
+    if "max_tokens_per_batch" in settings and given.isdisjoint(_OF_BATCHES):
+        batch_size = settings.get("per_device_train_batch_size", training.per_device_train_batch_size)
+        settings["per_device_train_batch_size"] = _MOST_TIMES * batch_size
+    else:
+        settings.pop("max_tokens_per_batch", None)
     if "learning_rate" in given:  # from which the others follow
         settings = {name: value for name, value in settings.items() if not name.endswith("learning_rate")}
     if corpus.task == "token-classification" and (num_rows or _FEW) >= _FEW:
@@ -142,6 +149,24 @@ def apply_preset(
             setattr(target, name, value)
             chosen[name] = value
     return config, training, chosen
+
+
+def _of_tagger(corpus: Corpus, training: RnnTrainingArguments, is_few: bool) -> dict[str, Any]:
+    """Choose settings of a new tagger; a batch has as many tokens as 32 sentences, of few sentences 16."""
+    settings: dict[str, Any] = {"early_stopping_patience": 0, "subword_pooling": "mean"}
+    batch_size = 16 if is_few else training.per_device_train_batch_size
+    if training.label_smoothing_factor == 0 and (is_few or len(corpus.label_names) <= LARGEST_SIZE):
+        settings["use_crf"] = True
+    if is_few:
+        settings |= {"hidden_size": 128, "load_best_model_at_end": False, "per_device_train_batch_size": batch_size}
+    split = corpus.splits["train"]
+    is_mixed = corpus.unlabelled is not None and not training.teacher and not training.self_training
+    if isinstance(split, Dataset) and not is_mixed:
+        some = split.select(range(0, len(split), max(len(split) // _MEASURED, 1)))[corpus.input_column]
+        num_words = sum(map(len, some)) / max(len(some), 1)
+        rounded = _MULTIPLE * round(batch_size * num_words * _TOKENS_A_WORD / _MULTIPLE)
+        settings["max_tokens_per_batch"] = max(rounded, _MULTIPLE)
+    return settings
 
 
 __all__ = ["apply_preset", "choose_settings"]

@@ -47,6 +47,7 @@ TAGS = {
     "iobes": ["O", "B-X", "I-X", "E-X", "S-X"],
 }
 CRF = {"use_crf": True}
+WORDS = {"subword_pooling": "mean"}
 CASES = [
     ("classifier", "word", "en", {"ngram_buckets": 700, "max_length": 8}),
     ("classifier", "wordpiece", "en", {"ngram_buckets": 700, "temperature": 1.7, "char_cnn": True}),
@@ -57,10 +58,10 @@ CASES = [
     ("classifier", "unigram", "ja", {"max_length": 4}),
     ("classifier", "word", "ja", {"lowercase": True, "problem_type": "multi_label_classification"}),
     ("tagger", "word", "en", {"tags": "plain", "num_lexical_features": 300}),
-    ("tagger", "wordpiece", "en", {"tags": "iob2", **CRF, "num_lexical_features": 300, "char_cnn": True}),
+    ("tagger", "wordpiece", "en", {"tags": "iob2", **CRF, **WORDS, "num_lexical_features": 300, "char_cnn": True}),
     ("tagger", "wordpiece", "ko", {"tags": "iobes", **CRF, "lowercase": True}),
     ("tagger", "wordpiece", "ja", {"tags": "plain", **CRF, "char_cnn": True}),
-    ("tagger", "bpe", "en", {"tags": "iob2", **CRF, "lowercase": True}),
+    ("tagger", "bpe", "en", {"tags": "iob2", **CRF, **WORDS, "lowercase": True}),
     ("tagger", "bpe", "ja", {"tags": "plain", "num_lexical_features": 300}),
     ("tagger", "unigram", "en", {"tags": "plain", "char_cnn": True}),
     ("tagger", "unigram", "ko", {"tags": "iob2", **CRF}),

@@ -13,6 +13,7 @@ from strategies import VOCAB_SIZE, few, generator, little_config, random_ids, se
 from torch.nn.utils.rnn import pack_sequence, pad_sequence
 
 from rnn_hf import RnnConfig, RnnForTokenClassification, train_tokenizer
+from rnn_hf.models import lexical as lexical_features
 from rnn_hf.models.lexical import (
     LARGEST_SIZE,
     NUM_CELLS,
@@ -145,7 +146,8 @@ def test_dropout_leaves_features_out_in_training_alone():
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
-def test_features_of_entries_are_found_anew_where_tables_change(share):
+def test_features_of_entries_are_found_anew_where_tables_change(share, monkeypatch):
+    monkeypatch.setattr(lexical_features, "_LEAST_WORDS", 1)
     lexical, ids = make(0), torch.arange(VOCAB_SIZE)
     packing = Packing.from_mask(torch.ones(1, VOCAB_SIZE))
     words = Words.find(torch.rand(VOCAB_SIZE, generator=generator(1)) < share, packing)

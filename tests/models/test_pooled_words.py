@@ -127,6 +127,8 @@ def test_logits_are_those_of_loops_over_words(lengths, share, cell, bidirectiona
     with torch.no_grad():
         expected = [logits_of(model, row.tolist()) for row in ids]
         found = model(**batch).logits
+        if not use_crf:
+            torch.testing.assert_close(model.marginals(**batch), found.softmax(dim=-1))
     torch.testing.assert_close(found, pad_sequence(expected, batch_first=True), rtol=1e-4, atol=1e-5)
     holes = {name: values.repeat_interleave(2, dim=1) for name, values in batch.items()}
     holes["attention_mask"][:, 1::2] = 0
@@ -196,11 +198,35 @@ def test_hidden_states_are_those_of_words_at_their_first_tokens():
 
 
 def test_repeated_words_change_nothing():
-    model, ids = make(3, use_crf=True).eval(), ended([9, 7, 8, 9] * 10, 3)
+    model, ids = make(3, use_crf=True).eval(), ended([9, 7, 8, 9] * 30, 3)
     with torch.no_grad():
         expected = [model(input_ids=row.unsqueeze(0)).logits[0] for row in ids]
+        assert model._encode(**padded(ids), output_hidden_states=False).words.distinct(model.model.rnn)[1] is not None
         found = model(**padded(ids)).logits  # a batch in which distinct words are read once
     torch.testing.assert_close(found, pad_sequence(expected, batch_first=True), rtol=1e-4, atol=1e-5)
+
+
+def test_the_token_after_a_sequence_may_be_a_separator():
+    model = make(0, eos_token_id=None, sep_token_id=END).eval()
+    ids = torch.tensor([[5, 6, 7, END]])
+    logits = model(input_ids=ids).logits
+    torch.testing.assert_close(logits[:, :3], model(input_ids=ids[:, :3]).logits)
+    assert not logits[:, 3].any()
+
+
+def test_in_training_first_tokens_alone_have_scores():
+    model = make(0).train()
+    model.word_starts.fill_(True)[7] = False
+    logits = model(input_ids=torch.tensor([[5, 7, 6]]), labels=torch.tensor([[0, -100, 1]])).logits
+    assert logits[0, [0, 2]].any(dim=1).all()
+    assert not logits[0, 1].any()
+
+
+def test_long_words_are_averaged_in_single_precision():
+    tokens = Packing.from_mask(torch.ones(1, 3000))
+    words = PooledWords.find(torch.zeros(3000, dtype=torch.long), torch.zeros(3000, dtype=torch.bool), tokens)
+    mean = words.embed(lambda positions: torch.ones(len(positions), 2, dtype=torch.bfloat16), words.numbers, 2)
+    assert mean.tolist() == [[1.0, 1.0]]
 
 
 def test_vectors_alone_do_where_each_token_is_a_word():
@@ -239,7 +265,7 @@ def test_the_last_token_is_left_out_where_it_is_the_end(lengths, seed):
     batch = padded(ids)
     packing = Packing.from_mask(batch["attention_mask"])
     packed = packing.pack(batch["input_ids"])
-    (others, doubled), left = without_ends([packed, 2.0 * packed], packed, packing, END)
+    (others, doubled), left = without_ends([packed, 2.0 * packed], packed, packing, [END])
     expected = [row[:-1] if len(row) and row[-1] == END else row for row in ids]
     assert left.lengths.tolist() == list(map(len, expected))
     assert left.sequence_length == packing.sequence_length

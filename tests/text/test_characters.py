@@ -61,7 +61,7 @@ def test_special_tokens_have_no_characters(kind):
     assert not entries[tokenizer.pad_token_id].starts_word
     assert not entries[tokenizer.eos_token_id].starts_word
     # Whole words are unknown to some kinds, single characters to others.
-    assert entries[tokenizer.unk_token_id].starts_word == (kind in ("word", "wordpiece"))
+    assert entries[tokenizer.unk_token_id].starts_word == (kind != "unigram")
 
 
 def test_characters_are_those_of_all_entries():
@@ -103,6 +103,16 @@ class TestTable:
         _, model, tokenizer = self.table(["ab", "c"], 5)
         assert model.word_starts.sum() == 3  # two words and the unknown one
         assert not model.word_starts[[tokenizer.pad_token_id, tokenizer.eos_token_id]].any()
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_special_tokens_within_a_sentence_start_words_where_words_are_read(self, kind):
+        tokenizer = trained(ENGLISH, kind)
+        model = RnnForTokenClassification(little_config(vocab_size=len(tokenizer), subword_pooling="mean"))
+        set_vocabulary(model, tokenizer)
+        for words in (["the", tokenizer.eos_token, "the"], ["the", tokenizer.pad_token, "the"], ["the", "", "the"]):
+            (ids,), (firsts,) = encode_words(tokenizer, [words])
+            if kind != "unigram" or words[1]:  # whose unknown token may continue a word
+                assert model.word_starts[torch.tensor(ids)[firsts]].all()
 
     def test_any_length_is_possible(self):
         for length in (1, 2, 3):

@@ -345,6 +345,15 @@ class TestOtherModel:
         with pytest.raises(ValueError, match=message):
             run(finished.parent, copy, "--resume_from_checkpoint", "true", *options)
 
+    def test_a_tagger_of_an_earlier_version_does_not_go_on_with_words(self, finished, copy):
+        for path in copy.glob("checkpoint-*/config.json"):
+            written = path.read_text()
+            path.write_text(
+                "".join(line for line in written.splitlines(True) if "subword_pooling" not in line).ljust(len(written))
+            )
+        with pytest.raises(ValueError, match="subword_pooling none → mean"):
+            run(finished.parent, copy, "--resume_from_checkpoint", "true", "--subword_pooling", "mean")
+
     def test_a_checkpoint_for_other_labels_is_refused(self, finished, copy, tmp_path):
         text = (finished.parent / "words.jsonl").read_text(encoding="utf-8").replace('"Y"', '"Z"')
         (tmp_path / "words.jsonl").write_text(text, encoding="utf-8")
