@@ -101,8 +101,8 @@ def apply_preset(
 
     Of a tagger, all passes are used, and it has a conditional random field, unless it has many labels or they are
     smoothed. On few sentences it is small, and its lexical features are solved before training; on more they are
-    trained with the rest, and a solution joins them afterwards. A batch has sentences of similar lengths, of which it
-    holds as many tokens as 32 have on average, of few sentences 16.
+    trained with the rest, and a solution joins them afterwards. Of many sentences, those of a batch have similar
+    lengths: there are as many tokens in it as 32 sentences have on average.
 
     Args:
         corpus ([`Corpus`]): The data.
@@ -122,7 +122,7 @@ def apply_preset(
         mean_length = sum(map(len, texts)) / max(len(texts), 1)
         settings = choose_settings(num_rows * (1 + training.augment), mean_length, len(corpus.label_names))
     else:
-        settings = _of_tagger(corpus, training, is_few=(num_rows or _FEW) < _FEW)
+        settings = _of_tagger(corpus, training, num_rows)
     if not chooses_sizes:
         settings = {name: value for name, value in settings.items() if name not in _OF_ENCODER}
     given: Any = getattr(training, "given_options", None)
@@ -132,8 +132,7 @@ def apply_preset(
         given = {one.name for one in fields if options[one.name] != one.default}
     chosen = {}
     if "max_tokens_per_batch" in settings and given.isdisjoint(_OF_BATCHES):
-        batch_size = settings.get("per_device_train_batch_size", training.per_device_train_batch_size)
-        settings["per_device_train_batch_size"] = _MOST_TIMES * batch_size
+        settings["per_device_train_batch_size"] = _MOST_TIMES * training.per_device_train_batch_size
     else:
         settings.pop("max_tokens_per_batch", None)
     if "learning_rate" in given:  # from which the others follow
@@ -151,21 +150,21 @@ def apply_preset(
     return config, training, chosen
 
 
-def _of_tagger(corpus: Corpus, training: RnnTrainingArguments, is_few: bool) -> dict[str, Any]:
-    """Choose settings of a new tagger; a batch has as many tokens as 32 sentences, of few sentences 16."""
+def _of_tagger(corpus: Corpus, training: RnnTrainingArguments, num_rows: int | None) -> dict[str, Any]:
+    """Choose settings of a new tagger, of so many sentences; `None` where their number is not known."""
+    is_few = (num_rows or _FEW) < _FEW
     settings: dict[str, Any] = {"early_stopping_patience": 0, "subword_pooling": "mean"}
-    batch_size = 16 if is_few else training.per_device_train_batch_size
     if training.label_smoothing_factor == 0 and (is_few or len(corpus.label_names) <= LARGEST_SIZE):
         settings["use_crf"] = True
     if is_few:
-        settings |= {"hidden_size": 128, "load_best_model_at_end": False, "per_device_train_batch_size": batch_size}
+        settings |= {"hidden_size": 128, "load_best_model_at_end": False, "per_device_train_batch_size": 16}
     split = corpus.splits["train"]
     is_mixed = corpus.unlabelled is not None and not training.teacher and not training.self_training
-    if isinstance(split, Dataset) and not is_mixed:
+    if isinstance(split, Dataset) and (num_rows or 0) >= _MANY and not is_mixed:
         some = split.select(range(0, len(split), max(len(split) // _MEASURED, 1)))[corpus.input_column]
         num_words = sum(map(len, some)) / max(len(some), 1)
-        rounded = _MULTIPLE * round(batch_size * num_words * _TOKENS_A_WORD / _MULTIPLE)
-        settings["max_tokens_per_batch"] = max(rounded, _MULTIPLE)
+        num_tokens = training.per_device_train_batch_size * num_words * _TOKENS_A_WORD
+        settings["max_tokens_per_batch"] = max(_MULTIPLE * round(num_tokens / _MULTIPLE), _MULTIPLE)
     return settings
 
 

@@ -73,8 +73,7 @@ def test_a_tagger_uses_all_passes(tmp_path):
         "hidden_size": 128,
         "subword_pooling": "mean",
         "use_crf": True,
-        "max_tokens_per_batch": 64,
-        "per_device_train_batch_size": 64,
+        "per_device_train_batch_size": 16,
         "early_stopping_patience": 0,
         "load_best_model_at_end": False,
     }
@@ -86,18 +85,16 @@ def test_a_tagger_uses_all_passes(tmp_path):
         "subword_pooling": "mean",
         "early_stopping_patience": 0,
         "use_crf": True,
-        "max_tokens_per_batch": 64,
-        "per_device_train_batch_size": 128,
         "lexical_learning_rate": 0.5,
     }
 
 
-def test_a_batch_of_a_tagger_has_as_many_tokens_as_32_sentences(tmp_path, streaming):
+def test_of_many_sentences_a_batch_has_as_many_tokens_as_32_of_them(tmp_path, streaming):
     rows = [{"tokens": ["in", "Rome"] * (1 + row % 9), "tags": ["O", "B-LOC"] * (1 + row % 9)} for row in range(90)]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = DataArguments(train_file=str(tmp_path / "train.jsonl"), streaming=streaming)
     corpus = load_corpus(data, "token-classification")
-    corpus.num_rows["train"] = 5_000
+    corpus.num_rows["train"] = 8_000
 
     def batch(**options):
         training = apply_preset(corpus, ConfigArguments(), RnnTrainingArguments("out", **options))[1]
@@ -108,6 +105,8 @@ def test_a_batch_of_a_tagger_has_as_many_tokens_as_32_sentences(tmp_path, stream
     assert batch(per_device_train_batch_size=8) == (None, 8)
     assert batch(max_tokens_per_batch=999) == (999, 32)
     assert batch(train_sampling_strategy="group_by_length") == (None, 32)
+    corpus.num_rows["train"] = 7_999
+    assert batch() == (None, 32)
 
 
 def test_batches_with_words_without_labels_are_of_examples(tmp_path):
@@ -115,12 +114,13 @@ def test_batches_with_words_without_labels_are_of_examples(tmp_path):
     (tmp_path / "more.jsonl").write_text('{"tokens": ["in", "Rome"]}\n' * 40)
     files = {"train_file": str(tmp_path / "train.jsonl"), "unlabelled_file": str(tmp_path / "more.jsonl")}
     corpus = load_corpus(DataArguments(**files), "token-classification")
+    corpus.num_rows["train"] = 8_000
     mixed, taught = (
         apply_preset(corpus, ConfigArguments(), RnnTrainingArguments("out", **options))[1]
         for options in ({}, {"teacher": ["x"]})
     )
-    assert (mixed.max_tokens_per_batch, mixed.per_device_train_batch_size) == (None, 16)
-    assert (taught.max_tokens_per_batch, taught.per_device_train_batch_size) == (64, 64)
+    assert (mixed.max_tokens_per_batch, mixed.per_device_train_batch_size) == (None, 32)
+    assert (taught.max_tokens_per_batch, taught.per_device_train_batch_size) == (64, 128)
 
 
 @pytest.mark.parametrize(
