@@ -49,6 +49,8 @@ def main(argv: list[str] | None = None) -> None:
     if data_arguments.max_seq_length is not None and options.tokenizer_name is None:
         raise ValueError("--max_seq_length counts tokens: name a --tokenizer_name, or leave it out.")
     corpus = load_corpus(data_arguments, options.task, options.problem_type)
+    if corpus.auxiliary_column is None:
+        corpus.auxiliary_names = []  # a tagger's conditional random field learns where spans end
     tokenizer = encoded = None
     if options.tokenizer_name is not None:
         tokenizer = load_tokenizer(options.tokenizer_name)

@@ -99,7 +99,7 @@ class DataArguments:
         metadata={
             "help": "Column with auxiliary labels, which the model also learns in training and does not need "
             "afterwards: parts of speech for chunks, or xpos for upos. auto: found in the training data, if there is "
-            "one, else the ends of spans; none: without.",
+            "one, else the ends of spans unless --crf_tag_scheme tells them; none: without.",
             "task": "token-classification",
         },
     )

@@ -6,7 +6,7 @@ import numpy as np
 from onnx import GraphProto, TensorProto
 
 from ..models.crf import ConditionalRandomField, allowed_transitions
-from ..models.labels import tagging_scheme
+from ..models.labels import SpanLabels, tagging_scheme
 from .graph import Graph, subgraph, to_array
 from .words import Words
 
@@ -50,6 +50,23 @@ def max_marginals(graph: Graph, crf: ConditionalRandomField, emissions: str, wor
     best = graph("ReduceMax", sums, [2])
     above = graph("Add", graph("Add", best, graph("Mul", graph("Abs", best), 2.0**-23)), 1e-37)
     return graph("Where", graph("Equal", path, np.arange(num_labels)), above, sums)
+
+
+def label_scores(graph: Graph, span_labels: SpanLabels | None, scores: str) -> str:
+    """Bring scores of labels that tell where spans end to the labels that they refine.
+
+    Args:
+        graph ([`Graph`]): The graph to add to.
+        span_labels ([`~labels.SpanLabels`], *optional*): Those labels; without it there are none.
+        scores (`str`): Their scores, float32 `[W, B, num_scored_labels]`.
+
+    Returns:
+        `str`: Scores of labels, float32 `[W, B, num_labels]`.
+    """
+    if span_labels is None:
+        return scores
+    parts = (graph("Gather", scores, ids, axis=2) for ids in (span_labels.open_ids, span_labels.closed_ids))
+    return graph("Max", *parts)
 
 
 def spread(graph: Graph, scores: str, words: Words, is_start: str, label_names: list[str]) -> str:
@@ -192,4 +209,4 @@ def _continued(graph: Graph, scores: str, label_names: list[str]) -> str:
     return graph("Where", begins, graph("Min", scores, of_partners), graph("Max", scores, of_partners))
 
 
-__all__ = ["max_marginals", "spread"]
+__all__ = ["label_scores", "max_marginals", "spread"]

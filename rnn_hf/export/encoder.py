@@ -21,7 +21,7 @@ from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClass
 try:
     from onnx import ModelProto, TensorProto, checker, defs, helper
 
-    from .crf import max_marginals, spread
+    from .crf import label_scores, max_marginals, spread
     from .graph import Graph, quantized, to_array
     from .lexical import add_lexical_scores, lexical_scores
     from .ngrams import add_ngram_logits
@@ -201,6 +201,7 @@ def _tagger(graph: Graph, model: RnnForTokenClassification) -> list[str]:
         if model.crf is not None:
             words = Words(graph, is_start)
             scores = max_marginals(graph, model.crf, words.gather(scores), words)
+            scores = label_scores(graph, model.span_labels, scores)
             scores = spread(graph, scores, words, is_start, config.label_names)
     rows = graph("Transpose", scores, perm=[1, 0, 2])  # [B, L, num_labels]
     columns = graph("GatherND", rows, graph("Unsqueeze", tokens.positions, [2]), batch_dims=1)
@@ -218,7 +219,7 @@ def _score_words(graph: Graph, model: RnnForTokenClassification, tokens: _Tokens
         lexical, _ = lexical_scores(graph, model.lexical, tokens.ids, is_start)
         scores = graph("Add", scores, graph("Slice", lexical, [0], graph("Shape", scores, end=1), [0]))
     if model.crf is not None:
-        scores = max_marginals(graph, model.crf, scores, words)
+        scores = label_scores(graph, model.span_labels, max_marginals(graph, model.crf, scores, words))
     return spread(graph, scores, words, is_start, model.config.label_names)
 
 

@@ -295,8 +295,9 @@ def _check_labels(file: Path, found: dict[str, Any]) -> None:
     if "id2label" not in maps and isinstance(found.get("num_labels"), int):
         numbers[f"num_labels={found['num_labels']:,}"] = found["num_labels"]
     weights = {}
-    with suppress(ValueError):  # what is wrong with them is said when they are read
-        weights = read_weight_infos(file.parent)
+    if found.get("crf_tag_scheme") != "iobes":  # which has more scores than labels
+        with suppress(ValueError):  # what is wrong with them is said when they are read
+            weights = read_weight_infos(file.parent)
     for said, number in numbers.items():
         if "classifier.bias" in weights and weights["classifier.bias"].shape != (number,):
             num_labels = sum(weights["classifier.bias"].shape)

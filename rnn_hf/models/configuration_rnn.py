@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .labels import check_calibration, without_calibration
+from .labels import SpanLabels, check_calibration, span_labels, without_calibration
 from .sizes import check_sizes
 
 # Keywords that transformers itself, and its models' configurations, have beside the declared fields. They have no
@@ -137,6 +137,10 @@ class RnnConfig(PreTrainedConfig):
             embeddings joined with the maximum of their character features.
         use_crf (`bool`):
             Whether a tagger scores whole sequences with a conditional random field.
+        crf_tag_scheme (`str`):
+            Which labels the conditional random field scores: `"none"`, those of `id2label`; `"iobes"`, of IOB2 labels
+            (`B-LOC`, `I-LOC`) those that also tell the last words of spans and spans of one word (`E-LOC`, `S-LOC`).
+            The model returns those of `id2label` in both cases. Other labels stay as they are.
         initializer_range (`float`):
             Standard deviation of the initial embeddings.
         pad_token_id (`int`, *optional*):
@@ -221,6 +225,7 @@ class RnnConfig(PreTrainedConfig):
     pooling: Literal["last", "mean", "max", "attention"] = "max"
     subword_pooling: Literal["none", "mean"] = "none"
     use_crf: bool = False
+    crf_tag_scheme: Literal["none", "iobes"] = "none"
     initializer_range: float | int = 0.1
     pad_token_id: int | None = None
     unk_token_id: int | None = None
@@ -307,6 +312,17 @@ class RnnConfig(PreTrainedConfig):
         """`list[str]`: the labels in the order of their ids."""
         labels: dict[Any, str] = dict(self.id2label or {})
         return [labels[index] for index in sorted(labels)]
+
+    @property
+    def span_labels(self) -> SpanLabels | None:
+        """[`SpanLabels`], *optional*: what the conditional random field scores instead of the labels."""
+        refines = self.use_crf and self.crf_tag_scheme == "iobes"
+        return span_labels(tuple(self.label_names)) if refines else None
+
+    @property
+    def scored_label_names(self) -> list[str]:
+        """`list[str]`: what a tagger's states and lexical features score: `label_names`, or those that refine them."""
+        return self.label_names if self.span_labels is None else self.span_labels.names
 
     @property
     def input_size(self) -> int:

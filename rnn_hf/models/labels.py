@@ -3,7 +3,8 @@
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
 
 
 def tagging_scheme(label_names: Sequence[str]) -> Literal["iob2", "iobes"] | None:
@@ -30,6 +31,56 @@ def tagging_scheme(label_names: Sequence[str]) -> Literal["iob2", "iobes"] | Non
     if marks & {"S", "E"}:
         return "iobes"
     return "iob2" if "B" in marks else None
+
+
+class SpanLabels(NamedTuple):
+    """IOBES labels of spans beside the IOB2 labels that they refine.
+
+    Args:
+        names (`list[str]`): IOBES labels in the order of their ids.
+        open_ids (`list[int]`): For each IOB2 label, the id of the one that it is where its span goes on.
+        closed_ids (`list[int]`): For each IOB2 label, the id of the one that it is where its span ends.
+        next_ids (`list[int]`): For each IOB2 label, the id of the IOB2 label with which its span goes on; -1 for none.
+    """
+
+    names: list[str]
+    open_ids: list[int]
+    closed_ids: list[int]
+    next_ids: list[int]
+
+
+@lru_cache
+def span_labels(label_names: tuple[str, ...]) -> SpanLabels | None:
+    """Refine IOB2 labels: `B-LOC` to `B-LOC` and `S-LOC`, `I-LOC` to `I-LOC` and `E-LOC`.
+
+    Args:
+        label_names (`tuple[str, ...]`): Labels in the order of their ids.
+
+    Returns:
+        [`SpanLabels`], or `None` where labels are no IOB2 tags, or no span has several words.
+
+    Example:
+    ```python
+    >>> from rnn_hf.models.labels import span_labels
+    >>> span_labels(("O", "B-LOC", "I-LOC")).names
+    ['O', 'B-LOC', 'S-LOC', 'I-LOC', 'E-LOC']
+
+    ```
+    """
+    inside = {name[1:]: index for index, name in enumerate(label_names) if name.startswith("I-")}
+    begun = {name[1:] for name in label_names if name.startswith("B-")}
+    if tagging_scheme(label_names) != "iob2" or not inside or not inside.keys() <= begun:
+        return None
+    labels = SpanLabels([], [], [], [])
+    for name in label_names:
+        next_id = inside.get(name[1:], -1) if name != "O" else -1
+        labels.next_ids.append(next_id)
+        labels.open_ids.append(len(labels.names))
+        if next_id >= 0:
+            labels.names.append(name)
+        labels.closed_ids.append(len(labels.names))
+        labels.names.append({"B": "S", "I": "E"}.get(name[0], name[0]) + name[1:])
+    return labels
 
 
 def check_calibration(temperature: float, label_thresholds: Sequence[float] | None, num_labels: int) -> None:
@@ -96,4 +147,4 @@ def without_calibration(config: dict[str, Any], changes: dict[str, Any]) -> dict
     return {name: value for name, value in config.items() if name not in ("temperature", "label_thresholds")}
 
 
-__all__ = ["check_calibration", "tagging_scheme", "without_calibration"]
+__all__ = ["SpanLabels", "check_calibration", "span_labels", "tagging_scheme", "without_calibration"]

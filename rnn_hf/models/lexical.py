@@ -133,7 +133,7 @@ class LexicalFeatures(nn.Module):
 
     def __init__(self, config: RnnConfig):
         super().__init__()
-        num_labels = len(config.id2label or {})
+        num_labels = len(config.scored_label_names)
         self.dropout = float(config.lexical_dropout)
         self.is_solved = False
         self.solved_transitions: list[Tensor] = []

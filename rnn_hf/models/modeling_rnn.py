@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassifierOutput
@@ -338,7 +339,8 @@ class RnnForTokenClassification(WordStartsMixin, RnnPreTrainedModel):
 
     With `config.use_crf`, whole sequences of labels are scored by a conditional random field. It runs over the tokens
     that begin a word (`word_starts`), each word's first; in evaluation its logits are max-marginals, whose best labels
-    are those of the Viterbi algorithm.
+    are those of the Viterbi algorithm. With `config.crf_tag_scheme`, it scores labels that also tell where spans end,
+    and the best of those that a label stands for is its logit.
 
     Args:
         config ([`RnnConfig`]): The architecture.
@@ -359,10 +361,10 @@ class RnnForTokenClassification(WordStartsMixin, RnnPreTrainedModel):
         super().__init__(config)
         self.model = RnnModel(config)
         self.dropout = LockedDropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.num_directions * config.hidden_size, len(config.id2label or {}))
-        self.crf: ConditionalRandomField | None = None
-        if config.use_crf:
-            self.crf = ConditionalRandomField(config.label_names)
+        names = config.scored_label_names
+        self.span_labels = config.span_labels
+        self.classifier = nn.Linear(config.num_directions * config.hidden_size, len(names))
+        self.crf: ConditionalRandomField | None = ConditionalRandomField(names) if config.use_crf else None
         self.register_word_starts()
         self.post_init()
 
@@ -411,14 +413,14 @@ class RnnForTokenClassification(WordStartsMixin, RnnPreTrainedModel):
         loss = None
         if labels is not None:
             shape = (num_rows, packing.sequence_length)
-            labels = check_class_ids("labels", labels, shape, packed_logits.shape[1]).repeat(num_passes, 1)
+            labels = check_class_ids("labels", labels, shape, len(self.config.label_names)).repeat(num_passes, 1)
             num_items = None if num_items_in_batch is None else num_items_in_batch * num_passes
             loss = self._loss(packed_logits, packing.pack(labels), packing, num_items)
             if self.objectives is not None and self.training:
                 targets = (labels, num_items, teacher_logits, auxiliary_tags)
                 loss = loss + self.objectives(self, encoded, packed_logits, *targets)
         if self.crf is None or self.training:
-            logits = self.pad_logits(encoded, packed_logits)
+            logits = self.pad_logits(encoded, self.label_scores(packed_logits, torch.logaddexp))
         else:
             logits = self.score_words(encoded, packed_logits, self.crf.max_marginals)
         hidden_states = select_hidden_states(self.config, encoded, output_hidden_states, num_passes)

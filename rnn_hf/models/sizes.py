@@ -81,9 +81,10 @@ def _count_parameters(config: Any, num_labels: int) -> int:
     gates = {"lstm": 4, "gru": 3}.get(config.cell_type, 1) * config.num_directions * config.hidden_size
     inputs = config.input_size + (config.num_hidden_layers - 1) * config.num_directions * config.hidden_size
     recurrent = gates * (inputs + config.num_hidden_layers * config.hidden_size)
-    head = num_labels * config.num_directions * config.hidden_size + (num_labels**2 if config.use_crf else 0)
+    num_scored = len(config.scored_label_names)
+    head = num_scored * config.num_directions * config.hidden_size + (num_scored**2 if config.use_crf else 0)
     ngrams = config.ngram_buckets * min(num_labels, 64)
-    lexical = config.num_lexical_features * num_labels
+    lexical = config.num_lexical_features * num_scored
     if config.ngram_buckets + config.num_lexical_features > 0:
         lexical += config.vocab_size * config.max_characters_per_token
     return own + static + character_cnn + recurrent + head + ngrams + lexical

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .base import Encoded
 from .embeddings import resized
-from .labels import tagging_scheme
+from .labels import SpanLabels, tagging_scheme
 from .lexical import LexicalFeatures
 from .losses import average_loss, cross_entropy, score_labels
 from .packing import Packing
@@ -31,6 +31,7 @@ class WordStartsMixin:
     classifier: Any
     dropout: Any
     crf: Any
+    span_labels: SpanLabels | None
     _class_weights: Any
     word_starts: Tensor
     lexical: LexicalFeatures | None
@@ -137,7 +138,7 @@ class WordStartsMixin:
         packed_logits = self._classify(encoded)
         if self.crf is None:
             return self.pad_logits(encoded, packed_logits).softmax(dim=-1)
-        return self.score_words(encoded, packed_logits, self.crf.log_marginals).softmax(dim=-1)
+        return self.score_words(encoded, packed_logits, self.crf.log_marginals, torch.logaddexp).softmax(dim=-1)
 
     def _loss(
         self, logits: Tensor, labels: Tensor, packing: Packing, num_items_in_batch: Tensor | int | None
@@ -146,10 +147,56 @@ class WordStartsMixin:
             return cross_entropy(logits, labels, num_items_in_batch, self._class_weights)
         words = packing.select(labels != -100)
         labels = words.pack(packing.pad(labels))
-        losses = self.crf(words.pack(packing.pad(logits)), labels, words)
+        losses = self.crf(words.pack(packing.pad(logits)), self.scored_labels(labels, words), words)
         if self._class_weights is not None:
             losses = losses * losses.new_tensor(self._class_weights)[labels]
         return average_loss(losses.sum(), words.num_tokens, num_items_in_batch)
+
+    def scored_labels(self, labels: Tensor, packing: Packing) -> Tensor:
+        """Tell which of the labels that the conditional random field scores words have.
+
+        Args:
+            labels (`torch.LongTensor` of shape `[num_words]`): Class ids.
+            packing ([`Packing`]): The layout of the words.
+
+        Returns:
+            `torch.LongTensor` of shape `[num_words]`: ids in `config.scored_label_names`.
+
+        Example:
+        ```python
+        >>> import torch
+        >>> from rnn_hf import RnnConfig, RnnForTokenClassification
+        >>> from rnn_hf.models.packing import Packing
+        >>> labels = {0: "O", 1: "B-X", 2: "I-X"}
+        >>> model = RnnForTokenClassification(RnnConfig(id2label=labels, use_crf=True, crf_tag_scheme="iobes"))
+        >>> found = model.scored_labels(torch.tensor([1, 1, 2, 0]), Packing.from_mask(torch.ones(1, 4)))
+        >>> [model.config.scored_label_names[index] for index in found]
+        ['S-X', 'B-X', 'E-X', 'O']
+
+        ```
+        """
+        if self.span_labels is None or len(labels) == 0:
+            return labels
+        open_ids, closed_ids, next_ids = (labels.new_tensor(ids) for ids in self.span_labels[1:])
+        behind = torch.cat([labels.new_full((packing.num_sequences,), -2), labels])
+        following = behind[packing.previous_positions(reverse=True)]
+        return torch.where(next_ids[labels] == following, open_ids[labels], closed_ids[labels])
+
+    def label_scores(self, scores: Tensor, join: Callable[[Tensor, Tensor], Tensor] = torch.maximum) -> Tensor:
+        """Bring scores of what the conditional random field scores to the labels.
+
+        Args:
+            scores (`torch.FloatTensor` of shape `[…, num_scored_labels]`): Scores of `config.scored_label_names`.
+            join (`Callable`): What the score of a label is of those of the two that it stands for.
+
+        Returns:
+            `torch.FloatTensor` of shape `[…, num_labels]`.
+        """
+        if self.span_labels is None:
+            return scores
+        open_ids, closed_ids = (torch.tensor(ids, device=scores.device) for ids in self.span_labels[1:3])
+        of_open, of_closed = scores.index_select(-1, open_ids), scores.index_select(-1, closed_ids)
+        return torch.where(open_ids == closed_ids, of_closed, join(of_open, of_closed))
 
     def pool_subwords(self, encoded: Encoded, states: Tensor) -> Tensor:
         """Let the states at a word's first token have read the whole word: see [`~subwords.pool_subwords`].
@@ -219,23 +266,35 @@ class WordStartsMixin:
         is_start = (self.word_starts[words.input_ids] | (words.tokens.steps == 0)).unsqueeze(1)
         return words.tokens.pad(torch.where(is_start, scores, _continued(scores, self.config.label_names)))
 
-    def score_words(self, encoded: Encoded, logits: Tensor, score: Callable[[Tensor, Packing], Tensor]) -> Tensor:
+    def score_words(
+        self,
+        encoded: Encoded,
+        logits: Tensor,
+        score: Callable[[Tensor, Packing], Tensor],
+        join: Callable[[Tensor, Tensor], Tensor] = torch.maximum,
+    ) -> Tensor:
         """Score labels over the first tokens of words: see [`score_words`].
 
         Args:
             encoded ([`Encoded`]): The batch.
-            logits (`torch.FloatTensor` of shape `[num_tokens, num_labels]`): Scores of single tokens.
+            logits (`torch.FloatTensor` of shape `[num_tokens, num_scored_labels]`): Scores of single tokens.
             score (`Callable`): Takes packed logits and their layout, and returns scores of the same shape.
+            join (`Callable`): See [`label_scores`].
 
         Returns:
             `torch.FloatTensor` of shape `[batch_size, sequence_length, num_labels]`.
         """
+
+        def score_steps(logits: Tensor, packing: Packing) -> Tensor:
+            return self.label_scores(score(logits, packing), join)
+
         packing = encoded.packing
         if encoded.words is not None:
-            return self.pad_logits(encoded, score(logits, packing))
+            return self.pad_logits(encoded, score_steps(logits, packing))
         if encoded.input_ids is None:
-            return packing.pad(score(logits, packing))
-        return score_words(logits, self.word_starts[encoded.input_ids], packing, score, self.config.label_names)
+            return packing.pad(score_steps(logits, packing))
+        is_start = self.word_starts[encoded.input_ids]
+        return score_words(logits, is_start, packing, score_steps, self.config.label_names)
 
 
 def _match_vocabulary_first(model: Any, prefix: str, keep_vars: bool) -> None:
@@ -285,7 +344,7 @@ def score_words(
         logits (`torch.FloatTensor` of shape `[num_tokens, num_labels]`): Scores of single tokens.
         is_start (`torch.BoolTensor` of shape `[num_tokens]`): Which tokens begin a word.
         packing ([`Packing`]): The layout.
-        score (`Callable`): Takes packed logits and their layout, and returns scores of the same shape.
+        score (`Callable`): Takes packed logits and their layout, and returns packed scores of labels.
         label_names (`Sequence[str]`): Labels in the order of their ids. Where they mark spans, the label of a word's
             first token is continued on the others: `B-LOC` as `I-LOC`.
 

@@ -71,8 +71,9 @@ def model_rows(folder: Path, config: RnnConfig, results: dict[str, Any]) -> dict
             rows["Words of several tokens"] = f"one step, the {config.subword_pooling} of their tokens"
         if config.num_lexical_features:
             rows["Lexical features"] = f"{config.num_lexical_features:,}: forms, shapes, prefixes and suffixes of words"
+        marks = " that tells where spans end" if config.span_labels else ""
         rows["Labels of a sentence"] = (
-            "scored together by a conditional random field" if config.use_crf else "one by one"
+            f"scored together by a conditional random field{marks}" if config.use_crf else "one by one"
         )
     elif not is_language_model(config):
         rows["Vector of a text"] = f"`{config.pooling}` of the states"

@@ -91,6 +91,12 @@ class ConfigArguments:
         "token-classification",
         "true for up to 64 labels, and where they mark spans (B-LOC, I-LOC); by --preset none for spans alone",
     )
+    crf_tag_scheme: Literal["none", "iobes"] | None = _of_config(
+        "crf_tag_scheme",
+        "Let the conditional random field tell last words of spans and spans of one word from others too (iobes)",
+        "token-classification",
+        "iobes; by --preset none, none",
+    )
     problem_type: Literal["regression", "single_label_classification", "multi_label_classification"] | None = (
         _of_config("problem_type", "What the labels are", "text-classification", "seen from the labels")
     )

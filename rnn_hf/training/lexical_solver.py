@@ -85,7 +85,7 @@ def solve_lexical(model: RnnForTokenClassification, dataset: Iterable[Any]) -> b
 
 def _solve(model: RnnForTokenClassification, lexical: LexicalFeatures, dataset: Iterable[Any]) -> bool:
     """Write the solution into lexical features, and tell whether there is one."""
-    num_labels = len(model.config.label_names)
+    num_labels = len(model.config.scored_label_names)
     if lexical.projection is not None or num_labels < 2:
         return False
     words = _read(model, lexical, dataset, num_labels)
@@ -203,8 +203,19 @@ def _read_chunk(model: RnnForTokenClassification, lexical: LexicalFeatures, exam
     indices = (np.concatenate(rows), np.concatenate(columns))
     shape = (len(features), (2 * WINDOW + 1) * len(lexical.weight))
     matrix = csr_matrix((np.ones(len(indices[0]), dtype=np.float32), indices), shape=shape)
-    known = packed_labels[words.order[words.firsts]].numpy()
-    return _LabelledWords(matrix[known >= 0], known[known >= 0], sequences[known >= 0])
+    of_words = packed_labels[words.order[words.firsts]].numpy()
+    known = of_words >= 0
+    return _LabelledWords(matrix[known], _scored_labels(model, of_words[known], sequences[known]), sequences[known])
+
+
+def _scored_labels(model: RnnForTokenClassification, labels: np.ndarray, sentences: np.ndarray) -> np.ndarray:
+    """Tell which of the labels that the conditional random field scores words have, sentence by sentence."""
+    if model.span_labels is None:
+        return labels
+    open_ids, closed_ids, next_ids = (np.array(ids) for ids in model.span_labels[1:])
+    following = np.full(len(labels), -2)
+    following[:-1] = np.where(sentences[1:] == sentences[:-1], labels[1:], -2)
+    return np.where(next_ids[labels] == following, open_ids[labels], closed_ids[labels])
 
 
 def join_solution(trainer: Any, train_dataset: Iterable[Any], dataset: Any) -> str | None:
@@ -267,7 +278,7 @@ def weigh_lexical(trainer: Any, dataset: Any, solved: LexicalFeatures | None = N
             words = packing.select(labels != -100)
             known = words.pack(packing.pad(labels))
             references = _appended(references, words.pad(known, -100))
-            labels = labels.masked_fill(labels >= states.shape[1], -100)  # those that training lacks
+            labels = labels.masked_fill(labels >= len(model.config.label_names), -100)  # those that training lacks
             for row, ratio in enumerate(RATIOS):
                 for column, factor in enumerate(_FACTORS):
                     of_states, of_features = weigh(ratio, factor)
@@ -275,7 +286,7 @@ def weigh_lexical(trainer: Any, dataset: Any, solved: LexicalFeatures | None = N
                     losses[row, column] += float(model._loss(scores, labels, packing, None)) * len(known)
                 scores = words.pack(packing.pad(scores))
                 if model.crf is not None:
-                    scores = model.crf.max_marginals(scores, words)
+                    scores = model.label_scores(model.crf.max_marginals(scores, words))
                 predictions[row] = _appended(predictions[row], words.pad(scores.argmax(dim=1), -100))
             num_words += len(known)
             if num_words >= _MOST_WORDS:

@@ -116,6 +116,7 @@ def build(
                 f"{model.config.vocab_size:,}: they do not belong together. Save the model's own tokenizer there."
             )
         set_vocabulary(model, tokenizer)
+        _check_tag_scheme(model, config_arguments)
         return tokenizer, model
 
     vectors = None if arguments.vectors is None else load_vectors(arguments.vectors, arguments.vectors_vocab_size)
@@ -123,6 +124,7 @@ def build(
     tokenizer = make_tokenizer(corpus, arguments, output_dir, words, trained_already, max_seq_length, tokenizer_folder)
     words = [] if arguments.tokenizer_name is not None else words
     model = MODEL_CLASSES[corpus.task](_new_config(corpus, tokenizer, arguments, config_arguments, vectors, words))
+    _check_tag_scheme(model, config_arguments)
     set_vocabulary(model, tokenizer)
     if vectors is not None:
         logger.warning(_set_vectors(model, vectors, tokenizer, has_capitals=bool(words) and not arguments.lowercase))
@@ -158,6 +160,15 @@ def _check(arguments: TokenizerArguments) -> None:
         raise ValueError(
             f"--vectors are of whole words, which a tokenizer of the kind {arguments.tokenizer_kind!r} does not have: "
             "take --tokenizer_kind word or wordpiece."
+        )
+
+
+def _check_tag_scheme(model: RnnModelWithHead, config_arguments: Any) -> None:
+    """Refuse to tell where spans end where the model has no spans or no conditional random field."""
+    if config_arguments.crf_tag_scheme == "iobes" and model.config.span_labels is None:
+        raise ValueError(
+            "--crf_tag_scheme iobes is for labels of spans of several words in IOB2 (B-LOC, I-LOC), and for a "
+            "conditional random field (--use_crf): leave it out."
         )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ..models.base import Encoded
@@ -127,8 +128,8 @@ class TrainingObjectives(nn.Module):
         Args:
             model ([`RnnForSequenceClassification`] or [`RnnForTokenClassification`]): The model they are added to.
             encoded ([`Encoded`]): The batch, with the states of all layers of a tagger.
-            logits (`torch.FloatTensor`): `[rows, num_labels]` of a classifier, packed `[num_tokens, num_labels]` of a
-                tagger.
+            logits (`torch.FloatTensor`): `[rows, num_labels]` of a classifier, packed
+                `[num_tokens, num_scored_labels]` of a tagger.
             labels (`torch.Tensor`): Those of all rows, padded.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): See [`~losses.average_loss`].
             teacher_logits (`torch.FloatTensor`, *optional*): Those of a teacher, `[batch_size, num_labels]`, of a
@@ -204,6 +205,7 @@ class TrainingObjectives(nn.Module):
         targets = teacher_logits.repeat(self.num_passes, *[1] * (teacher_logits.dim() - 1))
         if is_tagger:
             targets = encoded.packing.pack(targets)
+            logits = model.label_scores(logits, torch.logaddexp)
         if targets.shape != logits.shape:
             raise ValueError(
                 f"teacher_logits must be those of {logits.shape[-1]} labels, got {teacher_logits.shape[-1]}."

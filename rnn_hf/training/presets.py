@@ -9,6 +9,7 @@ from typing import Any
 from datasets import Dataset
 
 from ..data.corpus import Corpus
+from ..models.labels import span_labels
 from ..models.lexical import LARGEST_SIZE
 from ..models.ngrams import MOST_LABELS
 from .arguments import ConfigArguments, RnnTrainingArguments
@@ -100,9 +101,9 @@ def apply_preset(
     """Set what [`choose_settings`] chooses for a classifier and nobody gave.
 
     Of a tagger, all passes are used, and it has a conditional random field, unless it has many labels or they are
-    smoothed. On few sentences it is small, and its lexical features are solved before training; on more they are
-    trained with the rest, and a solution joins them afterwards. Of many sentences, those of a batch have similar
-    lengths: there are as many tokens in it as 32 sentences have on average.
+    smoothed; of spans, that tells where they end. On few sentences it is small, and its lexical features are solved
+    before training; on more they are trained with the rest, and a solution joins them afterwards. Of many sentences,
+    those of a batch have similar lengths: there are as many tokens in it as 32 sentences have on average.
 
     Args:
         corpus ([`Corpus`]): The data.
@@ -122,7 +123,7 @@ def apply_preset(
         mean_length = sum(map(len, texts)) / max(len(texts), 1)
         settings = choose_settings(num_rows * (1 + training.augment), mean_length, len(corpus.label_names))
     else:
-        settings = _of_tagger(corpus, training, num_rows)
+        settings = _of_tagger(corpus, config, training, num_rows)
     if not chooses_sizes:
         settings = {name: value for name, value in settings.items() if name not in _OF_ENCODER}
     given: Any = getattr(training, "given_options", None)
@@ -150,12 +151,18 @@ def apply_preset(
     return config, training, chosen
 
 
-def _of_tagger(corpus: Corpus, training: RnnTrainingArguments, num_rows: int | None) -> dict[str, Any]:
+def _of_tagger(
+    corpus: Corpus, config: ConfigArguments, training: RnnTrainingArguments, num_rows: int | None
+) -> dict[str, Any]:
     """Choose settings of a new tagger, of so many sentences; `None` where their number is not known."""
     is_few = (num_rows or _FEW) < _FEW
     settings: dict[str, Any] = {"early_stopping_patience": 0, "subword_pooling": "mean"}
     if training.label_smoothing_factor == 0 and (is_few or len(corpus.label_names) <= LARGEST_SIZE):
         settings["use_crf"] = True
+    refined = span_labels(tuple(corpus.label_names))
+    has_crf = config.use_crf is not False and training.label_smoothing_factor == 0
+    if has_crf and refined is not None and len(refined.names) <= LARGEST_SIZE:
+        settings["crf_tag_scheme"] = "iobes"
     if is_few:
         settings |= {"hidden_size": 128, "load_best_model_at_end": False, "per_device_train_batch_size": 16}
     split = corpus.splits["train"]

@@ -90,7 +90,8 @@ def tidy(output_dir: Path, keep_checkpoints: bool) -> None:
 def check_resumed(checkpoint: Path, model: Any) -> None:
     """Check that a checkpoint is of the same model, for the same labels."""
     before, now = read_json(checkpoint / "config.json"), json.loads(model.config.to_json_string())
-    before.setdefault("subword_pooling", RnnConfig.subword_pooling)  # as runs of earlier versions have
+    for name in ("subword_pooling", "crf_tag_scheme"):  # as runs of earlier versions have
+        before.setdefault(name, getattr(RnnConfig, name))
     names = [name for name in RnnConfig.__annotations__ if name in before and before[name] != now.get(name)]
     free = [name for name in names if name.endswith("_dropout")]
     names = [name for name in names if name not in (*free, "initializer_range")]

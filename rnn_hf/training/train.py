@@ -184,12 +184,16 @@ def _prepare(
             )
         teachers = [load_teacher(name, corpus, args.device) for name in args.teacher or ()]
         base_model = tokenizer_arguments.model_name_or_path
-        has_new_head = base_model is None or is_encoder(load_config(base_model))
+        base_config = None if base_model is None else load_config(base_model)
+        has_new_head = base_config is None or is_encoder(base_config)
         if args.preset == "auto" and has_new_head:
             config_arguments, args, chosen = apply_preset(corpus, config_arguments, args, base_model is None)
             if is_first and chosen:
                 settings = ", ".join(f"{name} {value}" for name, value in chosen.items())
                 logger.warning(f"By the data, --preset auto chooses {settings}.")
+        tag_scheme = config_arguments.crf_tag_scheme or getattr(base_config, "crf_tag_scheme", "none")
+        if tag_scheme == "iobes" and corpus.auxiliary_column is None and not is_weighed:
+            corpus.auxiliary_names = []  # the conditional random field tells where spans end
         options = mask_options(args.to_dict() | {"data": _describe(corpus, data_arguments, teachers)}, secrets)
         if is_first:
             if checkpoint is None:

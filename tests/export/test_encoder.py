@@ -55,6 +55,8 @@ HEADS = [
     (RnnForTokenClassification, IOB2, WORDS),
     (RnnForTokenClassification, MANY, {**LEXICAL, **WORDS}),
     (RnnForTokenClassification, IOB2, {**LEXICAL, **WORDS, "use_crf": True}),
+    (RnnForTokenClassification, IOB2, {**LEXICAL, "use_crf": True, "crf_tag_scheme": "iobes"}),
+    (RnnForTokenClassification, [*IOB2, "B-Z"], {**WORDS, "use_crf": True, "crf_tag_scheme": "iobes"}),
     *[(RnnForTokenClassification, names, {"use_crf": True}) for names in (PLAIN, IOB2, IOBES)],
 ]
 

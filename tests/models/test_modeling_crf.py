@@ -214,3 +214,98 @@ def test_the_trainer_predicts_what_the_model_decodes(tagger_and_tokenizer, tmp_p
     for row, logits in zip(rows, predicted, strict=True):
         alone = model(input_ids=torch.tensor([row["input_ids"]])).logits[0]
         assert logits[: len(alone)].argmax(-1).tolist() == alone.argmax(-1).tolist()
+
+
+class TestEndsOfSpans:
+    """The field scores IOBES labels in place of IOB2 labels."""
+
+    @staticmethod
+    def make(seed=0, **options) -> RnnForTokenClassification:
+        return make(seed, crf_tag_scheme="iobes", **options)
+
+    @staticmethod
+    def refined(tags) -> list[str]:
+        """Refine IOB2 tags, which may be wrong, one by one."""
+        names = [LABELS[tag] for tag in tags]
+        goes_on = [
+            after[0] == "I" and after[2:] == name[2:] for name, after in zip(names, [*names[1:], "O"], strict=True)
+        ]
+        ends = {"B": "S", "I": "E", "O": "O"}
+        return [name if on else ends[name[0]] + name[1:] for name, on in zip(names, goes_on, strict=True)]
+
+    @given(lengths_and_more, seeds)
+    @few(25)
+    def test_the_loss_is_that_of_refined_labels(self, lengths, seed):
+        model, source = self.make(seed % 100), generator(seed)
+        scored = model.config.scored_label_names
+        assert scored == ["O", "B-PER", "S-PER", "I-PER", "E-PER", "B-LOC", "S-LOC", "I-LOC", "E-LOC"]
+        labels = [torch.randint(-2, 5, (length,), generator=source) for length in lengths]
+        labels = [row.masked_fill(row < 0, -100) for row in labels]
+        ids, mask = padded(random_ids(lengths, seed)), padded([torch.ones(length) for length in lengths])
+        output = model(input_ids=ids, attention_mask=mask, labels=padded(labels, -100))
+        encoded = model._encode(ids, mask)
+        emissions = encoded.packing.pad(model.train()._classify(encoded))
+        total, count = torch.tensor(0.0), 0
+        for row, tags in zip(emissions, labels, strict=True):
+            known = tags[tags != -100]
+            if len(known):
+                wanted = torch.tensor([scored.index(name) for name in self.refined(known.tolist())])
+                one = Packing.from_mask(torch.ones(1, len(known)))
+                total = total + model.crf(row[: len(tags)][tags != -100], wanted, one).sum()
+                count += len(known)
+        torch.testing.assert_close(output.loss, total / max(count, 1), rtol=1e-4, atol=1e-5)
+
+    @given(lengths_and_more, seeds, st.sampled_from(["none", "mean"]))
+    @few(25)
+    def test_scores_are_the_best_and_the_sum_of_what_a_label_stands_for(self, lengths, seed, pooling):
+        model = self.make(seed % 100, subword_pooling=pooling).eval()
+        names = model.config.scored_label_names
+        stands_for = [
+            [names.index(name) for name in pair if name in names]
+            for pair in (
+                ["O"],
+                ["B-PER", "S-PER"],
+                ["I-PER", "E-PER"],
+                ["B-LOC", "S-LOC"],
+                ["I-LOC", "E-LOC"],
+            )
+        ]
+        ids, mask = padded(random_ids(lengths, seed)), padded([torch.ones(length) for length in lengths])
+        encoded = model._encode(ids, mask)
+        emissions, packing = model._classify(encoded), encoded.packing
+        best, log = model.crf.max_marginals(emissions, packing), model.crf.log_marginals(emissions, packing)
+        highest = torch.stack([best[:, group].amax(1) for group in stands_for], dim=1)
+        summed = torch.stack([log[:, group].exp().sum(1) for group in stands_for], dim=1)
+        output = model(input_ids=ids, attention_mask=mask).logits
+        torch.testing.assert_close(packing.pack(output), highest)
+        torch.testing.assert_close(packing.pack(model.marginals(input_ids=ids, attention_mask=mask)), summed)
+        for row, length in zip(output, lengths, strict=True):
+            assert is_valid(decoded(row[:length]))
+
+    def test_the_head_has_a_row_for_each_refined_label(self):
+        model = self.make(num_lexical_features=20, max_characters_per_token=4)
+        assert model.classifier.out_features == len(model.crf.label_names) == model.lexical.size == 9
+        assert self.make(num_lexical_features=0).config.num_labels == 5
+
+    @pytest.mark.parametrize("options", [{"use_crf": False}, {"id2label": {0: "NOUN", 1: "VERB"}}])
+    def test_without_a_field_or_spans_it_has_no_effect(self, options):
+        config = little_config(**{"id2label": LABELS, "use_crf": True, "crf_tag_scheme": "iobes", **options})
+        assert RnnForTokenClassification(config).classifier.out_features == len(config.label_names)
+
+    def test_a_saved_model_decodes_the_same_after_loading(self, tmp_path):
+        model = self.make().eval()
+        model.save_pretrained(tmp_path)
+        ids = torch.randint(30, (3, 7), generator=generator(0))
+        loaded = RnnForTokenClassification.from_pretrained(tmp_path)
+        assert loaded.config.crf_tag_scheme == "iobes"
+        assert torch.equal(loaded(input_ids=ids).logits, model(input_ids=ids).logits)
+
+    def test_class_weights_are_those_of_labels(self):
+        ids, labels = (torch.randint(high, (3, 4), generator=generator(high)) for high in (30, 5))
+        even = with_objectives(self.make(), class_weights=[2.0] * 5)
+        twice = 2 * float(self.make()(input_ids=ids, labels=labels).loss)
+        assert float(even(input_ids=ids, labels=labels).loss) == pytest.approx(twice, rel=1e-5)
+
+    def test_labels_that_the_model_lacks_are_named(self):
+        with pytest.raises(ValueError, match="labels must be from 0 to 4"):
+            self.make()(input_ids=torch.tensor([[3]]), labels=torch.tensor([[5]]))

@@ -44,6 +44,8 @@ def test_the_help_of_a_field_of_the_configuration_says_its_default(name):
     text = ConfigArguments.__dataclass_fields__[name].metadata["help"]
     if name == "use_crf":
         assert "(default: true for up to 64 labels" in text
+    elif name == "crf_tag_scheme":
+        assert "(default: iobes; by --preset none, none, or the checkpoint's)" in text
     elif name == "subword_pooling":
         assert "(default: mean; by --preset none, and after pretraining, none, or the checkpoint's)" in text
     elif name == "ngram_buckets":

@@ -77,14 +77,14 @@ def test_a_classifier_learns_from_texts_with_and_without_labels(problem_type):
     assert only.item() == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("use_crf", [False, True])
+@pytest.mark.parametrize("head", [{}, {"use_crf": True}, {"use_crf": True, "crf_tag_scheme": "iobes"}])
 @pytest.mark.parametrize("rdrop", [0.0, 1.0])
 @given(some_lengths, seeds)
 @few(10)
-def test_a_tagger_learns_from_words_alone(use_crf, rdrop, lengths, seed):
+def test_a_tagger_learns_from_words_alone(head, rdrop, lengths, seed):
     torch.manual_seed(seed % 1000)
     names = {0: "O", 1: "B-X", 2: "I-X"}
-    model = RnnForTokenClassification(little_config(id2label=names, use_crf=use_crf, num_lexical_features=0))
+    model = RnnForTokenClassification(little_config(id2label=names, num_lexical_features=0, **head))
     ids = torch.nn.utils.rnn.pad_sequence(random_ids(lengths, seed), batch_first=True)
     mask = torch.arange(ids.shape[1]) < torch.tensor(lengths).unsqueeze(1)
     teacher = torch.randn(*ids.shape, 3).masked_fill(~mask.unsqueeze(2) | (torch.rand(*ids.shape, 1) < 0.3), torch.nan)

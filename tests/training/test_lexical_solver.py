@@ -95,8 +95,9 @@ def test_scores_are_those_of_a_machine_for_each_label():
         np.testing.assert_allclose(actual[:, label], expected, atol=0.2)
 
 
-def test_a_chain_is_solved_where_its_gradient_vanishes():
-    model, examples = make(use_crf=True)
+@pytest.mark.parametrize("scheme", ["none", "iobes"])
+def test_a_chain_is_solved_where_its_gradient_vanishes(scheme):
+    model, examples = make(use_crf=True, crf_tag_scheme=scheme)
     assert solve_lexical(model, examples)
     without_states(model).lexical.requires_grad_(True)
     with torch.no_grad():
@@ -218,9 +219,10 @@ def test_without_validation_data_both_count_alike(tmp_path):
     assert model.crf.transitions.abs().max() > 0.1
 
 
+@pytest.mark.parametrize("scheme", ["none", "iobes"])
 @pytest.mark.parametrize("num_validation", [0, 20])
-def test_a_solution_is_added_to_features_that_are_trained(tmp_path, num_validation):
-    model, examples = make(use_crf=True)
+def test_a_solution_is_added_to_features_that_are_trained(tmp_path, num_validation, scheme):
+    model, examples = make(use_crf=True, crf_tag_scheme=scheme)
     torch.nn.init.normal_(model.lexical.weight)
     torch.nn.init.normal_(model.crf.transitions)
     before, solved = copy.deepcopy(model), copy.deepcopy(model)

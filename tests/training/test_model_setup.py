@@ -342,6 +342,17 @@ class TestFineTuning:
         (folder / "model.safetensors").write_bytes(content)
         assert str(folder / "model.safetensors") in refusal(model_name_or_path=str(folder), config={})
 
+    @pytest.mark.parametrize(
+        ("tags", "options"),
+        [(["A", "B", "A"], {}), (["O", "B-X", "B-X"], {}), (["O", "B-X", "I-X"], {"use_crf": False})],
+    )
+    def test_ends_of_spans_that_nothing_tells(self, tmp_path, tags, options):
+        (tmp_path / "a.jsonl").write_text(json.dumps({"tokens": ["in", "New", "York"], "tags": tags}) + "\n")
+        corpus = load_corpus(DataArguments(train_file=str(tmp_path / "a.jsonl")), TAG, needed=("train",))
+        config = ConfigArguments(**LITTLE, crf_tag_scheme="iobes", **options)
+        with pytest.raises(ValueError, match=r"--crf_tag_scheme iobes is for labels of spans .* leave it out"):
+            build(corpus, TokenizerArguments(), config, tmp_path)
+
     def test_folder_without_a_model(self, refusal, tmp_path):
         (tmp_path / "empty").mkdir()
         assert str(tmp_path / "empty") in refusal(model_name_or_path=str(tmp_path / "empty"))
@@ -394,6 +405,25 @@ class TestFineTuning:
         if of != "tags" == to:
             said.append(f"The n-grams are left out: {name} has weights of a kind that this model does not use.")
         assert [message for message in caplog.messages if "the tags are in IOB2" not in message] == said
+
+    def test_a_field_that_tells_where_spans_end_becomes_one_of_other_labels(self, tmp_path, caplog):
+        def build_for(tags, folder, **arguments):
+            rows = [{"tokens": ["in", "New", "York"], "tags": tags}] * 4
+            (tmp_path / f"{folder}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            corpus = load_corpus(DataArguments(train_file=str(tmp_path / f"{folder}.jsonl")), TAG)
+            config = {**LITTLE, "crf_tag_scheme": "iobes"} if not arguments else {}
+            (tmp_path / folder).mkdir()
+            model = build(corpus, TokenizerArguments(**arguments), ConfigArguments(**config), tmp_path / folder)[1]
+            model.save_pretrained(tmp_path / folder)
+            return model
+
+        spans = build_for(["O", "B-LOC", "I-LOC"], "spans")
+        same = build_for(["O", "B-LOC", "I-LOC"], "same", model_name_or_path=str(tmp_path / "spans"))
+        assert torch.equal(same.classifier.weight, spans.classifier.weight)
+        assert same.classifier.out_features == 5
+        others = build_for(["O", "B-X", "B-X"], "others", model_name_or_path=str(tmp_path / "spans"))
+        plain = build_for(["ADP", "NAME", "NAME"], "plain", model_name_or_path=str(tmp_path / "spans"))
+        assert [len(model.crf.label_names) for model in (others, plain)] == [2, 2]
 
     def test_new_parts_of_a_head_are_said_in_one_line_each(self, make, trained, caplog):
         logging.enable_propagation()

@@ -248,7 +248,7 @@ OF_TASK = {
     "token-classification": {
         "use_crf": "false", "tokens_column": "words", "tags_column": "ner", "auxiliary_tags_column": "pos",
         "tag_scheme": "bilou", "lm_loss_weight": "0.5", "auxiliary_loss_weight": "0.25",
-        "subword_pooling": "none", "num_lexical_features": "64", "lexical_dropout": "0.1",
+        "subword_pooling": "none", "crf_tag_scheme": "none", "num_lexical_features": "64", "lexical_dropout": "0.1",
         "lexical_learning_rate": "0.5",
     },
 }  # fmt: skip

@@ -124,6 +124,25 @@ def test_batches_with_words_without_labels_are_of_examples(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("names", "options", "smoothing", "tells"),
+    [
+        (["O", "B-X", "I-X"], {}, 0, True),
+        (["O", "B-X", "I-X"], {"use_crf": False}, 0, False),
+        (["O", "B-X", "I-X"], {}, 0.1, False),
+        (["O", "B-X"], {}, 0, False),
+        (["O", "B-X", "S-X"], {}, 0, False),
+        (["NOUN", "VERB"], {}, 0, False),
+        (["O", *(f"{mark}-{number}" for mark in "BI" for number in range(16))], {}, 0, False),  # 65 with ends
+    ],
+)
+def test_the_field_of_spans_tells_where_they_end(names, options, smoothing, tells):
+    split = Dataset.from_dict({"tokens": [["in", "Rome"]], "tags": [["O", "O"]]})
+    corpus = Corpus("token-classification", {"train": split}, "tokens", "tags", None, names, {"train": 500})
+    training = RnnTrainingArguments("out", label_smoothing_factor=smoothing)
+    assert ("crf_tag_scheme" in apply_preset(corpus, ConfigArguments(**options), training)[2]) is tells
+
+
+@pytest.mark.parametrize(
     ("num_rows", "num_labels", "smoothing", "has_crf"),
     [(5_000, 64, 0, True), (5_000, 65, 0, False), (500, 65, 0, True), (5_000, 2, 0.1, False), (500, 2, 0.1, False)],
 )

@@ -261,6 +261,19 @@ class TestModelOptions:
         assert [model.config.use_crf for model in models] == [True, False, True, False]
         assert models[0].crf.transitions.any()
 
+    def test_the_ends_of_spans_are_told_by_the_field_or_are_auxiliary_labels(self, entities, tmp_path):
+        once = [*TINY, "--num_train_epochs", "1"]
+        weighed = ["--auxiliary_loss_weight", "0.1"]
+        for name, options in {"field": [], "both": weighed, "labels": ["--crf_tag_scheme", "none"]}.items():
+            train_tagger(entities, tmp_path / name, *once, *options)
+        tuned = ["--model_name_or_path", str(tmp_path / "field")]
+        train_tagger(entities, tmp_path / "tuned", *tuned, "--num_train_epochs", "1", "--disable_tqdm", "true")
+        for name, tells, learns in (("field", 1, 0), ("both", 1, 1), ("labels", 0, 1), ("tuned", 1, 0)):
+            config = json.loads((tmp_path / name / "config.json").read_text())
+            assert (config["crf_tag_scheme"] == "iobes") == bool(tells), name
+            data = json.loads((tmp_path / name / "training_args.json").read_text())["data"]
+            assert (data.get("auxiliary_tags_column") == "ends of spans") == bool(learns), name
+
     def test_fine_tuning_on_other_spans_begins_their_transitions_anew(self, entities, tmp_path):
         once = [*TINY, "--num_train_epochs", "1"]
         train_tagger(entities, tmp_path / "first", *once, "--class_weights", "balanced")
