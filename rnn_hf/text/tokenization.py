@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, Literal, get_args
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -23,6 +23,8 @@ _PAD = "<pad>"
 _UNK = "<unk>"
 _EOS = "</s>"
 _SPECIAL_TOKENS = (_PAD, _UNK, _EOS)
+# From so many sentences on, each distinct word is encoded once, so many of them at a time.
+_LEAST_SENTENCES, _WORDS_AT_ONCE = 32, 256
 _BETWEEN_SPECIAL_TOKENS = re.compile("|".join(map(re.escape, _SPECIAL_TOKENS)))
 # The unigram trainer calls its own unknown piece <UNK>, and fails on text that holds it.
 _BETWEEN_UNIGRAM_TOKENS = re.compile(f"{_BETWEEN_SPECIAL_TOKENS.pattern}|(?<=<UN)(?=K>)")
@@ -229,13 +231,50 @@ def encode_words(
     if not sentences:
         return [], []
     with words_kept_whole(tokenizer):
-        return _encode_words(tokenizer, sentences)
+        found = _encode_distinct(tokenizer, sentences) if len(sentences) >= _LEAST_SENTENCES else None
+        return _encode_words(tokenizer, sentences) if found is None else found
+
+
+def _encode_distinct(
+    tokenizer: PreTrainedTokenizerBase, sentences: list[list[str]]
+) -> tuple[list[list[int]], list[list[int]]] | None:
+    """Encode each distinct word once: tokenizers encode the words of a sentence one by one.
+
+    Returns:
+        What [`encode_words`] returns, or `None` where a sentence is not made of its words' tokens after all.
+    """
+    words = list(dict.fromkeys(chain.from_iterable(sentences)))
+    if not words:
+        return None
+    parts = [words[first : first + _WORDS_AT_ONCE] for first in range(0, len(words), _WORDS_AT_ONCE)]
+    ids_of: dict[str, list[int]] = {}
+    for part, ids, firsts in zip(parts, *_encode_words(tokenizer, parts, add_special_tokens=False), strict=True):
+        ends = [*firsts[1:], len(ids)]
+        ids_of |= {word: ids[first:end] for word, first, end in zip(part, firsts, ends, strict=True)}
+    # The tokens around the words are those of any sentence, in which no word's tokens depend on where it stands.
+    sentence = next(sentence for sentence in sentences if sentence)
+    (whole, turned), (firsts, _) = _encode_words(tokenizer, [sentence, sentence[::-1]])
+    inner, backwards = ([index for word in words for index in ids_of[word]] for words in (sentence, sentence[::-1]))
+    before, behind = whole[: firsts[0]], whole[firsts[0] + len(inner) :]
+    if whole != before + inner + behind or turned != before + backwards + behind:
+        return None
+    all_ids, all_firsts = [], []
+    for sentence in sentences:
+        ids, firsts = before.copy(), []
+        for word in sentence:
+            firsts.append(len(ids))
+            ids += ids_of[word]
+        ids += behind
+        all_ids.append(ids or [_stand_in(tokenizer)[1]])
+        all_firsts.append(firsts)
+    return all_ids, all_firsts
 
 
 def _encode_words(
-    tokenizer: PreTrainedTokenizerBase, sentences: list[list[str]]
+    tokenizer: PreTrainedTokenizerBase, sentences: list[list[str]], add_special_tokens: bool = True
 ) -> tuple[list[list[int]], list[list[int]]]:
-    encoding = tokenizer(sentences, is_split_into_words=True, return_attention_mask=False, verbose=False)
+    options: Any = {"is_split_into_words": True, "add_special_tokens": add_special_tokens, "verbose": False}
+    encoding = tokenizer(sentences, return_attention_mask=False, **options)
     all_ids: list[list[int]] = []
     all_firsts: list[list[int]] = []
     for position, words in enumerate(sentences):
@@ -243,7 +282,7 @@ def _encode_words(
         if len(firsts) < len(words):
             unknown = _stand_in(tokenizer)[0]
             filled = [word if index in firsts else unknown for index, word in enumerate(words)]
-            repaired = tokenizer(filled, is_split_into_words=True, verbose=False)
+            repaired = tokenizer(filled, **options)
             ids, firsts = repaired["input_ids"], _first_tokens(repaired.word_ids(0))
         all_ids.append(ids or [_stand_in(tokenizer)[1]])
         all_firsts.append([firsts[index] for index in range(len(words))])

@@ -4,13 +4,15 @@ import re
 import unicodedata
 from collections import Counter
 from typing import get_args
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
+from rnn_hf.text import tokenization
 from rnn_hf.text.tokenization import TokenizerKind, encode_texts, encode_words, max_length_of, train_tokenizer
 
 KINDS = get_args(TokenizerKind)
@@ -483,6 +485,59 @@ class TestEncodeWords:
     @given(sentences=st.lists(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=6), max_size=6)))
     def test_every_word_of_anything_has_one_first_token(self, trained, kind, sentences):
         assert_one_first_token_each(trained(kind), sentences)
+
+    @every_kind
+    @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        sentences=st.lists(
+            st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4) | st.sampled_from(["東京", "</s>"]))
+        ),
+        at_once=st.integers(1, 5),
+    )
+    def test_words_that_are_encoded_once_make_the_same_sentences(self, trained, kind, sentences, at_once):
+        tokenizer = trained(kind)
+        sentences = [*sentences, *sentences[::-1], []]
+        alone = [encode_words(tokenizer, [sentence]) for sentence in sentences]
+        with mock.patch.multiple(tokenization, _LEAST_SENTENCES=1, _WORDS_AT_ONCE=at_once):
+            together = encode_words(tokenizer, sentences)
+        assert together == ([ids for ((ids,), _) in alone], [firsts for (_, (firsts,)) in alone])
+
+    @pytest.mark.parametrize(
+        "pre_tokenizer",
+        [
+            pre_tokenizers.Metaspace(prepend_scheme="first"),
+            pre_tokenizers.Metaspace(prepend_scheme="always"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+            pre_tokenizers.BertPreTokenizer(),
+        ],
+        ids=lambda one: type(one).__name__,
+    )
+    def test_a_word_may_stand_anywhere_in_tokenizers_of_others(self, pre_tokenizer):
+        backend = Tokenizer(models.BPE(unk_token="<unk>"))
+        backend.pre_tokenizer = pre_tokenizer
+        trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>", "[CLS]", "[SEP]"], show_progress=False)
+        backend.train_from_iterator(["to be or not to be", "that is the question"] * 3, trainer)
+        backend.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+        sentences = [["to", "be", "or"], ["be", "to"], ["that"], [], ["question", "be", "un-be", ""]]
+        alone = [encode_words(tokenizer, [sentence]) for sentence in sentences]
+        with mock.patch.multiple(tokenization, _LEAST_SENTENCES=1, _WORDS_AT_ONCE=2):
+            together = encode_words(tokenizer, sentences)
+        assert together == ([ids for ((ids,), _) in alone], [firsts for (_, (firsts,)) in alone])
+
+    def test_words_that_depend_on_their_place_are_encoded_in_their_sentences(self, trained):
+        tokenizer, calls = trained("word"), []
+        encode = tokenization._encode_words
+
+        def encode_by_place(tokenizer, sentences, add_special_tokens=True):
+            calls.append(sentences)
+            all_ids, all_firsts = encode(tokenizer, sentences, add_special_tokens)
+            return [[ids[0] + 100, *ids[1:]] for ids in all_ids], all_firsts
+
+        with mock.patch.multiple(tokenization, _LEAST_SENTENCES=1, _encode_words=encode_by_place):
+            ids, _ = encode_words(tokenizer, [["東京", "に"], ["に"]])
+        assert calls[-1] == [["東京", "に"], ["に"]]
+        assert all(one[0] >= 100 for one in ids)
 
     def test_word_without_a_token_reads_as_the_unknown_one(self, trained):
         tokenizer = trained("wordpiece")
