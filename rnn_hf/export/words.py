@@ -73,23 +73,30 @@ class Words:
         of_tokens = [self._as_rows(part) for part in parts]
         firsts = [graph("Gather", part, begins) for part in of_tokens]  # [W * B, size]
         operators = ["Add"] * (len(parts) - has_maxima) + ["Max"] * has_maxima
-        # Once for the second tokens of words, once for the third, and so on.
+        several = graph("NonZero", graph("Greater", of_words, 1))  # [1, number of words of several tokens]
+        rows = graph("Squeeze", several, [0])
+        own_sizes, own_begins = graph("Gather", of_words, rows), graph("Gather", begins, rows)
+        # Once for their second tokens, once for the third, and so on.
         body = Graph(prefix="pool_")
         offset = body("Add", "pool_number", 1)
-        chosen = body("NonZero", body("Greater", of_words, offset))  # [1, number of words that go on]
-        tokens = body("Add", body("Gather", begins, chosen), body("Mul", offset, self.batch_size))
-        rows, tokens, targets = body("Squeeze", chosen, [0]), body("Squeeze", tokens, [0]), body("Transpose", chosen)
+        goes_on = body("Less", offset, own_sizes)
+        tokens = body("Add", own_begins, body("Mul", body("Where", goes_on, offset, 0), self.batch_size))
         inputs: dict[str, Any] = {"pool_number": TensorProto.INT64, "pool_goes_on": TensorProto.BOOL}
         outputs = [body("Identity", "pool_goes_on")]
         for position, (operator, part) in enumerate(zip(operators, of_tokens, strict=True)):
             carried = f"pool_part_{position}"
             inputs[carried] = TensorProto.FLOAT
-            added = body(operator, body("Gather", carried, rows), body("Gather", part, tokens))
-            outputs.append(body("ScatterND", carried, targets, added))
+            more = body("Gather", part, tokens)  # of a word that has ended, its first token
+            if operator == "Add":
+                more = body("Where", body("Unsqueeze", goes_on, [1]), more, 0.0)
+            outputs.append(body(operator, carried, more))
         kinds = dict(zip(outputs, list(inputs.values())[1:], strict=True))
         loop = subgraph(body, "pool", inputs, kinds, ("pool_number", "pool_goes_on", outputs[0]))
         times = graph("Sub", graph("ReduceMax", graph("Concat", of_words, [1], axis=0), keepdims=0), 1)
-        pooled = graph.call("Loop", times, "", *firsts, num_outputs=len(parts), body=loop)
+        begun = [graph("Gather", part, rows) for part in firsts]
+        pooled = graph.call("Loop", times, "", *begun, num_outputs=len(parts), body=loop)
+        targets = graph("Transpose", several)
+        pooled = [graph("ScatterND", part, targets, own) for part, own in zip(firsts, pooled, strict=True)]
         counts = graph("Unsqueeze", graph("Cast", graph("Max", of_words, 1), to=TensorProto.FLOAT), [1])
         pooled = [
             graph("Div", part, counts) if operator == "Add" else part
