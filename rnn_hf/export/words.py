@@ -60,7 +60,7 @@ class Words:
 
         Args:
             parts (`list[str]`): Features, float32 `[L, B, size]` each.
-            has_maxima (`bool`): Whether of the last part, which is not negative, the maximum counts.
+            has_maxima (`bool`): Whether of the last part the maximum counts.
             are_tokens (`str`): Where tokens are, bool `[L, B]`; each belongs to the word that began last.
 
         Returns:
