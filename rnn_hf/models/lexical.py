@@ -200,8 +200,7 @@ class LexicalFeatures(nn.Module):
         Returns:
             `torch.LongTensor` of shape `[num_words, 13]`: see [`LexicalFeatures.find_features`].
         """
-        # Of few words, it takes less time than to find those of all entries.
-        of_entries = None if len(words.firsts) < _LEAST_WORDS else self._features_of_entries()
+        of_entries = self._features_of_entries(len(words.firsts))
         if of_entries is None:
             return self.find_features(*join_characters(self.character_codes, input_ids, words))
         features = of_entries.index_select(0, input_ids[words.order[words.firsts]]).long()
@@ -212,13 +211,18 @@ class LexicalFeatures(nn.Module):
             features[several] = self.find_features(*join_characters(self.character_codes, input_ids[tokens], part))
         return features
 
-    def _features_of_entries(self) -> Tensor | None:
-        """Return the features of each entry, `[vocab_size, 13]`; none where changes of the tables would not show."""
+    def _features_of_entries(self, num_words: int) -> Tensor | None:
+        """Return the features of each entry, `[vocab_size, 13]`; none where changes of the tables would not show.
+
+        For few words they are not found anew, which would take longer.
+        """
         tables = (self.character_codes, self.feature_rows)
         if torch.compiler.is_compiling() or any(table.is_inference() or table.is_meta for table in tables):
             return None
         state = [(id(table), table.data_ptr(), table._version) for table in tables]
         if self._of_entries is None or self._of_entries.state != state:
+            if num_words < _LEAST_WORDS:
+                return None
             with torch.inference_mode(False), torch.no_grad():
                 codes = self.character_codes.long()
                 features = self.find_features(codes, count_characters(codes)).int()

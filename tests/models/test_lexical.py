@@ -157,7 +157,14 @@ def test_features_of_entries_are_found_anew_where_tables_change(share, monkeypat
         assert torch.equal(lexical.word_features(ids, words), expected)
 
     assert_are_those_of_the_tables()
-    assert lexical._features_of_entries() is lexical._features_of_entries()
+    assert lexical._features_of_entries(1) is lexical._features_of_entries(1)
+    monkeypatch.setattr(lexical_features, "_LEAST_WORDS", 1000)  # few words take what was found
+    assert lexical._features_of_entries(1) is not None
+    assert_are_those_of_the_tables()
+    lexical.character_codes[4, 0] += 16
+    assert lexical._features_of_entries(1) is None
+    assert_are_those_of_the_tables()
+    monkeypatch.setattr(lexical_features, "_LEAST_WORDS", 1)
     lexical.character_codes[3, 0] += 16
     assert_are_those_of_the_tables()
     lexical.feature_rows.zero_()
