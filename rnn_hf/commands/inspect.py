@@ -17,6 +17,7 @@ from ..data.report_table import print_report
 from ..text.tokenization import NO_LIMIT
 from ..training.evaluate import quieten
 from ..training.options import DataclassParser
+from ..training.presets import may_tell_ends
 from ..training.tokenizer_setup import load_tokenizer
 from ..utils.command_line import command
 from ..utils.secrets import find_secrets
@@ -49,8 +50,8 @@ def main(argv: list[str] | None = None) -> None:
     if data_arguments.max_seq_length is not None and options.tokenizer_name is None:
         raise ValueError("--max_seq_length counts tokens: name a --tokenizer_name, or leave it out.")
     corpus = load_corpus(data_arguments, options.task, options.problem_type)
-    if corpus.auxiliary_column is None:
-        corpus.auxiliary_names = []  # a tagger's conditional random field learns where spans end
+    if corpus.auxiliary_column is None and may_tell_ends(corpus.label_names):
+        corpus.auxiliary_names = []  # as in training, by its defaults
     tokenizer = encoded = None
     if options.tokenizer_name is not None:
         tokenizer = load_tokenizer(options.tokenizer_name)

@@ -9,6 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
 
 from ..models.configuration_rnn import RnnConfig
+from ..models.labels import count_ends
 from ..models.modeling_lm import RnnForCausalLM, RnnForPreTraining
 from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification, RnnModel
 from .download import find_folder
@@ -295,11 +296,11 @@ def _check_labels(file: Path, found: dict[str, Any]) -> None:
     if "id2label" not in maps and isinstance(found.get("num_labels"), int):
         numbers[f"num_labels={found['num_labels']:,}"] = found["num_labels"]
     weights = {}
-    if found.get("crf_tag_scheme") != "iobes":  # which has more scores than labels
-        with suppress(ValueError):  # what is wrong with them is said when they are read
-            weights = read_weight_infos(file.parent)
+    with suppress(ValueError):  # what is wrong with them is said when they are read
+        weights = read_weight_infos(file.parent)
+    num_ends = count_ends(found, maps)
     for said, number in numbers.items():
-        if "classifier.bias" in weights and weights["classifier.bias"].shape != (number,):
+        if "classifier.bias" in weights and weights["classifier.bias"].shape != (number + num_ends,):
             num_labels = sum(weights["classifier.bias"].shape)
             raise _misfit(file.parent, f"{said}, but classifier.bias in the weights is of {num_labels:,}")
         if number > _MOST_LABELS:

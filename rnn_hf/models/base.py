@@ -119,7 +119,17 @@ class RnnPreTrainedModel(PreTrainedModel):
         Args:
             save_directory (`str` or `os.PathLike`): Folder, made where it is missing.
             args, kwargs: See `PreTrainedModel.save_pretrained`.
+
+        Raises:
+            ValueError: The labels of the configuration are no longer those that the head scores.
         """
+        scored, named = getattr(self, "span_labels", None), self.config.span_labels
+        if scored is not None and (named is None or scored[1:] != named[1:]):
+            raise ValueError(
+                "With crf_tag_scheme='iobes', the head scores labels that follow from id2label: O, B-… and I-…, which "
+                f"must stay so; got {', '.join(self.config.label_names[:5])}. Name the kinds of spans anew, and keep "
+                "the marks."
+            )
         self.config.auto_map = dict(self.auto_map)
         if self.objectives is not None and len(args) < 2 and kwargs.get("state_dict") is None:
             weights = self.state_dict()

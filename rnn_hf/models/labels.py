@@ -83,6 +83,28 @@ def span_labels(label_names: tuple[str, ...]) -> SpanLabels | None:
     return labels
 
 
+def count_ends(config: dict[str, Any], maps: dict[str, dict[Any, Any]]) -> int:
+    """Count the labels that the head of a saved model scores beside those with names, to tell where spans end.
+
+    Args:
+        config (`dict[str, Any]`): What a `config.json` holds.
+        maps (`dict[str, dict]`): Its `id2label` or `label2id`, or both, where they are maps.
+
+    Example:
+    ```python
+    >>> from rnn_hf.models.labels import count_ends
+    >>> maps = {"id2label": {"0": "O", "1": "B-LOC", "2": "I-LOC"}}
+    >>> count_ends({"use_crf": True, "crf_tag_scheme": "iobes"}, maps), count_ends({}, maps)
+    (2, 0)
+
+    ```
+    """
+    names = [*maps["id2label"].values()] if "id2label" in maps else [*maps.get("label2id", ())]
+    refines = config.get("use_crf") is True and config.get("crf_tag_scheme") == "iobes"
+    labels = span_labels(tuple(names)) if refines and all(isinstance(name, str) for name in names) else None
+    return 0 if labels is None else len(labels.names) - len(names)
+
+
 def check_calibration(temperature: float, label_thresholds: Sequence[float] | None, num_labels: int) -> None:
     """Check what a configuration says of the probabilities of a classifier.
 
@@ -147,4 +169,4 @@ def without_calibration(config: dict[str, Any], changes: dict[str, Any]) -> dict
     return {name: value for name, value in config.items() if name not in ("temperature", "label_thresholds")}
 
 
-__all__ = ["SpanLabels", "check_calibration", "span_labels", "tagging_scheme", "without_calibration"]
+__all__ = ["SpanLabels", "check_calibration", "count_ends", "span_labels", "tagging_scheme", "without_calibration"]

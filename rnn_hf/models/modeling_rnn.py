@@ -340,7 +340,7 @@ class RnnForTokenClassification(WordStartsMixin, RnnPreTrainedModel):
     With `config.use_crf`, whole sequences of labels are scored by a conditional random field. It runs over the tokens
     that begin a word (`word_starts`), each word's first; in evaluation its logits are max-marginals, whose best labels
     are those of the Viterbi algorithm. With `config.crf_tag_scheme`, it scores labels that also tell where spans end,
-    and the best of those that a label stands for is its logit.
+    and the best of the two that a label stands for is its logit; in training, the log of their summed exponentials.
 
     Args:
         config ([`RnnConfig`]): The architecture.

@@ -37,6 +37,8 @@ _HEADS = (
     *("attention.", "auxiliary_classifier.", "classifier.", "crf.", "language_model.", "lexical.", "lm_head."),
     *("ngrams.", "word_starts"),
 )
+# Of those, what scores the labels of a tagger.
+_OF_LABELS = ("classifier.", "crf.", "lexical.weight", "lexical.projection.")
 # Most lexical features that a new tagger has by default.
 _MOST_LEXICAL_FEATURES = 65536
 
@@ -277,12 +279,17 @@ def _pretrained_model(
     if corpus.task == "language-modeling":
         changes |= {"num_lexical_features": 0, "subword_pooling": "none", "use_crf": False}
     # All at once: a number of labels may fit the new problem type, and not the old one.
-    config = RnnConfig.from_dict(config.to_dict() | changes | overrides)
+    before, config = config, RnnConfig.from_dict(config.to_dict() | changes | overrides)
+    weights = load_weights(folder)
+    is_refined = [one.span_labels is not None for one in (before, config)]
+    if is_refined[0] != is_refined[1] or (all(is_refined) and len(before.label_names) != len(config.label_names)):
+        # Scores of other labels may be as many.
+        weights = {name: value for name, value in weights.items() if not name.startswith(_OF_LABELS)}
     with _without_report():
         loaded: Any = MODEL_CLASSES[corpus.task].from_pretrained(
             None,
             config=config,
-            state_dict=load_weights(folder),
+            state_dict=weights,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )

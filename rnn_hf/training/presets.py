@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import math
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -101,7 +102,7 @@ def apply_preset(
     """Set what [`choose_settings`] chooses for a classifier and nobody gave.
 
     Of a tagger, all passes are used, and it has a conditional random field, unless it has many labels or they are
-    smoothed; of spans, that tells where they end. On few sentences it is small, and its lexical features are solved
+    smoothed; that of spans also tells where they end. On few sentences it is small, and its lexical features are solved
     before training; on more they are trained with the rest, and a solution joins them afterwards. Of many sentences,
     those of a batch have similar lengths: there are as many tokens in it as 32 sentences have on average.
 
@@ -151,6 +152,24 @@ def apply_preset(
     return config, training, chosen
 
 
+def may_tell_ends(label_names: Sequence[str]) -> bool:
+    """Say whether a new conditional random field tells where spans end: of IOB2 labels that are not too many.
+
+    Args:
+        label_names (`Sequence[str]`): Labels in the order of their ids.
+
+    Example:
+    ```python
+    >>> from rnn_hf.training.presets import may_tell_ends
+    >>> may_tell_ends(["O", "B-LOC", "I-LOC"]), may_tell_ends(["NOUN", "VERB"])
+    (True, False)
+
+    ```
+    """
+    refined = span_labels(tuple(label_names))
+    return refined is not None and len(refined.names) <= LARGEST_SIZE
+
+
 def _of_tagger(
     corpus: Corpus, config: ConfigArguments, training: RnnTrainingArguments, num_rows: int | None
 ) -> dict[str, Any]:
@@ -159,9 +178,8 @@ def _of_tagger(
     settings: dict[str, Any] = {"early_stopping_patience": 0, "subword_pooling": "mean"}
     if training.label_smoothing_factor == 0 and (is_few or len(corpus.label_names) <= LARGEST_SIZE):
         settings["use_crf"] = True
-    refined = span_labels(tuple(corpus.label_names))
     has_crf = config.use_crf is not False and training.label_smoothing_factor == 0
-    if has_crf and refined is not None and len(refined.names) <= LARGEST_SIZE:
+    if has_crf and may_tell_ends(corpus.label_names):
         settings["crf_tag_scheme"] = "iobes"
     if is_few:
         settings |= {"hidden_size": 128, "load_best_model_at_end": False, "per_device_train_batch_size": 16}
@@ -175,4 +193,4 @@ def _of_tagger(
     return settings
 
 
-__all__ = ["apply_preset", "choose_settings"]
+__all__ = ["apply_preset", "choose_settings", "may_tell_ends"]

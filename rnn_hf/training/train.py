@@ -23,6 +23,7 @@ from ..data.report_table import print_report
 from ..data.unlabelled import encode_unlabelled
 from ..inference.loading import load_config
 from ..inference.model_files import read_json
+from ..models.labels import span_labels
 from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
 from ..sharing.hub import push_folder
 from ..sharing.model_card import write_model_card
@@ -191,10 +192,11 @@ def _prepare(
             if is_first and chosen:
                 settings = ", ".join(f"{name} {value}" for name, value in chosen.items())
                 logger.warning(f"By the data, --preset auto chooses {settings}.")
-        tag_scheme = config_arguments.crf_tag_scheme or getattr(base_config, "crf_tag_scheme", "none")
-        if tag_scheme == "iobes" and corpus.auxiliary_column is None and not is_weighed:
-            corpus.auxiliary_names = []  # the conditional random field tells where spans end
-        options = mask_options(args.to_dict() | {"data": _describe(corpus, data_arguments, teachers)}, secrets)
+        tells_ends = _tells_ends(corpus, config_arguments, base_config)
+        if tells_ends and corpus.auxiliary_column is None and not is_weighed:
+            corpus.auxiliary_names = []
+        description = _describe(corpus, data_arguments, teachers, tells_ends)
+        options = mask_options(args.to_dict() | {"data": description}, secrets)
         if is_first:
             if checkpoint is None:
                 replace_file(output_dir / ARGUMENTS, json.dumps(options, indent=2))
@@ -264,10 +266,22 @@ def _solve_linear_parts(model: Any, dataset: Any, config_arguments: Any, args: R
         logger.warning("Lexical features are solved before training, as a linear model of their own.")
 
 
-def _describe(corpus: Corpus, data_arguments: DataArguments, teachers: Sequence[Teacher]) -> dict[str, str]:
+def _tells_ends(corpus: Corpus, config_arguments: Any, base_config: Any) -> bool:
+    """Tell whether the conditional random field of a tagger will tell where spans end."""
+    scheme, use_crf = config_arguments.crf_tag_scheme, config_arguments.use_crf
+    scheme = scheme or getattr(base_config, "crf_tag_scheme", "none")
+    use_crf = getattr(base_config, "use_crf", True) if use_crf is None else use_crf
+    return scheme == "iobes" and use_crf and span_labels(tuple(corpus.label_names)) is not None
+
+
+def _describe(
+    corpus: Corpus, data_arguments: DataArguments, teachers: Sequence[Teacher], tells_ends: bool
+) -> dict[str, str]:
     """Describe the data of a run, so that other data is noticed when the run is resumed."""
     auxiliary = corpus.auxiliary_column or ("ends of spans" if corpus.auxiliary_names else None)
     given = {"max_seq_length": data_arguments.max_seq_length, "auxiliary_tags_column": auxiliary}
+    if tells_ends:
+        given["crf_tag_scheme"] = "iobes"
     if teachers:
         given["teacher"] = " ".join(teacher.digest for teacher in teachers)
     if corpus.unlabelled is not None:

@@ -321,6 +321,16 @@ class TestFoldersThatAreDamaged:
             load(str(folder))
         assert time.perf_counter() - start < 2
 
+    def test_labels_that_tell_where_spans_end_are_counted(self, tokenizer, tmp_path):
+        labels = dict(enumerate(["O", "B-X", "I-X", "B-Y"]))
+        model = make(RnnForTokenClassification, tokenizer, id2label=labels, use_crf=True, crf_tag_scheme="iobes")
+        model.save_pretrained(tmp_path)
+        tokenizer.save_pretrained(tmp_path)
+        assert load(str(tmp_path))[0].classifier.out_features == 6
+        edit(tmp_path, {"id2label": {0: "O", 1: "B-X", 2: "I-X"}, "label2id": None})
+        with pytest.raises(ValueError, match=r"id2label names 3 labels, but classifier\.bias in the weights is of 6"):
+            load(str(tmp_path))
+
     def test_weights_of_another_type_are_named(self, folder):
         weights = load_file(folder / "model.safetensors")
         save_file(weights | {"classifier.bias": torch.zeros(4, dtype=torch.int64)}, folder / "model.safetensors")

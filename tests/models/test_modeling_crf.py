@@ -300,6 +300,18 @@ class TestEndsOfSpans:
         assert loaded.config.crf_tag_scheme == "iobes"
         assert torch.equal(loaded(input_ids=ids).logits, model(input_ids=ids).logits)
 
+    def test_kinds_of_spans_may_be_named_anew_but_not_the_marks(self, tmp_path):
+        model = self.make().eval()
+        ids = torch.randint(30, (3, 7), generator=generator(0))
+        model.config.id2label = {0: "O", 1: "B-Person", 2: "I-Person", 3: "B-Place", 4: "I-Place"}
+        model.save_pretrained(tmp_path)
+        assert torch.equal(
+            RnnForTokenClassification.from_pretrained(tmp_path)(input_ids=ids).logits, model(input_ids=ids).logits
+        )
+        model.config.id2label = {0: "nothing", 1: "Person", 2: "more Person", 3: "Place", 4: "more Place"}
+        with pytest.raises(ValueError, match="must stay so; got nothing, Person, more Person, Place, more Place"):
+            model.save_pretrained(tmp_path)
+
     def test_class_weights_are_those_of_labels(self):
         ids, labels = (torch.randint(high, (3, 4), generator=generator(high)) for high in (30, 5))
         even = with_objectives(self.make(), class_weights=[2.0] * 5)

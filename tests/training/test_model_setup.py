@@ -406,6 +406,42 @@ class TestFineTuning:
             said.append(f"The n-grams are left out: {name} has weights of a kind that this model does not use.")
         assert [message for message in caplog.messages if "the tags are in IOB2" not in message] == said
 
+    @pytest.mark.parametrize(
+        ("of", "to", "schemes"),
+        [
+            (["O", "B-LOC", "I-LOC", "B-PER", "I-PER"], ["O", "B-LOC", "I-LOC"], ("none", "iobes")),
+            (["O", "B-LOC", "I-LOC"], ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"], ("iobes", "none")),
+            (["O", "B-LOC", "I-LOC"], ["A", "B", "C", "D", "E"], ("iobes", None)),
+            (
+                ["O", "B-X", "I-X", "B-Y", "I-Y"],
+                ["O", "B-X", "I-X", *(f"B-{kind}" for kind in "ABCD")],
+                ("iobes", None),
+            ),
+        ],
+    )
+    def test_as_many_scores_of_other_labels_are_new(self, tmp_path, messages, of, to, schemes):
+        models = []
+        for position, (tags, scheme) in enumerate(zip((of, to), schemes, strict=True)):
+            rows = [{"tokens": ["a"] * len(tags), "tags": tags}] * 4
+            (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            corpus = load_corpus(DataArguments(train_file=str(tmp_path / "a.jsonl")), TAG)
+            arguments = TokenizerArguments(model_name_or_path=str(tmp_path / "0") if position else None)
+            config = ConfigArguments(**({} if position else LITTLE), crf_tag_scheme=scheme)
+            (tmp_path / str(position)).mkdir()
+            models.append(build(corpus, arguments, config, tmp_path / str(position))[1])
+            with torch.no_grad():
+                for parameter in models[-1].crf.parameters():
+                    if not position:
+                        parameter.normal_()
+            models[-1].save_pretrained(tmp_path / str(position))
+        old, new = models
+        assert old.classifier.weight.shape == new.classifier.weight.shape
+        assert not torch.equal(old.classifier.weight, new.classifier.weight)
+        assert not any(parameter.any() for parameter in (*new.crf.parameters(), new.lexical.weight))
+        assert torch.equal(old.model.rnn.weight_hh_l0, new.model.rnn.weight_hh_l0)
+        said = "The classifier and the conditional random field and the lexical features are new"
+        assert any(message.startswith(said) for message in messages())
+
     def test_a_field_that_tells_where_spans_end_becomes_one_of_other_labels(self, tmp_path, caplog):
         def build_for(tags, folder, **arguments):
             rows = [{"tokens": ["in", "New", "York"], "tags": tags}] * 4

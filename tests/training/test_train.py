@@ -268,11 +268,21 @@ class TestModelOptions:
             train_tagger(entities, tmp_path / name, *once, *options)
         tuned = ["--model_name_or_path", str(tmp_path / "field")]
         train_tagger(entities, tmp_path / "tuned", *tuned, "--num_train_epochs", "1", "--disable_tqdm", "true")
-        for name, tells, learns in (("field", 1, 0), ("both", 1, 1), ("labels", 0, 1), ("tuned", 1, 0)):
+        train_tagger(entities, tmp_path / "plain", *tuned, "--use_crf", "false", "--num_train_epochs", "1", *once[-2:])
+        for name, tells, learns in (
+            ("field", 1, 0),
+            ("both", 1, 1),
+            ("labels", 0, 1),
+            ("tuned", 1, 0),
+            ("plain", 1, 1),
+        ):
             config = json.loads((tmp_path / name / "config.json").read_text())
             assert (config["crf_tag_scheme"] == "iobes") == bool(tells), name
             data = json.loads((tmp_path / name / "training_args.json").read_text())["data"]
             assert (data.get("auxiliary_tags_column") == "ends of spans") == bool(learns), name
+        again = [*once[:-1], "2", "--resume_from_checkpoint", "true"]
+        with pytest.raises(ValueError, match=r"auxiliary_tags_column .*, crf_tag_scheme data none → iobes\)"):
+            train_tagger(entities, tmp_path / "labels", *again)
 
     def test_fine_tuning_on_other_spans_begins_their_transitions_anew(self, entities, tmp_path):
         once = [*TINY, "--num_train_epochs", "1"]
@@ -284,7 +294,7 @@ class TestModelOptions:
         still = ["--model_name_or_path", str(tmp_path / "first"), "--learning_rate", "0", "--num_train_epochs", "1"]
         train_tagger({"train": file}, tmp_path / "second", *still, "--disable_tqdm", "true")
         model = AutoModelForTokenClassification.from_pretrained(tmp_path / "second")
-        assert model.crf.transitions.shape == (3, 3)
+        assert model.crf.transitions.shape == (5, 5)  # O, and two labels for B-NAME and for I-NAME
         assert not model.crf.transitions.any()
         old, new = weights(tmp_path / "first"), weights(tmp_path / "second")
         assert all(
