@@ -158,8 +158,8 @@ class TestCommands:
     @pytest.mark.parametrize(("num_kinds", "are_told"), [(1, False), (20, True)])
     def test_inspect_tells_auxiliary_labels_that_training_has(self, model, capsys, num_kinds, are_told):
         tags = [f"{mark}-{kind}" for kind in range(num_kinds) for mark in "BI"]
-        row = json.dumps({"tokens": tags, "tags": tags})
-        Path("train.jsonl").write_text(f"{row}\n" * 10, encoding="utf-8")
+        rows = [{"tokens": [f"{tag}{row}" for tag in tags], "tags": tags} for row in range(10)]
+        Path("train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         main(["inspect", "--task", "token-classification", "--train_file", "train.jsonl"])
         assert ("ends of spans" in capsys.readouterr().out) == are_told
 
