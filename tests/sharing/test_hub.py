@@ -180,7 +180,12 @@ class TestSharing:
             from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
             from transformers import AutoModelForTokenClassification
             classes = AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
-            result = [type(one.from_pretrained({folder!r}, trust_remote_code=True)).__name__ for one in classes]
+            # The head of a tagger of spans also tells where they end, which a classifier's has no room for.
+            options = [{{}}, {{}}, {{"ignore_mismatched_sizes": True}}, {{}}]
+            result = [
+                type(one.from_pretrained({folder!r}, trust_remote_code=True, **given)).__name__
+                for one, given in zip(classes, options)
+            ]
         """
         assert stranger.run(code) == [
             "RnnConfig", "RnnModel", "RnnForSequenceClassification", "RnnForTokenClassification",
