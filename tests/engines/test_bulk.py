@@ -1,6 +1,7 @@
 """Files of any size through several processes: the rows and predictions of `predict`, whatever is killed on the way."""
 
 import bz2
+import contextlib
 import gzip
 import json
 import lzma
@@ -421,7 +422,8 @@ class TestResuming:
         def kill() -> None:
             while not stop.wait(0.001):
                 for worker in multiprocessing.active_children():
-                    os.kill(worker.pid, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                        os.kill(worker.pid, signal.SIGKILL)
 
         killer = threading.Thread(target=kill)
         killer.start()
