@@ -20,7 +20,10 @@ FOLDERS += ["training", "benchmarks", "commands"]
 # What `pip install rnn_hf` brings, which is enough to load a model and to run it.
 CORE_REQUIREMENTS = {"torch", "transformers", "tokenizers", "huggingface_hub", "safetensors"}
 CORE = [path for path in MODULES if path.parent.name in ("models", "inference")]
-CORE += [PACKAGE / name for name in ("__init__.py", "data/collator.py", "text/tokenization.py", "text/characters.py")]
+CORE += [
+    PACKAGE / name
+    for name in ("__init__.py", "data/collator.py", "text/tokenization.py", "text/encoding.py", "text/characters.py")
+]
 
 
 def name_of(path: Path) -> str:

@@ -14,7 +14,7 @@ from ..data.arguments import DataArguments, Task
 from ..data.corpus import load_corpus
 from ..data.report import report_on
 from ..data.report_table import print_report
-from ..text.tokenization import NO_LIMIT
+from ..text.encoding import NO_LIMIT
 from ..training.evaluate import quieten
 from ..training.options import DataclassParser
 from ..training.presets import may_tell_ends

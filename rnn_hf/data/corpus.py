@@ -9,7 +9,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..text.tokenization import encode_texts, encode_words, max_length_of
+from ..text.encoding import encode_texts, encode_words, max_length_of
 from ..utils.messages import listed, shown
 from .arguments import DataArguments, Task, check_data_arguments, columns
 from .auxiliary import auxiliary_labels, ends_of_spans

@@ -14,7 +14,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from ..text.tokenization import max_length_of
+from ..text.encoding import max_length_of
 from .corpus import Corpus, DataArguments, Task
 from .loading import Split, column_names, format_of, quiet
 from .report_examples import examples_of

@@ -5,7 +5,7 @@ from itertools import islice
 
 from transformers import PreTrainedTokenizerBase
 
-from ..text.tokenization import encode_texts, encode_words
+from ..text.encoding import encode_texts, encode_words
 from ..utils.secrets import MASK, mask
 from .corpus import Corpus
 from .validation import label_name

@@ -9,7 +9,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..text.tokenization import encode_texts, encode_words
+from ..text.encoding import encode_texts, encode_words
 from ..text.words import split_words
 from .arguments import DataArguments, Task
 from .corpus import Corpus

@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 from transformers import PreTrainedTokenizerBase
 
-from ..text.tokenization import encode_texts, encode_words, max_length_of
+from ..text.encoding import encode_texts, encode_words, max_length_of
 from ..utils.messages import listed, shown
 from .arguments import DataArguments, Task, columns, source_name
 from .augmentation import fill_masks

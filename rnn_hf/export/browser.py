@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..inference.loading import RnnModelWithHead, is_tagger, load
 from ..inference.model_files import read_json
-from ..text.tokenization import NO_LIMIT, max_length_of
+from ..text.encoding import NO_LIMIT, max_length_of
 from ..utils.files import replace_file
 from .browser_tokenizer import browser_tokenizer
 from .encoder import LOWEST_OPSET, check_opset, to_onnx

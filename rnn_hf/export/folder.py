@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..inference.loading import is_tagger, load
 from ..inference.model_files import read_json
-from ..text.tokenization import max_length_of
+from ..text.encoding import max_length_of
 from ..utils.files import replace_file
 from .encoder import LOWEST_OPSET, check_opset, to_onnx
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ..data.collator import DataCollatorWithPacking
-from ..text.tokenization import encode_texts, encode_words, max_length_of
+from ..text.encoding import encode_texts, encode_words, max_length_of
 from ..text.words import split_words
 from .loading import RnnModelWithHead, is_tagger
 

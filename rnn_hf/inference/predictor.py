@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..data.collator import DataCollatorWithPacking, cut_batches
 from ..models.configuration_rnn import RnnConfig
-from ..text.tokenization import encode_texts, encode_words, max_length_of
+from ..text.encoding import encode_texts, encode_words, max_length_of
 from .bfloat16 import Precision, check_precision, computing_in
 from .loading import RnnModelWithHead, is_tagger
 

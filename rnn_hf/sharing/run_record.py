@@ -28,7 +28,7 @@ from ..data.report import DataReport
 from ..inference.loading import RnnModelWithHead, load
 from ..inference.model_files import read_json
 from ..inference.predictor import predict
-from ..text.tokenization import encode_texts, encode_words
+from ..text.encoding import encode_texts, encode_words
 from ..utils.files import replace_file
 from ..utils.secrets import mask_command, mask_options, read_options_files
 

@@ -13,8 +13,8 @@ from transformers.utils import cached_file
 from ..export.browser_tokenizer import word_splits
 from ..inference.loading import is_tagger, load
 from ..inference.model_files import read_json
+from ..text.encoding import max_length_of
 from ..text.raw_text import word_pattern
-from ..text.tokenization import max_length_of
 from ..text.words import has_word_splitter, word_splitter
 from ..utils.display import markdown
 from ..utils.files import replace_file

@@ -18,7 +18,7 @@ from ..models.labels import tagging_scheme
 from ..models.modeling_lm import RnnForPreTraining
 from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
 from ..text.characters import collect_characters, count_lexical_features, set_vocabulary, vocabulary_entries
-from ..text.tokenization import max_length_of
+from ..text.encoding import max_length_of
 from ..text.word_vectors import StaticVectors, load_vectors, pretrain_character_cnn, set_vectors, vocabulary_words
 from ..utils.display import printable
 from .arguments import TokenizerArguments

@@ -19,7 +19,7 @@ from ..data.corpus import Corpus
 from ..inference.loading import load
 from ..inference.model_files import read_json
 from ..models.configuration_rnn import RnnConfig
-from ..text.tokenization import encode_texts, encode_words
+from ..text.encoding import encode_texts, encode_words
 from ..utils.display import one_line
 from ..utils.messages import listed
 from .checkpoints import RESULTS

@@ -28,7 +28,7 @@ from ..data.corpus import Corpus, DataArguments, load_corpus
 from ..data.loading import format_of, load_splits
 from ..data.sniffing import content_format
 from ..data.span_files import find_span_file
-from ..text.tokenization import max_length_of
+from ..text.encoding import max_length_of
 from ..utils.display import one_line
 from ..utils.files import replace_file
 from ..utils.secrets import mask_options

@@ -13,7 +13,8 @@ from ..inference.download import find_folder
 from ..inference.loading import MISSING_TOKENIZER, TOKENIZER_FILES, VOCABULARIES
 from ..inference.model_files import check_file
 from ..text.coverage import lacks_spaces, unknown_share
-from ..text.tokenization import NO_LIMIT, TokenizerKind, train_tokenizer
+from ..text.encoding import NO_LIMIT
+from ..text.tokenization import TokenizerKind, train_tokenizer
 from ..text.words import are_split, set_word_splitter
 from ..utils.display import one_line, printable, shorten
 from .arguments import TokenizerArguments

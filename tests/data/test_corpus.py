@@ -13,8 +13,8 @@ from datasets import ClassLabel, Dataset, Features, IterableDataset, List, Value
 from rnn_hf import train_tokenizer
 from rnn_hf.data.corpus import DataArguments, load_corpus
 from rnn_hf.data.loading import CONLLU_COLUMNS
+from rnn_hf.text.encoding import encode_texts
 from rnn_hf.text.raw_text import words_kept_whole
-from rnn_hf.text.tokenization import encode_texts
 
 CLASSIFY, TAG = "text-classification", "token-classification"
 BINARY = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(range(256)) * 4

@@ -15,7 +15,7 @@ from rnn_hf.commands.export import main
 from rnn_hf.export.browser import BROWSER_FILES, export_for_browser
 from rnn_hf.export.runtime import load_session
 from rnn_hf.text.characters import collect_characters, set_vocabulary
-from rnn_hf.text.tokenization import encode_texts, max_length_of
+from rnn_hf.text.encoding import encode_texts, max_length_of
 
 TEXTS = {
     "en": [

@@ -13,7 +13,7 @@ from rnn_hf.export.folder import export
 from rnn_hf.export.runtime import load as load_exported
 from rnn_hf.inference.explanations import Explanation, explain
 from rnn_hf.text.characters import set_vocabulary
-from rnn_hf.text.tokenization import encode_words
+from rnn_hf.text.encoding import encode_words
 
 TEXTS = ["The striker scored twice, in the cup final.", "東京で 본 영화!", "final"]
 WORDS = [["Ann", "Lee", "left", "Oslo", "."], ["서울", "에서", "Ann"], ["Lee"]]

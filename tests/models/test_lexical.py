@@ -26,7 +26,7 @@ from rnn_hf.models.lexical import (
 from rnn_hf.models.packing import Packing
 from rnn_hf.models.pooled_words import Words
 from rnn_hf.text.characters import character_code, set_vocabulary
-from rnn_hf.text.tokenization import encode_words
+from rnn_hf.text.encoding import encode_words
 
 ENTRIES = ["", "a", "B", "un", "Der", "x-ray", "1987", "日本", "カタカナ", "unbelievable", *"abcdefghijklmnopqrst"]
 IOB2 = {0: "O", 1: "B-X", 2: "I-X"}

@@ -20,8 +20,8 @@ from rnn_hf.inference.loading import load
 from rnn_hf.inference.predictor import predict
 from rnn_hf.sharing.space import LIBRARIES, make_space, space_files
 from rnn_hf.text.characters import set_vocabulary
+from rnn_hf.text.encoding import encode_texts, encode_words
 from rnn_hf.text.raw_text import split_raw_text
-from rnn_hf.text.tokenization import encode_texts, encode_words
 
 # What the page imports.
 PACKAGES = [package for package, _, _ in LIBRARIES.values()]

@@ -7,7 +7,7 @@ from strategies import little_config
 from rnn_hf import RnnForTokenClassification, RnnModel, train_tokenizer
 from rnn_hf.models.embeddings import BEGINNING, CONTINUATION, END, UNKNOWN
 from rnn_hf.text.characters import collect_characters, set_vocabulary, vocabulary_entries
-from rnn_hf.text.tokenization import encode_words
+from rnn_hf.text.encoding import encode_words
 
 KINDS = ("word", "wordpiece", "bpe", "unigram")
 KOREAN = [["나는", "어제", "새", "책을", "읽었다"], ["그는", "오늘", "책을", "샀다"], ["나는", "오늘", "쉬었다"]]

@@ -9,8 +9,8 @@ from strategies import few
 from transformers import AutoTokenizer
 
 from rnn_hf import train_tokenizer
+from rnn_hf.text.encoding import encode_words
 from rnn_hf.text.raw_text import learn_splitting, split_raw_text, words_kept_whole
-from rnn_hf.text.tokenization import encode_words
 
 KINDS = ("word", "wordpiece", "bpe", "unigram")
 # As the Penn Treebank splits words.

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
-from rnn_hf.text import tokenization
-from rnn_hf.text.tokenization import TokenizerKind, encode_texts, encode_words, max_length_of, train_tokenizer
+from rnn_hf.text import encoding
+from rnn_hf.text.encoding import encode_texts, encode_words, max_length_of
+from rnn_hf.text.tokenization import TokenizerKind, train_tokenizer
 
 KINDS = get_args(TokenizerKind)
 SPECIAL_TOKENS = ["<pad>", "<unk>", "</s>"]
@@ -498,7 +499,7 @@ class TestEncodeWords:
         tokenizer = trained(kind)
         sentences = [*sentences, *sentences[::-1], []]
         alone = [encode_words(tokenizer, [sentence]) for sentence in sentences]
-        with mock.patch.multiple(tokenization, _LEAST_SENTENCES=1, _WORDS_AT_ONCE=at_once):
+        with mock.patch.multiple(encoding, _LEAST_SENTENCES=1, _WORDS_AT_ONCE=at_once):
             together = encode_words(tokenizer, sentences)
         assert together == ([ids for ((ids,), _) in alone], [firsts for (_, (firsts,)) in alone])
 
@@ -521,20 +522,20 @@ class TestEncodeWords:
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
         sentences = [["to", "be", "or"], ["be", "to"], ["that"], [], ["question", "be", "un-be", ""]]
         alone = [encode_words(tokenizer, [sentence]) for sentence in sentences]
-        with mock.patch.multiple(tokenization, _LEAST_SENTENCES=1, _WORDS_AT_ONCE=2):
+        with mock.patch.multiple(encoding, _LEAST_SENTENCES=1, _WORDS_AT_ONCE=2):
             together = encode_words(tokenizer, sentences)
         assert together == ([ids for ((ids,), _) in alone], [firsts for (_, (firsts,)) in alone])
 
     def test_words_that_depend_on_their_place_are_encoded_in_their_sentences(self, trained):
         tokenizer, calls = trained("word"), []
-        encode = tokenization._encode_words
+        encode = encoding._encode_words
 
         def encode_by_place(tokenizer, sentences, add_special_tokens=True):
             calls.append(sentences)
             all_ids, all_firsts = encode(tokenizer, sentences, add_special_tokens)
             return [[ids[0] + 100, *ids[1:]] for ids in all_ids], all_firsts
 
-        with mock.patch.multiple(tokenization, _LEAST_SENTENCES=1, _encode_words=encode_by_place):
+        with mock.patch.multiple(encoding, _LEAST_SENTENCES=1, _encode_words=encode_by_place):
             ids, _ = encode_words(tokenizer, [["東京", "に"], ["に"]])
         assert calls[-1] == [["東京", "に"], ["に"]]
         assert all(one[0] >= 100 for one in ids)

@@ -14,7 +14,7 @@ from transformers.utils import logging
 from rnn_hf import train_tokenizer
 from rnn_hf.data.corpus import DataArguments, load_corpus
 from rnn_hf.inference.loading import load
-from rnn_hf.text.tokenization import NO_LIMIT, max_length_of
+from rnn_hf.text.encoding import NO_LIMIT, max_length_of
 from rnn_hf.training.arguments import ConfigArguments, TokenizerArguments
 from rnn_hf.training.model_setup import build
 
