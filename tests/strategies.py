@@ -15,6 +15,7 @@ from torch import Tensor, distributed
 from rnn_hf import RnnConfig
 from rnn_hf.data.spans import Span
 from rnn_hf.models.ngrams import NgramFeatures, bucket_choices, character_ngrams, entry_keys, word_ngrams
+from rnn_hf.text.encoding import encode_words
 from rnn_hf.training.objectives import TrainingObjectives
 
 CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
@@ -123,6 +124,18 @@ def texts_of_all_scripts(max_size=40):
     spaces = "   \t\n\u00a0\u2028\u3000"
     pieces = st.sampled_from([*letters, *others, *spaces, "\r\n", "\r\n"])
     return st.lists(pieces, max_size=max_size).map("".join)
+
+
+def assert_one_first_token_each(tokenizer, sentences) -> None:
+    """Encode sentences, and check the positions of their words."""
+    encoded, all_firsts = encode_words(tokenizer, sentences)
+    assert len(encoded) == len(all_firsts) == len(sentences)
+    for ids, firsts, words in zip(encoded, all_firsts, sentences, strict=True):
+        assert len(firsts) == len(words)
+        assert firsts == sorted(set(firsts))
+        assert all(first < len(ids) - 1 for first in firsts)
+        assert ids[-1] == tokenizer.eos_token_id
+        assert max(ids) < len(tokenizer)
 
 
 def draw_spans(data, words, labels=("PER", "LOC", "ORG-x")):
