@@ -23,7 +23,8 @@ def add_ngram_logits(graph: Graph, ngrams: NgramFeatures, ids: str, logits: str)
     Returns:
         `str`: name of the sum.
     """
-    pooled = graph("Add", _of_words(graph, ngrams, ids), _of_characters(graph, ngrams, ids))
+    counts = _count_in_texts(graph, len(ngrams.spellings), ids)
+    pooled = graph("Add", _of_words(graph, ngrams, ids, counts), _of_characters(graph, ngrams, ids, counts))
     if ngrams.projection is not None:
         pooled = graph(
             "MatMul", pooled, graph("Transpose", graph.weight(to_array(ngrams.projection.weight)), perm=[1, 0])
@@ -31,7 +32,21 @@ def add_ngram_logits(graph: Graph, ngrams: NgramFeatures, ids: str, logits: str)
     return graph("Add", logits, graph("Add", pooled, to_array(ngrams.bias)))
 
 
-def _of_words(graph: Graph, ngrams: NgramFeatures, ids: str) -> str:
+def _count_in_texts(graph: Graph, num_entries: int, ids: str) -> str:
+    """Count how often each token stands in its text: float32 `[L, B]`."""
+    size = graph("Concat", [num_entries + 1], graph("Shape", ids, start=1), axis=0)
+    ones = graph("Expand", 1.0, graph("Shape", ids))
+    counts = graph("ScatterElements", graph("Expand", 0.0, size), ids, ones, axis=0, reduction="add")
+    return graph("GatherElements", counts, ids, axis=0)
+
+
+def _weighted(graph: Graph, rows: str, counts: str) -> str:
+    """Let one of so many count so that all count as much as the root of their number; `[L, B, size]` to `[B, size]`."""
+    shares = graph("Reciprocal", graph("Sqrt", graph("Unsqueeze", counts, [2])))
+    return graph("ReduceSum", graph("Mul", rows, shares), [0], keepdims=0)
+
+
+def _of_words(graph: Graph, ngrams: NgramFeatures, ids: str, counts: str) -> str:
     keys = graph("Gather", np.append(ngrams.entry_ngrams().keys.cpu().numpy(), 0), ids)  # [L, B]
     num_buckets, owners = len(ngrams.hashes), ngrams.hashes.cpu().numpy()
     owners = np.where(owners == 0, np.int32(-1), owners)
@@ -39,18 +54,20 @@ def _of_words(graph: Graph, ngrams: NgramFeatures, ids: str) -> str:
     table = _with_zeros(to_array(ngrams.weight) * scales[:, None])
     squares = np.append(scales**2, np.float32(0))
     is_word = graph("Greater", keys, 0)
-    hashes, sums, lengths = keys, "", ""
+    hashes, least, sums, lengths = keys, counts, "", ""
     for size in range(1, ngrams.max_ngram + 1):
         if size > 1:
             before = graph("Slice", graph("Pad", hashes, [1, 0, 0, 0]), [0], [-1], [0])
             exists = graph("And", graph("Greater", before, 0), is_word)
             extended = graph("Add", graph("Mul", before, WORD_FACTOR), keys)
             hashes = graph("Where", exists, graph("Add", graph("Mod", extended, PRIME - 1), 1), 0)
+            earlier = graph("Slice", graph("Pad", least, [1, 0, 0, 0], 1.0), [0], [-1], [0])
+            least = graph("Min", earlier, counts)
         first = graph("Mod", hashes, num_buckets)
         second = graph("Mod", graph("Mod", graph("Mul", hashes, CHARACTER_FACTOR), PRIME), num_buckets)
         buckets = graph("Where", _owns(graph, owners, second, hashes), second, num_buckets)
         buckets = graph("Where", _owns(graph, owners, first, hashes), first, buckets)
-        given = graph("ReduceSum", graph.lookup(table, buckets), [0], keepdims=0)  # [B, size]
+        given = _weighted(graph, graph.lookup(table, buckets), least)  # [B, size]
         length = graph("ReduceSum", graph("Gather", squares, buckets), [0], keepdims=0)  # [B]
         sums, lengths = (graph("Add", sums, given), graph("Add", lengths, length)) if sums else (given, length)
     return _normalised(graph, sums, lengths)
@@ -62,7 +79,7 @@ def _owns(graph: Graph, owners: np.ndarray, buckets: str, hashes: str) -> str:
     return graph("Equal", owner, hashes)
 
 
-def _of_characters(graph: Graph, ngrams: NgramFeatures, ids: str) -> str:
+def _of_characters(graph: Graph, ngrams: NgramFeatures, ids: str, counts: str) -> str:
     offsets, buckets, _ = ngrams.entry_ngrams()
     with torch.no_grad():
         scales = ngrams.scales[buckets]
@@ -70,7 +87,7 @@ def _of_characters(graph: Graph, ngrams: NgramFeatures, ids: str) -> str:
         entries = torch.arange(len(offsets) - 1, device=values.device).repeat_interleave(offsets.diff())
         summed = values.new_zeros(len(offsets) - 1, values.shape[1]).index_add(0, entries, values)
     given, squares = summed[:, :-1], summed[:, -1:]
-    sums = graph("ReduceSum", graph.lookup(_with_zeros(to_array(given)), ids), [0], keepdims=0)
+    sums = _weighted(graph, graph.lookup(_with_zeros(to_array(given)), ids), counts)
     length = graph("ReduceSum", graph("Gather", _with_zeros(to_array(squares))[:, 0], ids), [0], keepdims=0)
     return _normalised(graph, sums, length)
 

@@ -49,7 +49,9 @@ class NgramFeatures(nn.Module):
 
     Words are the tokens of the text in lower case. What n-grams give is summed with the weight of each, and divided by
     the length of the vector of all weights, once for n-grams of words and once for those of characters, as in TF-IDF.
-    N-grams that own no bucket do not count: [`~training.ngram_choice.set_ngrams`] chooses those of the training data,
+    A token that stands in a text `n` times counts there as `√n`, for words come in bursts
+    (https://www.aaai.org/Papers/ICML/2003/ICML03-081.pdf); each n-gram of words, as its rarest word does. N-grams that
+    own no bucket do not count: [`~training.ngram_choice.set_ngrams`] chooses those of the training data,
     and their weights.
 
     Args:
@@ -115,7 +117,8 @@ class NgramFeatures(nn.Module):
             `torch.FloatTensor` of shape `[batch_size, num_labels]`.
         """
         texts = packing.sorted_indices[packing.sorted_rows]  # [num_tokens]
-        of_words, positions = self._word_buckets(input_ids, packing)
+        counts = _count_in_texts(input_ids, texts, packing.batch_size)
+        of_words, positions, shares = self._word_buckets(input_ids, packing, counts)
         distinct, inverse = input_ids.unique(return_inverse=True)
         of_entries, entries = self._entry_buckets(distinct)
         # One look-up for both: its gradient is as large as the whole table.
@@ -128,8 +131,8 @@ class NgramFeatures(nn.Module):
         squares_of_words, squares = (scales**2).split([len(of_words), len(of_entries)])
         characters = characters.new_zeros(len(distinct), self.size).index_add(0, entries, characters)
         squares = squares.new_zeros(len(distinct)).index_add(0, entries, squares)
-        pooled = self._pool(words, squares_of_words, texts[positions], packing.batch_size)
-        characters = nn.functional.embedding(inverse, characters)
+        pooled = self._pool(words * shares.unsqueeze(1), squares_of_words, texts[positions], packing.batch_size)
+        characters = nn.functional.embedding(inverse, characters) * counts.rsqrt().unsqueeze(1)
         pooled = pooled + self._pool(characters, squares[inverse], texts, packing.batch_size)
         return (pooled if self.projection is None else score_labels(self.projection, pooled)) + self.bias
 
@@ -144,13 +147,17 @@ class NgramFeatures(nn.Module):
             Texts, buckets and values, each of shape `[num_ngrams]`; an n-gram stands there as often as in its text.
         """
         texts = packing.sorted_indices[packing.sorted_rows]  # [num_tokens]
-        of_words, positions = self._word_buckets(input_ids, packing)
+        counts = _count_in_texts(input_ids, texts, packing.batch_size)
+        of_words, positions, shares = self._word_buckets(input_ids, packing, counts)
         of_entries, owners = self._entry_buckets(input_ids)
         values = []
-        for buckets, rows in ((of_words, texts[positions]), (of_entries, texts[owners])):
+        for buckets, rows, factors in (
+            (of_words, texts[positions], shares),
+            (of_entries, texts[owners], counts[owners].rsqrt()),
+        ):
             scales = self.scales[buckets]
             lengths = scales.new_zeros(packing.batch_size).index_add(0, rows, scales**2).clamp(min=1).sqrt()
-            values.append(scales / lengths[rows])
+            values.append(scales * factors / lengths[rows])
         return torch.cat([texts[positions], texts[owners]]), torch.cat([of_words, of_entries]), torch.cat(values)
 
     def entry_ngrams(self) -> EntryNgrams:
@@ -163,13 +170,16 @@ class NgramFeatures(nn.Module):
                 self._entries = (state, find_entry_ngrams(self.spellings.clone(), self.hashes.clone()))
         return self._entries[1]
 
-    def _word_buckets(self, input_ids: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
-        """Find the buckets of n-grams of words, and the position of the last token of each."""
+    def _word_buckets(self, input_ids: Tensor, packing: Packing, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Find the buckets of n-grams of words, the position of the last token of each, and how much each counts."""
         befores = packing.previous_positions() - packing.num_sequences  # [num_tokens], negative for first tokens
         hashes = word_ngrams(self.entry_ngrams().keys[input_ids], befores, self.max_ngram)
         buckets = find_buckets(hashes, self.hashes)  # [max_ngram, num_tokens]
         sizes, positions = (buckets >= 0).nonzero(as_tuple=True)
-        return buckets[sizes, positions], positions
+        fewest = [counts]
+        for _ in range(1, self.max_ngram):
+            fewest.append(torch.minimum(fewest[-1][befores.clamp(min=0)], counts))
+        return buckets[sizes, positions], positions, torch.stack(fewest)[sizes, positions].rsqrt()
 
     def _entry_buckets(self, entries: Tensor) -> tuple[Tensor, Tensor]:
         """Find the buckets of n-grams of characters of entries, and which of the entries each belongs to."""
@@ -235,6 +245,12 @@ class NgramsMixin:
 
 def _match_vocabulary_first(model: Any, prefix: str, keep_vars: bool) -> None:
     model.match_vocabulary()
+
+
+def _count_in_texts(input_ids: Tensor, texts: Tensor, num_texts: int) -> Tensor:
+    """Count how often each token stands in its text, float32 `[num_tokens]`."""
+    _, inverse, counts = (input_ids * num_texts + texts).unique(return_inverse=True, return_counts=True)
+    return counts[inverse].float()
 
 
 def word_ngrams(keys: Tensor, befores: Tensor, max_ngram: int) -> Tensor:

@@ -21,7 +21,7 @@ _MOST_ENTRIES = 4096
 _FEWEST_TEXTS = 2
 # Buckets for each n-gram, so that few share one, and most parameters of the table.
 _ROOM = 1.2
-_MOST_BUCKETS, _MOST_PARAMETERS = 2**18, 5_000_000
+_MOST_BUCKETS, _MOST_PARAMETERS = 2**18, 6_000_000
 
 
 def set_ngrams(model: RnnForSequenceClassification, dataset: Iterable[Any], num_buckets: int | None = None) -> int:

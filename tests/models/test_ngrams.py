@@ -26,7 +26,8 @@ def logits_of(ngrams: NgramFeatures, ids: list[int]) -> torch.Tensor:
     """Score the labels of one text."""
     spellings = [[code for code in ngrams.spellings[entry].tolist() if code] for entry in ids]
     keys = [hashed(codes, 1_000_003) for codes in spellings]
-    words, characters = [], []
+    counts = [ids.count(entry) for entry in ids]
+    words, characters = [], []  # hashes, and how often the rarest token of each stands in the text
     for size in range(1, ngrams.max_ngram + 1):
         for begin in range(len(ids) - size + 1):
             part = keys[begin : begin + size]
@@ -34,20 +35,21 @@ def logits_of(ngrams: NgramFeatures, ids: list[int]) -> torch.Tensor:
                 value = part[0]
                 for key in part[1:]:
                     value = (value * 1_000_003 + key) % (PRIME - 1) + 1
-                words.append(value)
-    for codes in spellings:
+                words.append((value, min(counts[begin : begin + size])))
+    for codes, count in zip(spellings, counts, strict=True):
         for size in range(2, 7):
             for begin in range(len(codes) - size + 1):
-                characters.append(hashed(codes[begin : begin + size], 48_271))
+                characters.append((hashed(codes[begin : begin + size], 48_271), count))
     pooled = ngrams.weight[:1].sum(dim=0) * 0
     for found in (words, characters):
         total, square = torch.zeros(ngrams.size), 0.0
-        for value, times in Counter(found).items():
+        for (value, count), times in Counter(found).items():
             choices = (value % len(ngrams.hashes), value * 48_271 % PRIME % len(ngrams.hashes))
             bucket = next((bucket for bucket in choices if ngrams.hashes[bucket] == value), None)
             if bucket is not None:
                 scale = float(ngrams.scales[bucket])
-                total, square = total + times * scale * ngrams.weight[bucket], square + times * scale**2
+                total = total + times / count**0.5 * scale * ngrams.weight[bucket]
+                square += times * scale**2
         pooled = pooled + total / max(square, 1.0) ** 0.5
     return (pooled if ngrams.projection is None else ngrams.projection(pooled)) + ngrams.bias
 
