@@ -726,7 +726,7 @@ class TestRefusedDatasets:
     def test_hub_dataset_without_network(self, name, streaming):
         start = time.monotonic()
         message = refusal(dataset_name=name, streaming=streaming)
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 60  # retries take minutes
         assert message.startswith(f"The dataset {name!r} could not be loaded: ")
         assert message.endswith("Check its id and the network, or read local files with --train_file.")
 
