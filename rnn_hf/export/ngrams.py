@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from onnx import TensorProto
 
-from ..models.ngrams import CHARACTER_FACTOR, PRIME, WORD_FACTOR, NgramFeatures
+from ..models.ngrams import CHARACTER_FACTOR, POWER, PRIME, WORD_FACTOR, NgramFeatures
 from .graph import Graph, to_array
 
 
@@ -40,10 +40,12 @@ def _count_in_texts(graph: Graph, num_entries: int, ids: str) -> str:
     return graph("GatherElements", counts, ids, axis=0)
 
 
-def _weighted(graph: Graph, rows: str, counts: str) -> str:
-    """Let one of so many count so that all count as much as the root of their number; `[L, B, size]` to `[B, size]`."""
-    shares = graph("Reciprocal", graph("Sqrt", graph("Unsqueeze", counts, [2])))
-    return graph("ReduceSum", graph("Mul", rows, shares), [0], keepdims=0)
+def _sums(graph: Graph, rows: str, squares: str, counts: str) -> tuple[str, str]:
+    """Sum rows `[L, B, size]` of n-grams that stand there so often, and their squares `[L, B]`, over each text."""
+    shares = graph("Unsqueeze", graph("Pow", counts, POWER - 1), [2])
+    squares = graph("Mul", squares, graph("Pow", counts, 2 * POWER - 1))
+    summed = graph("ReduceSum", graph("Mul", rows, shares), [0], keepdims=0)
+    return summed, graph("ReduceSum", squares, [0], keepdims=0)
 
 
 def _of_words(graph: Graph, ngrams: NgramFeatures, ids: str, counts: str) -> str:
@@ -67,8 +69,8 @@ def _of_words(graph: Graph, ngrams: NgramFeatures, ids: str, counts: str) -> str
         second = graph("Mod", graph("Mod", graph("Mul", hashes, CHARACTER_FACTOR), PRIME), num_buckets)
         buckets = graph("Where", _owns(graph, owners, second, hashes), second, num_buckets)
         buckets = graph("Where", _owns(graph, owners, first, hashes), first, buckets)
-        given = _weighted(graph, graph.lookup(table, buckets), least)  # [B, size]
-        length = graph("ReduceSum", graph("Gather", squares, buckets), [0], keepdims=0)  # [B]
+        # [B, size] and [B]
+        given, length = _sums(graph, graph.lookup(table, buckets), graph("Gather", squares, buckets), least)
         sums, lengths = (graph("Add", sums, given), graph("Add", lengths, length)) if sums else (given, length)
     return _normalised(graph, sums, lengths)
 
@@ -87,8 +89,11 @@ def _of_characters(graph: Graph, ngrams: NgramFeatures, ids: str, counts: str) -
         entries = torch.arange(len(offsets) - 1, device=values.device).repeat_interleave(offsets.diff())
         summed = values.new_zeros(len(offsets) - 1, values.shape[1]).index_add(0, entries, values)
     given, squares = summed[:, :-1], summed[:, -1:]
-    sums = _weighted(graph, graph.lookup(_with_zeros(to_array(given)), ids), counts)
-    length = graph("ReduceSum", graph("Gather", _with_zeros(to_array(squares))[:, 0], ids), [0], keepdims=0)
+    given, squares = (
+        graph.lookup(_with_zeros(to_array(given)), ids),
+        graph("Gather", _with_zeros(to_array(squares))[:, 0], ids),
+    )
+    sums, length = _sums(graph, given, squares, counts)
     return _normalised(graph, sums, length)
 
 

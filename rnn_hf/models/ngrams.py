@@ -26,6 +26,8 @@ CHARACTER_NGRAMS = range(2, 7)
 # Codes of characters: padding, an entry that begins a word, one that continues it, the end. Characters come after.
 PADDING, BEGINNING, CONTINUATION, END = range(4)
 NUM_CODES = 4
+# What a token counts that stands in a text several times: their number to this power.
+POWER = 2 / 3
 # Of more labels than this, n-grams have vectors, and no logits of their own.
 MOST_LABELS, VECTOR_SIZE = 256, 64
 
@@ -49,7 +51,7 @@ class NgramFeatures(nn.Module):
 
     Words are the tokens of the text in lower case. What n-grams give is summed with the weight of each, and divided by
     the length of the vector of all weights, once for n-grams of words and once for those of characters, as in TF-IDF.
-    A token that stands in a text `n` times counts there as `√n`, for words come in bursts
+    A token that stands in a text `n` times counts there as `n^(2/3)`, for words come in bursts
     (https://www.aaai.org/Papers/ICML/2003/ICML03-081.pdf); each n-gram of words, as its rarest word does. N-grams that
     own no bucket do not count: [`~training.ngram_choice.set_ngrams`] chooses those of the training data,
     and their weights.
@@ -117,8 +119,8 @@ class NgramFeatures(nn.Module):
             `torch.FloatTensor` of shape `[batch_size, num_labels]`.
         """
         texts = packing.sorted_indices[packing.sorted_rows]  # [num_tokens]
-        counts = _count_in_texts(input_ids, texts, packing.batch_size)
-        of_words, positions, shares = self._word_buckets(input_ids, packing, counts)
+        counts = _count_in_texts(input_ids, texts, packing.batch_size).to(self.scales.dtype)
+        of_words, positions, counts_of_words = self._word_buckets(input_ids, packing, counts)
         distinct, inverse = input_ids.unique(return_inverse=True)
         of_entries, entries = self._entry_buckets(distinct)
         # One look-up for both: its gradient is as large as the whole table.
@@ -131,9 +133,9 @@ class NgramFeatures(nn.Module):
         squares_of_words, squares = (scales**2).split([len(of_words), len(of_entries)])
         characters = characters.new_zeros(len(distinct), self.size).index_add(0, entries, characters)
         squares = squares.new_zeros(len(distinct)).index_add(0, entries, squares)
-        pooled = self._pool(words * shares.unsqueeze(1), squares_of_words, texts[positions], packing.batch_size)
-        characters = nn.functional.embedding(inverse, characters) * counts.rsqrt().unsqueeze(1)
-        pooled = pooled + self._pool(characters, squares[inverse], texts, packing.batch_size)
+        pooled = self._pool(words, squares_of_words, counts_of_words, texts[positions], packing.batch_size)
+        characters = nn.functional.embedding(inverse, characters)
+        pooled = pooled + self._pool(characters, squares[inverse], counts, texts, packing.batch_size)
         return (pooled if self.projection is None else score_labels(self.projection, pooled)) + self.bias
 
     def values(self, input_ids: Tensor, packing: Packing) -> tuple[Tensor, Tensor, Tensor]:
@@ -147,17 +149,17 @@ class NgramFeatures(nn.Module):
             Texts, buckets and values, each of shape `[num_ngrams]`; an n-gram stands there as often as in its text.
         """
         texts = packing.sorted_indices[packing.sorted_rows]  # [num_tokens]
-        counts = _count_in_texts(input_ids, texts, packing.batch_size)
-        of_words, positions, shares = self._word_buckets(input_ids, packing, counts)
+        counts = _count_in_texts(input_ids, texts, packing.batch_size).to(self.scales.dtype)
+        of_words, positions, counts_of_words = self._word_buckets(input_ids, packing, counts)
         of_entries, owners = self._entry_buckets(input_ids)
         values = []
-        for buckets, rows, factors in (
-            (of_words, texts[positions], shares),
-            (of_entries, texts[owners], counts[owners].rsqrt()),
+        for buckets, rows, times in (
+            (of_words, texts[positions], counts_of_words),
+            (of_entries, texts[owners], counts[owners]),
         ):
             scales = self.scales[buckets]
-            lengths = scales.new_zeros(packing.batch_size).index_add(0, rows, scales**2).clamp(min=1).sqrt()
-            values.append(scales * factors / lengths[rows])
+            lengths = self._lengths(scales**2, times, rows, packing.batch_size)
+            values.append(scales * times ** (POWER - 1) / lengths[rows])
         return torch.cat([texts[positions], texts[owners]]), torch.cat([of_words, of_entries]), torch.cat(values)
 
     def entry_ngrams(self) -> EntryNgrams:
@@ -171,7 +173,7 @@ class NgramFeatures(nn.Module):
         return self._entries[1]
 
     def _word_buckets(self, input_ids: Tensor, packing: Packing, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Find the buckets of n-grams of words, the position of the last token of each, and how much each counts."""
+        """Find the buckets of n-grams of words, the position of the last token of each, and how often each counts."""
         befores = packing.previous_positions() - packing.num_sequences  # [num_tokens], negative for first tokens
         hashes = word_ngrams(self.entry_ngrams().keys[input_ids], befores, self.max_ngram)
         buckets = find_buckets(hashes, self.hashes)  # [max_ngram, num_tokens]
@@ -179,19 +181,23 @@ class NgramFeatures(nn.Module):
         fewest = [counts]
         for _ in range(1, self.max_ngram):
             fewest.append(torch.minimum(fewest[-1][befores.clamp(min=0)], counts))
-        return buckets[sizes, positions], positions, torch.stack(fewest)[sizes, positions].rsqrt()
+        return buckets[sizes, positions], positions, torch.stack(fewest)[sizes, positions]
 
     def _entry_buckets(self, entries: Tensor) -> tuple[Tensor, Tensor]:
         """Find the buckets of n-grams of characters of entries, and which of the entries each belongs to."""
         offsets, buckets, _ = self.entry_ngrams()
         return take_ragged(offsets, buckets, entries)
 
-    def _pool(self, given: Tensor, squares: Tensor, texts: Tensor, num_texts: int) -> Tensor:
+    def _pool(self, given: Tensor, squares: Tensor, counts: Tensor, texts: Tensor, num_texts: int) -> Tensor:
         """Sum what each item gives to its text, and divide by the length of the vector of weights above 1."""
-        kept = nn.functional.dropout(given.new_ones(len(given), 1), self.dropout, self.training)
+        kept = nn.functional.dropout(counts ** (POWER - 1), self.dropout, self.training).unsqueeze(1)
         sums = given.new_zeros(num_texts, self.size).index_add(0, texts, given * kept)
-        lengths = squares.new_zeros(num_texts).index_add(0, texts, squares).clamp(min=1).sqrt()
-        return sums / lengths.unsqueeze(1).to(sums.dtype)
+        return sums / self._lengths(squares, counts, texts, num_texts).unsqueeze(1).to(sums.dtype)
+
+    def _lengths(self, squares: Tensor, counts: Tensor, texts: Tensor, num_texts: int) -> Tensor:
+        """Return the lengths of vectors of weights, 1 at least: of items with squares that stand there so often."""
+        sums = squares.new_zeros(num_texts).index_add(0, texts, squares * counts ** (2 * POWER - 1))
+        return sums.clamp(min=1).sqrt()
 
 
 class NgramsMixin:
@@ -248,9 +254,9 @@ def _match_vocabulary_first(model: Any, prefix: str, keep_vars: bool) -> None:
 
 
 def _count_in_texts(input_ids: Tensor, texts: Tensor, num_texts: int) -> Tensor:
-    """Count how often each token stands in its text, float32 `[num_tokens]`."""
+    """Count how often each token stands in its text: `[num_tokens]`."""
     _, inverse, counts = (input_ids * num_texts + texts).unique(return_inverse=True, return_counts=True)
-    return counts[inverse].float()
+    return counts[inverse]
 
 
 def word_ngrams(keys: Tensor, befores: Tensor, max_ngram: int) -> Tensor:
@@ -404,6 +410,7 @@ __all__ = [
     "MOST_LABELS",
     "NUM_CODES",
     "PADDING",
+    "POWER",
     "PRIME",
     "VECTOR_SIZE",
     "WORD_FACTOR",

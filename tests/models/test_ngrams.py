@@ -48,8 +48,8 @@ def logits_of(ngrams: NgramFeatures, ids: list[int]) -> torch.Tensor:
             bucket = next((bucket for bucket in choices if ngrams.hashes[bucket] == value), None)
             if bucket is not None:
                 scale = float(ngrams.scales[bucket])
-                total = total + times / count**0.5 * scale * ngrams.weight[bucket]
-                square += times * scale**2
+                total = total + times * count ** (-1 / 3) * scale * ngrams.weight[bucket]
+                square += times * count ** (1 / 3) * scale**2
         pooled = pooled + total / max(square, 1.0) ** 0.5
     return (pooled if ngrams.projection is None else ngrams.projection(pooled)) + ngrams.bias
 
