@@ -26,8 +26,8 @@ _CHUNK = 256
 _MOST_VALUES = 2**26
 # The same times the number of labels, some minutes.
 _MOST_WORK = 2**32
-# Penalty of errors, of two labels or more.
-_PENALTY_OF_TWO, _PENALTY_OF_MORE = 0.3, 1.0
+# Penalty of errors, where labels are few or many.
+_FEW_LABELS, _PENALTY_OF_FEW, _PENALTY_OF_MANY = 10, 0.3, 1.0
 # Texts that are read to solve one label, in so many passes at least, and at most. Of many texts, later passes change
 # little: on NSMC, liblinear takes 20 times as long to converge.
 _MOST_READ, _FEWEST_PASSES, _MOST_PASSES = 1_000_000, 30, 1000
@@ -78,7 +78,7 @@ def solve_ngrams(model: RnnForSequenceClassification, dataset: Iterable[Any], cl
     if (num_texts > 0).sum() < 2:
         return False
     is_binary = num_labels == 2 and bool((labels.sum(axis=1) == 1).all())
-    penalty = _PENALTY_OF_TWO if num_labels == 2 else _PENALTY_OF_MORE
+    penalty = _PENALTY_OF_FEW if num_labels <= _FEW_LABELS else _PENALTY_OF_MANY
     num_passes = max(_FEWEST_PASSES, min(_MOST_READ // len(labels), _MOST_PASSES))
     weight, bias = np.zeros((matrix.shape[1], num_labels), dtype=np.float32), np.full(num_labels, -_SCALE)
     for label in range(1 if is_binary else 0, num_labels):

@@ -68,7 +68,7 @@ def test_logits_are_those_of_a_machine_for_each_label(num_labels, problem):
     model, examples = make(num_labels, problem_type=problem)
     assert solve_ngrams(model, examples)
     matrix, labels = matrix_of(model, examples), np.array([example["labels"] for example in examples])
-    penalty = 0.3 if num_labels == 2 else 1.0
+    penalty = 0.3 if num_labels <= 10 else 1.0
     several = problem == "multi_label_classification"
     for label in range(num_labels):
         has_label = labels[:, label] > 0 if several else labels == label
@@ -86,7 +86,7 @@ def test_many_texts_are_read_in_few_passes(monkeypatch):
     model, examples = make(3)
     solve_ngrams(model, examples)
     matrix, labels = matrix_of(model, examples), np.array([example["labels"] for example in examples])
-    machine = LinearSVC(C=1.0, dual=True, random_state=0, max_iter=2)
+    machine = LinearSVC(C=0.3, dual=True, random_state=0, max_iter=2)
     with pytest.warns(ConvergenceWarning):
         machine.fit(matrix, labels == 0)
     found = logits_of_ngrams(model, examples)[:, 0]
