@@ -88,13 +88,8 @@ def _of_characters(graph: Graph, ngrams: NgramFeatures, ids: str, counts: str) -
         values = torch.cat([ngrams.weight[buckets] * scales.unsqueeze(1), scales.unsqueeze(1) ** 2], dim=1)
         entries = torch.arange(len(offsets) - 1, device=values.device).repeat_interleave(offsets.diff())
         summed = values.new_zeros(len(offsets) - 1, values.shape[1]).index_add(0, entries, values)
-    given, squares = summed[:, :-1], summed[:, -1:]
-    given, squares = (
-        graph.lookup(_with_zeros(to_array(given)), ids),
-        graph("Gather", _with_zeros(to_array(squares))[:, 0], ids),
-    )
-    sums, length = _sums(graph, given, squares, counts)
-    return _normalised(graph, sums, length)
+    given, squares = _with_zeros(to_array(summed[:, :-1])), _with_zeros(to_array(summed[:, -1:]))[:, 0]
+    return _normalised(graph, *_sums(graph, graph.lookup(given, ids), graph("Gather", squares, ids), counts))
 
 
 def _normalised(graph: Graph, sums: str, squares: str) -> str:
