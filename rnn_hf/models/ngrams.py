@@ -52,9 +52,9 @@ class NgramFeatures(nn.Module):
     Words are the tokens of the text in lower case. What n-grams give is summed with the weight of each, and divided by
     the length of the vector of all weights, once for n-grams of words and once for those of characters, as in TF-IDF.
     A token that stands in a text `n` times counts there as `n^(2/3)`, for words come in bursts
-    (https://www.aaai.org/Papers/ICML/2003/ICML03-081.pdf); each n-gram of words, as its rarest word does. N-grams that
-    own no bucket do not count: [`~training.ngram_choice.set_ngrams`] chooses those of the training data,
-    and their weights.
+    (https://mlanthology.org/icml/2003/rennie2003icml-tackling); each n-gram of words, as its rarest word does. N-grams that
+    own no bucket do not count: [`~training.ngram_choice.set_ngrams`] chooses those of the training data, and their
+    weights.
 
     Args:
         config ([`RnnConfig`]): `ngram_buckets`, `max_ngram`, `ngram_dropout` and the labels say all.
@@ -158,7 +158,7 @@ class NgramFeatures(nn.Module):
             (of_entries, texts[owners], counts[owners]),
         ):
             scales = self.scales[buckets]
-            lengths = self._lengths(scales**2, times, rows, packing.batch_size)
+            lengths = _lengths(scales**2, times, rows, packing.batch_size)
             values.append(scales * times ** (POWER - 1) / lengths[rows])
         return torch.cat([texts[positions], texts[owners]]), torch.cat([of_words, of_entries]), torch.cat(values)
 
@@ -192,12 +192,7 @@ class NgramFeatures(nn.Module):
         """Sum what each item gives to its text, and divide by the length of the vector of weights above 1."""
         kept = nn.functional.dropout(counts ** (POWER - 1), self.dropout, self.training).unsqueeze(1)
         sums = given.new_zeros(num_texts, self.size).index_add(0, texts, given * kept)
-        return sums / self._lengths(squares, counts, texts, num_texts).unsqueeze(1).to(sums.dtype)
-
-    def _lengths(self, squares: Tensor, counts: Tensor, texts: Tensor, num_texts: int) -> Tensor:
-        """Return the lengths of vectors of weights, 1 at least: of items with squares that stand there so often."""
-        sums = squares.new_zeros(num_texts).index_add(0, texts, squares * counts ** (2 * POWER - 1))
-        return sums.clamp(min=1).sqrt()
+        return sums / _lengths(squares, counts, texts, num_texts).unsqueeze(1).to(sums.dtype)
 
 
 class NgramsMixin:
@@ -257,6 +252,12 @@ def _count_in_texts(input_ids: Tensor, texts: Tensor, num_texts: int) -> Tensor:
     """Count how often each token stands in its text: `[num_tokens]`."""
     _, inverse, counts = (input_ids * num_texts + texts).unique(return_inverse=True, return_counts=True)
     return counts[inverse]
+
+
+def _lengths(squares: Tensor, counts: Tensor, texts: Tensor, num_texts: int) -> Tensor:
+    """Return the lengths of vectors of weights, 1 at least: of items with squares that stand there so often."""
+    sums = squares.new_zeros(num_texts).index_add(0, texts, squares * counts ** (2 * POWER - 1))
+    return sums.clamp(min=1).sqrt()
 
 
 def word_ngrams(keys: Tensor, befores: Tensor, max_ngram: int) -> Tensor:

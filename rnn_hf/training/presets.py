@@ -22,7 +22,7 @@ _LONG = 1000
 # Characters that are read in training, where that makes neither too few nor too many passes; fewer of many texts whose
 # n-grams are solved.
 _NUM_READ, _NUM_READ_OF_MANY = 6_000_000, 3_300_000
-_FEWEST_EPOCHS, _MOST_FEWEST_EPOCHS, _MOST_EPOCHS = 2, 6, 20
+_FEWEST_EPOCHS, _FEWEST_OF_MANY_LABELS, _MOST_EPOCHS = 2, 6, 20
 # Dropout where so few are read.
 _LITTLE_DROPOUT = {"word_dropout": 0.15, "embedding_dropout": 0.3, "classifier_dropout": 0.3}
 # Texts from which on fewer are read, and from which on batches are larger.
@@ -47,10 +47,10 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
     """Choose settings of a new classifier by its training data.
 
     More texts make larger batches. More text makes fewer passes, and so do few labels: as many at least as the
-    logarithm of the number of labels to the base 2, from two to six. Few passes over many texts go
-    with less dropout, which slows learning, and with a smaller character CNN. Of long documents, n-grams say the most,
-    and all is small. The learning rate falls to zero in the passes, and the last state is kept: on little validation
-    data, the best one is best by chance.
+    logarithm of the number of labels to the base 2, from two to six. Few passes over many texts go with less dropout,
+    which slows learning, and with a smaller character CNN. Of long documents, n-grams say the most, and all is small.
+    The learning rate falls to zero in the passes, and the last state is kept: on little validation data, the best one
+    is best by chance.
 
     Args:
         num_texts (`int`, *optional*): Number of texts; `None` where it is not known.
@@ -75,8 +75,9 @@ def choose_settings(num_texts: int | None, num_characters: float, num_labels: in
     is_quick = num_texts >= _ENOUGH and num_labels <= MOST_LABELS
     num_read = _NUM_READ_OF_MANY if is_quick else _NUM_READ
     epochs = round(num_read / max(num_texts * num_characters, 1))
-    most_epochs = min(1 + round(5 * math.log2(max(num_labels, 2))), _MOST_EPOCHS)
-    fewest_epochs = min(max(round(math.log2(max(num_labels, 2))), _FEWEST_EPOCHS), _MOST_FEWEST_EPOCHS)
+    bits = math.log2(max(num_labels, 2))
+    most_epochs = min(1 + round(5 * bits), _MOST_EPOCHS)
+    fewest_epochs = min(max(round(bits), _FEWEST_EPOCHS), _FEWEST_OF_MANY_LABELS)
     size = 64 if is_long else 128
     settings = {
         "hidden_size": size,
