@@ -52,8 +52,8 @@ class NgramFeatures(nn.Module):
     Words are the tokens of the text in lower case. What n-grams give is summed with the weight of each, and divided by
     the length of the vector of all weights, once for n-grams of words and once for those of characters, as in TF-IDF.
     A token that stands in a text `n` times counts there as `n^(2/3)`, for words come in bursts
-    (https://mlanthology.org/icml/2003/rennie2003icml-tackling); each n-gram of words, as its rarest word does. N-grams that
-    own no bucket do not count: [`~training.ngram_choice.set_ngrams`] chooses those of the training data, and their
+    (https://mlanthology.org/icml/2003/rennie2003icml-tackling); each n-gram of words, as its rarest word does. N-grams
+    that own no bucket do not count: [`~training.ngram_choice.set_ngrams`] chooses those of the training data, and their
     weights.
 
     Args:
