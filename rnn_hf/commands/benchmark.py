@@ -79,13 +79,21 @@ def main(argv: list[str] | None = None) -> None:
         "--size", type=positive_int, default=256, help="of input and hidden state, for layer and memory"
     )
     parser.add_argument("--ours_only", action="store_true", help="leave stock torch out, for layer on long sequences")
-    parser.add_argument("--bf16", action="store_true", help="measure bfloat16 autocast too, for layer")
+    parser.add_argument(
+        "--bf16",
+        nargs="?",
+        const="true",
+        choices=["true", "false"],
+        help="for layer: measure bfloat16 autocast too; what trains hands it on",
+    )
     parser.add_argument("--repeat", type=positive_int, default=5, help="rounds")
     parser.add_argument("--threads", type=positive_int, default=1)
     parser.add_argument("--json", help="file to write the measurements to")
     parser.add_argument("--plot", help="PNG file for cost against length, for layer")
     options, rest = parser.parse_known_args(argv)
-    options.rest = rest
+    hands_on = options.what in TRAINS and options.bf16 is not None
+    options.rest = [*rest, "--bf16", options.bf16] if hands_on else rest
+    options.bf16 = options.bf16 == "true"
     if options.rest and options.what not in TRAINS:
         parser.error(f"unknown options: {name_unknown(options.rest)}; only {', '.join(TRAINS)} hand options on")
     options.length = options.length or {"memory": 400, "pooling": 4000, "long_text": 100_000}.get(options.what, 25)

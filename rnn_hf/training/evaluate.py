@@ -183,10 +183,16 @@ def print_results(metrics: dict[str, float], title: str) -> None:
     console.print(table)
 
 
-def quieten() -> None:
-    """Show no progress of files that are read and written; the Trainer's own stays."""
+def quieten(shows_progress: bool = True) -> None:
+    """Show no progress of files that are read and written.
+
+    Args:
+        shows_progress (`bool`): Whether that of rows that are prepared stays, beside the Trainer's own.
+    """
     datasets.utils.logging.set_verbosity_error()
     logging.disable_progress_bar()
+    if not shows_progress:
+        datasets.disable_progress_bars()
 
 
 def _formatted(value: float) -> str:

@@ -138,7 +138,7 @@ def _prepare(
     secrets: Collection[str],
 ) -> tuple[RnnPretrainer, Any, Path | None, dict[str, Any]]:
     """Load texts, tokenizer and model, find the checkpoint to resume from, describe the options."""
-    quieten()
+    quieten(not args.disable_tqdm)
     keep_freed_memory()
     set_seed(args.seed)
     model: Any

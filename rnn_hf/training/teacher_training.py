@@ -102,7 +102,7 @@ def train_teacher(
     Raises:
         ValueError: A model that cannot be loaded, or data that does not fit.
     """
-    quieten()
+    quieten(not training_arguments.disable_tqdm)
     args = copy.copy(training_arguments)
     output_dir = Path(str(args.output_dir))
     task = choose_task(data_arguments) if task is None else task

@@ -165,7 +165,7 @@ def _prepare(
     secrets: Collection[str],
 ) -> tuple[RnnTrainer, Corpus, dict[str, Any], Path | None, dict[str, Any], DataReport | None, Any]:
     """Load corpus, tokenizer and model, find the checkpoint to resume from, describe the options and the corpus."""
-    quieten()
+    quieten(not args.disable_tqdm)
     keep_freed_memory()
     set_seed(args.seed)
     output_dir, is_first = Path(str(args.output_dir)), args.process_index == 0

@@ -36,12 +36,13 @@ def test_classifiers(news_articles, tmp_path, capsys):
     assert all(row[column] > 0 for row in (words, both, ours) for column in ("training, s", "MB", "words/s"))
 
 
-def test_taggers(japanese_sentences, tmp_path, capsys):
+def test_taggers(japanese_sentences, tmp_path, caplog):
     pytest.importorskip("pycrfsuite")
     rows = [{"tokens": [w[0] for w in words], "tags": [w[2] for w in words]} for words in japanese_sentences]
     train, test = write(tmp_path / "train.jsonl", rows), write(tmp_path / "test.jsonl", rows[:20])
     task = ["--task", "token-classification"]
-    crf, ours = rows_of(tmp_path, *task, "--train_file", train, "--test_file", test)
+    crf, ours = rows_of(tmp_path, *task, "--train_file", train, "--test_file", test, "--bf16", "true")
+    assert "conditional random field, bfloat16" in caplog.text  # as the training command would
     assert [crf["model"], ours["model"]] == ["linear-chain CRF", "rnn_hf"]
     assert crf["accuracy, %"] > 99
     assert all(row[column] > 0 for row in (crf, ours) for column in ("training, s", "MB", "words/s"))

@@ -1,6 +1,8 @@
 """The precision that a saved model is scored in."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -81,3 +83,16 @@ def test_of_a_graph_none_is_recorded(saved, tmp_path):
 def test_of_other_weights_their_type_is_recorded(saved, tmp_path, model, kind):
     main([str(saved / model), "--test_file", str(saved / "test.jsonl"), "--output_dir", str(tmp_path)])
     assert json.loads((tmp_path / "test_results.json").read_text(encoding="utf-8"))["precision"] == kind
+
+
+def test_progress_of_rows_stays_unless_it_is_unwanted(monkeypatch):
+    monkeypatch.delenv("HF_DATASETS_DISABLE_PROGRESS_BARS", raising=False)
+    lines = [
+        "import datasets",
+        "from rnn_hf.training.evaluate import quieten",
+        "for shows_progress in (True, False):",
+        "    quieten(shows_progress)",
+        "    print(datasets.are_progress_bars_disabled())",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
