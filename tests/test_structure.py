@@ -16,7 +16,7 @@ SCRIPTS = [
 ]
 # Each folder may import from those before it.
 FOLDERS = ["utils", "models", "text", "data", "inference", "export", "engines", "sharing"]
-FOLDERS += ["training", "benchmarks", "commands"]
+FOLDERS += ["evaluation", "linear", "objectives", "optimizers", "training", "benchmarks", "commands"]
 # What `pip install rnn_hf` brings, which is enough to load a model and to run it.
 CORE_REQUIREMENTS = {"torch", "transformers", "tokenizers", "huggingface_hub", "safetensors"}
 CORE = [path for path in MODULES if path.parent.name in ("models", "inference")]

@@ -19,8 +19,8 @@ from transformers import EvalPrediction
 
 from ..data.corpus import Corpus, load_corpus
 from ..data.validation import label_name
+from ..evaluation.task_metrics import compute_metrics_for, score_names
 from ..training.options import parse_arguments
-from ..training.task_metrics import compute_metrics_for, score_names
 from ..training.train import train
 from .measure import Row
 

@@ -99,7 +99,7 @@ class RnnPreTrainedModel(PreTrainedModel):
 
     def __init__(self, config: RnnConfig):
         super().__init__(config)
-        # Losses that training adds, as `rnn_hf.training.objectives` makes them. They are never saved with the model.
+        # Losses that training adds, as `rnn_hf.objectives.training_objectives` makes them; never saved with the model.
         self.objectives: Any = None
 
     @classmethod

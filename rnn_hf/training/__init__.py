@@ -1,1 +1,1 @@
-"""Training and evaluation: options, model setup, the Trainer, checkpoints, metrics."""
+"""Training: options, model setup, the Trainer, checkpoints."""

@@ -19,13 +19,13 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from ..data.arguments import MODELS_OF, DataArguments, Task, named_auxiliary
 from ..data.text_corpus import TextArguments
+from ..evaluation.task_metrics import score_names
 from ..models.configuration_rnn import RnnConfig
 from ..text.transformer_vectors import is_transformer
 from ..utils.command_line import describe
 from ..utils.secrets import mask_options
 from .arguments import RnnTrainingArguments, TokenizerArguments
 from .self_training import chooses_self_training
-from .task_metrics import score_names
 
 # Packages of what `--report_to` names, where they have another name.
 _PACKAGES = {

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler, SequentialSam
 from transformers import Trainer
 from transformers.trainer_utils import has_length, seed_worker
 
-from .batching import MixedBatchSampler, SeededLengthGroupedSampler, TokenBatchSampler, iterate_column
+from ..data.examples import iterate_column
+from .batching import MixedBatchSampler, SeededLengthGroupedSampler, TokenBatchSampler
 
 
 class SeededTrainer(Trainer):

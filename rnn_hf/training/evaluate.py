@@ -15,14 +15,14 @@ from transformers.utils import logging
 
 from ..data.collator import DataCollatorWithPacking
 from ..data.corpus import DataArguments, Task, load_corpus
+from ..evaluation.rejection import read_texts, score_rejection
+from ..evaluation.task_metrics import compute_metrics_for, labels_and_confidences, preprocess_logits_for_metrics
 from ..inference.bfloat16 import check_precision, choose_precision
 from ..inference.loading import is_tagger, load
 from ..inference.predictor import check_rejection
 from ..utils.display import printable
 from ..utils.files import replace_file
 from .precision import agree, set_precision
-from .rejection import read_texts, score_rejection
-from .task_metrics import compute_metrics_for, labels_and_confidences, preprocess_logits_for_metrics
 from .trainer import RnnTrainer
 
 # Columns of a table of results, by the prefixes of measures.
@@ -63,7 +63,7 @@ def evaluate_checkpoint(
 
     Returns:
         `dict[str, float]`: results with the split's prefix (`eval_` for `"validation"`), and those of
-        [`~rnn_hf.training.rejection.rejection_scores`].
+        [`~rnn_hf.evaluation.rejection.rejection_scores`].
 
     Raises:
         ValueError: A folder that holds no model of this package, data that does not fit, or an output folder that

@@ -13,6 +13,7 @@ import datasets
 from transformers import set_seed
 from transformers.utils import logging
 
+from ..data.examples import SizedStream
 from ..data.text_corpus import TextArguments, encode_for_language_model, load_texts
 from ..inference.model_files import read_json
 from ..models.configuration_rnn import RnnConfig
@@ -26,15 +27,14 @@ from ..utils.processor import keep_freed_memory
 from ..utils.secrets import find_secrets, mask, mask_options
 from .argument_checks import check_pretraining_arguments
 from .arguments import ConfigArguments, RnnTrainingArguments, TokenizerArguments
-from .batching import SizedStream
 from .checkpoints import ARGUMENTS, RESULTS, find_checkpoint, list_checkpoints
 from .evaluate import print_results, quieten
 from .lm_trainer import RnnPretrainer
 from .locks import locked
 from .model_setup import build
-from .optimization import diverged
 from .precision import keep_precision, record_precision
 from .runs import Announcement, Watch, check_resumed, compare_options, course, repository, tidy
+from .trainer_checks import diverged
 
 logger = logging.get_logger(__name__)
 

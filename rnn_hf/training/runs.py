@@ -16,8 +16,8 @@ from ..sharing.hub import check_access
 from ..utils.display import shorten
 from .arguments import RnnTrainingArguments
 from .checkpoints import changed_options, list_checkpoints, read_options
-from .optimization import diverged
 from .precision import describe_precision
+from .trainer_checks import diverged
 
 logger = logging.get_logger(__name__)
 

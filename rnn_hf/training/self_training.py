@@ -11,9 +11,9 @@ from transformers.utils import logging
 
 from ..data.arguments import DataArguments, Task
 from ..data.unlabelled import load_unlabelled
+from ..objectives.semi_supervised import DEFAULT_WEIGHT
 from .arguments import RnnTrainingArguments, TokenizerArguments
 from .checkpoints import RESULTS, find_checkpoint, list_checkpoints, read_options
-from .semi_supervised import DEFAULT_WEIGHT
 
 logger = logging.get_logger(__name__)
 

@@ -16,6 +16,7 @@ from ..data.arguments import MODELS_OF
 from ..data.augmentation import fill_masks
 from ..data.collator import cut_batches
 from ..data.corpus import Corpus
+from ..evaluation.task_metrics import score_names
 from ..inference.loading import load
 from ..inference.model_files import read_json
 from ..models.configuration_rnn import RnnConfig
@@ -23,7 +24,6 @@ from ..text.encoding import encode_texts, encode_words
 from ..utils.display import one_line
 from ..utils.messages import listed
 from .checkpoints import RESULTS
-from .task_metrics import score_names
 from .teacher_training import AUTO_CLASSES, cut_tokens, longest_input
 
 # What a batch holds at most.

@@ -28,6 +28,7 @@ from ..data.corpus import Corpus, DataArguments, load_corpus
 from ..data.loading import format_of, load_splits
 from ..data.sniffing import content_format
 from ..data.span_files import find_span_file
+from ..evaluation.task_metrics import compute_metrics_for, preprocess_logits_for_metrics, score_names
 from ..text.encoding import max_length_of
 from ..utils.display import one_line
 from ..utils.files import replace_file
@@ -35,7 +36,6 @@ from ..utils.secrets import mask_options
 from .checkpoints import ARGUMENTS, RESULTS
 from .evaluate import print_results, quieten
 from .locks import locked
-from .task_metrics import compute_metrics_for, preprocess_logits_for_metrics, score_names
 
 logger = logging.get_logger(__name__)
 

@@ -18,11 +18,15 @@ from transformers.trainer_utils import PredictionOutput
 from transformers.utils import logging
 
 from ..data.corpus import Corpus, DataArguments, Task, load_corpus
+from ..data.examples import SizedStream, iterate_examples
 from ..data.report import DataReport, report_on
 from ..data.report_table import print_report
 from ..data.unlabelled import encode_unlabelled
 from ..inference.loading import load_config
 from ..inference.model_files import read_json
+from ..linear.lexical_solver import join_solution, solve_lexical, weigh_lexical
+from ..linear.ngram_choice import set_ngrams
+from ..linear.ngram_solver import solve_ngrams
 from ..models.labels import span_labels
 from ..models.modeling_rnn import RnnForSequenceClassification, RnnForTokenClassification
 from ..sharing.hub import push_folder
@@ -34,21 +38,18 @@ from ..utils.processor import keep_freed_memory
 from ..utils.secrets import find_secrets, mask, mask_options
 from .argument_checks import check_arguments
 from .arguments import RnnTrainingArguments, TokenizerArguments
-from .batching import SizedStream, iterate_examples
 from .checkpoints import ARGUMENTS, RESULTS, find_checkpoint, list_checkpoints
 from .evaluate import print_results, quieten
-from .lexical_solver import join_solution, solve_lexical, weigh_lexical
 from .locks import locked
 from .model_setup import build, is_encoder
-from .ngram_choice import set_ngrams
-from .ngram_solver import solve_ngrams
 from .precision import keep_precision, record_precision, settle_precision
 from .presets import apply_preset
 from .runs import Announcement, Watch, check_resumed, compare_options, course, repository, tidy
 from .self_training import remove_teachers, settle_self_training, train_teachers
 from .soft_labels import teach
 from .teacher import Teacher, load_teacher
-from .trainer import RnnTrainer, diverged
+from .trainer import RnnTrainer
+from .trainer_checks import diverged
 
 logger = logging.get_logger(__name__)
 

@@ -11,20 +11,20 @@ from transformers import EarlyStoppingCallback, EvalPrediction, PreTrainedTokeni
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from ..data.collator import DataCollatorWithPacking
+from ..evaluation.calibration import calibrate
+from ..evaluation.task_metrics import compute_metrics_for, labels_and_confidences
+from ..objectives.distillation import count_targets
+from ..objectives.semi_supervised import DEFAULT_WEIGHT, RampUp
+from ..objectives.training_objectives import TrainingObjectives, balanced_weights
+from ..optimizers.parameter_groups import GradualUnfreezing, parameter_groups
+from ..optimizers.sparse_tables import SparseTables
 from ..utils.processor import without_denormals
 from .arguments import RnnTrainingArguments
 from .batching import set_epoch
-from .calibration import calibrate
 from .checkpoints import write_checksums
 from .data_loaders import SeededTrainer
-from .distillation import count_targets
-from .objectives import TrainingObjectives, balanced_weights
-from .optimization import GradualUnfreezing, diverged, parameter_groups
 from .precision import settle_precision
-from .semi_supervised import DEFAULT_WEIGHT, RampUp
-from .sparse_tables import SparseTables
-from .task_metrics import compute_metrics_for, labels_and_confidences
-from .trainer_checks import TrainerChecksMixin, check_model
+from .trainer_checks import TrainerChecksMixin, check_model, diverged
 
 # Objectives that need a part of a model's own.
 _OBJECTIVES = (
@@ -230,7 +230,7 @@ class RnnTrainer(TrainerChecksMixin, SeededTrainer):
                 self._tables.detach()
 
     def calibrate(self, dataset: Any = None) -> str:
-        """Calibrate the probabilities of a trained classifier, see [`~rnn_hf.training.calibration.calibrate`].
+        """Calibrate the probabilities of a trained classifier, see [`~rnn_hf.evaluation.calibration.calibrate`].
 
         Args:
             dataset (*optional*): Encoded validation data; `eval_dataset`, or the first of several, without it.

@@ -11,13 +11,13 @@ from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from ..data.collator import DataCollatorWithPacking
+from ..data.examples import iterate_column, iterate_examples
 from ..data.validation import Task
+from ..evaluation.task_metrics import score_names
 from ..models.configuration_rnn import RnnConfig
 from ..models.losses import infer_problem_type
 from ..utils.messages import shown
 from .arguments import DefaultMetric
-from .batching import iterate_column, iterate_examples
-from .task_metrics import score_names
 
 logger = logging.get_logger(__name__)
 
@@ -281,6 +281,24 @@ def check_model(model: Any) -> None:
             "RnnTrainer trains RnnForSequenceClassification and RnnForTokenClassification, got "
             f"{type(model).__name__}: for other models, use transformers.Trainer."
         )
+
+
+def diverged(what: str) -> ValueError:
+    """Make the error of a training that went wrong in its numbers.
+
+    Args:
+        what (`str`): What tells so.
+
+    Example:
+    ```python
+    >>> from rnn_hf.training.trainer_checks import diverged
+    >>> print(diverged("the loss is nan"))
+    Training diverged: the loss is nan. Take a smaller --learning_rate, and check the labels of a regression.
+
+    ```
+    """
+    advice = "Take a smaller --learning_rate, and check the labels of a regression."
+    return ValueError(f"Training diverged: {what}. {advice}")
 
 
 __all__ = ["TrainerChecksMixin", "check_model"]

@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState
 from datasets import Dataset
 from transformers import TrainerCallback
 
-from rnn_hf.training import sparse_tables
+from rnn_hf.optimizers import sparse_tables
 from rnn_hf.training import trainer as trainer_module
 from rnn_hf.training.checkpoints import list_checkpoints
 from rnn_hf.training.options import parse_arguments

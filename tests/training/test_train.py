@@ -27,11 +27,11 @@ from transformers import (
 from rnn_hf import DataCollatorWithPacking
 from rnn_hf.data.collator import TokenBudgetDataset
 from rnn_hf.data.corpus import DataArguments, load_corpus
+from rnn_hf.evaluation.task_metrics import preprocess_logits_for_metrics
 from rnn_hf.training import data_loaders
 from rnn_hf.training.batching import TokenBatchSampler
 from rnn_hf.training.evaluate import evaluate_checkpoint
 from rnn_hf.training.options import parse_arguments
-from rnn_hf.training.task_metrics import preprocess_logits_for_metrics
 from rnn_hf.training.train import train
 
 ROOT = Path(__file__).parents[2]

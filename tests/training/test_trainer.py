@@ -29,8 +29,9 @@ from rnn_hf import (
     train_tokenizer,
 )
 from rnn_hf.data.collator import TokenBudgetDataset
-from rnn_hf.training.batching import SeededLengthGroupedSampler, SizedStream, TokenBatchSampler
-from rnn_hf.training.objectives import balanced_weights
+from rnn_hf.data.examples import SizedStream
+from rnn_hf.objectives.training_objectives import balanced_weights
+from rnn_hf.training.batching import SeededLengthGroupedSampler, TokenBatchSampler
 
 SIZES = {"embedding_size": 4, "hidden_size": 4}
 QUIET = {"report_to": "none", "disable_tqdm": True, "use_cpu": True}

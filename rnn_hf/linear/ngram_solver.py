@@ -15,10 +15,10 @@ from scipy.sparse import csr_matrix, vstack
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
+from ..data.examples import iterate_examples
 from ..models.modeling_rnn import RnnForSequenceClassification
 from ..models.ngrams import NgramFeatures
 from ..models.packing import pack_rows
-from .batching import iterate_examples
 
 # Texts whose n-grams are looked up together.
 _CHUNK = 256
@@ -54,8 +54,8 @@ def solve_ngrams(model: RnnForSequenceClassification, dataset: Iterable[Any], cl
     >>> from datasets import Dataset
     >>> from rnn_hf import RnnConfig, RnnForSequenceClassification, train_tokenizer
     >>> from rnn_hf.text.characters import set_vocabulary
-    >>> from rnn_hf.training.ngram_choice import set_ngrams
-    >>> from rnn_hf.training.ngram_solver import solve_ngrams
+    >>> from rnn_hf.linear.ngram_choice import set_ngrams
+    >>> from rnn_hf.linear.ngram_solver import solve_ngrams
     >>> data = Dataset.from_dict({"text": ["a cat", "a cat", "a dog", "a dog"], "labels": [0, 0, 1, 1]})
     >>> tokenizer = train_tokenizer(data["text"], kind="word")
     >>> model = RnnForSequenceClassification(RnnConfig(vocab_size=len(tokenizer), ngram_buckets=1))

@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from transformers import EvalPrediction
 from transformers.trainer_pt_utils import nested_concat
 
+from ..data.examples import iterate_examples
+from ..evaluation.calibration import RATIOS
+from ..evaluation.task_metrics import score_names
 from ..models.crf import ConditionalRandomField
 from ..models.lexical import WINDOW, LexicalFeatures, join_characters
 from ..models.modeling_rnn import RnnForTokenClassification
 from ..models.packing import Packing, pack_rows
 from ..models.pooled_words import Words, without_ends
-from .batching import iterate_examples
-from .calibration import RATIOS
-from .task_metrics import score_names
 
 # Sentences whose features are looked up together.
 _CHUNK = 64
@@ -61,7 +61,7 @@ def solve_lexical(model: RnnForTokenClassification, dataset: Iterable[Any]) -> b
     ```python
     >>> from rnn_hf import RnnConfig, RnnForTokenClassification, train_tokenizer
     >>> from rnn_hf.text.characters import set_vocabulary
-    >>> from rnn_hf.training.lexical_solver import solve_lexical
+    >>> from rnn_hf.linear.lexical_solver import solve_lexical
     >>> tokenizer = train_tokenizer(["a cat", "a dog"] * 2, kind="word")
     >>> config = RnnConfig(vocab_size=len(tokenizer), num_lexical_features=64, num_labels=2)
     >>> model = RnnForTokenClassification(config)

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..data.examples import iterate_examples
 from ..models.modeling_rnn import RnnForSequenceClassification
 from ..models.ngrams import NgramFeatures, bucket_choices, character_ngrams, entry_keys, take_ragged, word_ngrams
-from .batching import iterate_examples
 
 # Texts whose n-grams are counted, the first ones of a longer corpus.
 _MOST_TEXTS = 200_000
@@ -44,7 +44,7 @@ def set_ngrams(model: RnnForSequenceClassification, dataset: Iterable[Any], num_
     >>> from datasets import Dataset
     >>> from rnn_hf import RnnConfig, RnnForSequenceClassification, train_tokenizer
     >>> from rnn_hf.text.characters import set_vocabulary
-    >>> from rnn_hf.training.ngram_choice import set_ngrams
+    >>> from rnn_hf.linear.ngram_choice import set_ngrams
     >>> data = Dataset.from_dict({"text": ["a cat", "a cat", "a dog", "a dog"], "labels": [0, 0, 1, 1]})
     >>> tokenizer = train_tokenizer(data["text"], kind="word")
     >>> model = RnnForSequenceClassification(RnnConfig(vocab_size=len(tokenizer), ngram_buckets=1))

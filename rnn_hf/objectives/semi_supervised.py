@@ -32,7 +32,7 @@ def ramp_up(progress: float) -> float:
 
     Example:
     ```python
-    >>> from rnn_hf.training.semi_supervised import ramp_up
+    >>> from rnn_hf.objectives.semi_supervised import ramp_up
     >>> [round(ramp_up(progress), 3) for progress in (0.0, 0.25, 0.5, 1.0)]
     [0.007, 0.287, 1.0, 1.0]
 
@@ -76,7 +76,7 @@ def entropies(logits: Tensor, problem_type: ProblemType) -> Tensor:
     Example:
     ```python
     >>> import torch
-    >>> from rnn_hf.training.semi_supervised import entropies
+    >>> from rnn_hf.objectives.semi_supervised import entropies
     >>> entropies(torch.tensor([[0.0, 0.0], [9.0, 0.0]]), "single_label_classification")
     tensor([0.6931, 0.0012])
 
@@ -139,7 +139,7 @@ class CrossViewHeads(nn.Module):
     ```python
     >>> import torch
     >>> from rnn_hf import RnnConfig, RnnForTokenClassification
-    >>> from rnn_hf.training.semi_supervised import CrossViewHeads
+    >>> from rnn_hf.objectives.semi_supervised import CrossViewHeads
     >>> model = RnnForTokenClassification(RnnConfig(vocab_size=100, hidden_size=8, num_labels=3)).train()
     >>> encoded = model.model(torch.tensor([[5, 6, 7]]), output_hidden_states=True, return_packed=True)
     >>> CrossViewHeads(model.config)(model, encoded, torch.tensor([True, True, False])).shape

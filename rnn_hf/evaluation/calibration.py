@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset, Subset
 
+from ..data.examples import iterate_examples
 from ..inference.predictor import labels_that_apply
 from ..models.losses import at_least_float32
-from .batching import iterate_examples
 from .metrics import expected_calibration_error
 
 # Fewer texts than this say too little.
@@ -52,7 +52,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float | None:
     Example:
     ```python
     >>> import torch
-    >>> from rnn_hf.training.calibration import fit_temperature
+    >>> from rnn_hf.evaluation.calibration import fit_temperature
     >>> logits = torch.tensor([[4.0, 0.0]] * 4)  # sure at 98 %, right at 75 %
     >>> fit_temperature(logits, torch.tensor([0, 0, 0, 1]))
     3.641
@@ -113,7 +113,7 @@ def fit_ratio(states: Tensor, ngrams: Tensor, labels: Tensor) -> float:
     Example:
     ```python
     >>> import torch
-    >>> from rnn_hf.training.calibration import fit_ratio
+    >>> from rnn_hf.evaluation.calibration import fit_ratio
     >>> labels = torch.arange(300) % 2
     >>> right = torch.nn.functional.one_hot(labels, 2).float()
     >>> noise = torch.randn(2, 300, 2, generator=torch.Generator().manual_seed(0))
@@ -153,7 +153,7 @@ def fit_thresholds(probabilities: np.ndarray, labels: np.ndarray) -> list[float]
     Example:
     ```python
     >>> import numpy as np
-    >>> from rnn_hf.training.calibration import fit_thresholds
+    >>> from rnn_hf.evaluation.calibration import fit_thresholds
     >>> labels = np.array([[1]] * 20 + [[0]] * 80)
     >>> fit_thresholds(np.where(labels == 1, 0.4, 0.1), labels)
     [0.39]

@@ -11,7 +11,7 @@ import torch
 from sklearn import metrics as sklearn_metrics
 from transformers import EvalPrediction
 
-from rnn_hf.training.metrics import (
+from rnn_hf.evaluation.metrics import (
     F1,
     Accuracy,
     ExactMatch,
@@ -22,7 +22,7 @@ from rnn_hf.training.metrics import (
     average_precision,
     expected_calibration_error,
 )
-from rnn_hf.training.task_metrics import compute_metrics_for, labels_and_confidences
+from rnn_hf.evaluation.task_metrics import compute_metrics_for, labels_and_confidences
 
 SEEDS = range(5)
 

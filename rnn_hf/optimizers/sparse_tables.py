@@ -35,7 +35,7 @@ class SparseTables:
     Example:
     ```python
     >>> from rnn_hf import RnnConfig, RnnForSequenceClassification
-    >>> from rnn_hf.training.sparse_tables import SparseTables
+    >>> from rnn_hf.optimizers.sparse_tables import SparseTables
     >>> from transformers import TrainingArguments
     >>> model = RnnForSequenceClassification(RnnConfig(vocab_size=20_000, embedding_size=16))
     >>> SparseTables(model, TrainingArguments()).modules

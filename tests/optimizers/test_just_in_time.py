@@ -18,9 +18,9 @@ from rnn_hf import (
     RnnTrainingArguments,
 )
 from rnn_hf.models.lexical import NUM_CLASSES
-from rnn_hf.training import sparse_tables
-from rnn_hf.training.just_in_time import JustInTimeAdamW
-from rnn_hf.training.sparse_tables import SparseTables, find_tables
+from rnn_hf.optimizers import sparse_tables
+from rnn_hf.optimizers.just_in_time import JustInTimeAdamW
+from rnn_hf.optimizers.sparse_tables import SparseTables, find_tables
 
 NUM_ROWS = 40
 

@@ -7,7 +7,7 @@ from strategies import little_config
 from transformers import TrainerCallback
 
 from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification, RnnTrainer, RnnTrainingArguments
-from rnn_hf.training.optimization import layer_depth, parameter_groups
+from rnn_hf.optimizers.parameter_groups import layer_depth, parameter_groups
 
 OPTIONS = {"vocab_size": 30, "characters": "ab", "num_hidden_layers": 2, "num_labels": 2, "char_num_filters": 2}
 

@@ -9,10 +9,10 @@ import torch
 from rnn_hf import RnnConfig, RnnForSequenceClassification, RnnForTokenClassification, train_tokenizer
 from rnn_hf.commands.evaluate import main as evaluate
 from rnn_hf.commands.predict import main as predict_command
+from rnn_hf.evaluation.rejection import rejection_scores
 from rnn_hf.export.folder import export
 from rnn_hf.inference.loading import load
 from rnn_hf.inference.predictor import predict
-from rnn_hf.training.rejection import rejection_scores
 
 WORDS = ["red", "green", "blue", "cold", "warm", "old", "new", "big"]
 

@@ -12,7 +12,7 @@ from strategies import few, gradients, little_config, random_ids, seeds, some_le
 from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification
 from rnn_hf.models.language_model import LanguageModelHead
 from rnn_hf.models.packing import Packing
-from rnn_hf.training.objectives import TrainingObjectives, balanced_weights
+from rnn_hf.objectives.training_objectives import TrainingObjectives, balanced_weights
 
 
 def padded(sequences, value=0):

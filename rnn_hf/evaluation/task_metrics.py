@@ -58,7 +58,7 @@ def compute_metrics_for(
     ```python
     >>> import numpy as np
     >>> from transformers import EvalPrediction
-    >>> from rnn_hf.training.task_metrics import compute_metrics_for
+    >>> from rnn_hf.evaluation.task_metrics import compute_metrics_for
     >>> compute = compute_metrics_for("text-classification", "single_label_classification", ["ham", "spam"])
     >>> compute(EvalPrediction(np.array([0, 1, 1]), np.array([0, 1, 0])))["accuracy"].__round__(3)
     0.667
@@ -94,7 +94,7 @@ def score_names(task: Task, problem_type: str, label_names: list[str]) -> list[s
 
     Example:
     ```python
-    >>> from rnn_hf.training.task_metrics import score_names
+    >>> from rnn_hf.evaluation.task_metrics import score_names
     >>> score_names("token-classification", "single_label_classification", ["O", "B-LOC", "I-LOC"])
     ['f1', 'accuracy', 'precision', 'recall', 'loss']
 
@@ -127,7 +127,7 @@ def preprocess_logits_for_metrics(logits: torch.Tensor, labels: torch.Tensor | N
     Example:
     ```python
     >>> import torch
-    >>> from rnn_hf.training.task_metrics import preprocess_logits_for_metrics
+    >>> from rnn_hf.evaluation.task_metrics import preprocess_logits_for_metrics
     >>> preprocess_logits_for_metrics(torch.tensor([[0.1, 0.9]]), torch.tensor([0]))
     tensor([1])
 
@@ -150,7 +150,7 @@ def labels_and_confidences(logits: torch.Tensor, temperature: float = 1.0) -> tu
     Example:
     ```python
     >>> import torch
-    >>> from rnn_hf.training.task_metrics import labels_and_confidences
+    >>> from rnn_hf.evaluation.task_metrics import labels_and_confidences
     >>> labels_and_confidences(torch.tensor([[0.0, 1.0]]), 2.0)
     (tensor([1]), tensor([[0.7311, 0.8808]]))
 

@@ -12,9 +12,9 @@ from strategies import few, gradients, little_config, random_ids, seeds, some_le
 from rnn_hf import RnnForSequenceClassification, RnnForTokenClassification, RnnTrainer, RnnTrainingArguments
 from rnn_hf.cli import main
 from rnn_hf.models.packing import pack_rows
-from rnn_hf.training import semi_supervised
+from rnn_hf.objectives import semi_supervised
+from rnn_hf.objectives.semi_supervised import CrossViewHeads, entropies, is_unlabelled, virtual_adversarial_losses
 from rnn_hf.training.batching import MixedBatchSampler
-from rnn_hf.training.semi_supervised import CrossViewHeads, entropies, is_unlabelled, virtual_adversarial_losses
 
 PROBLEMS = {"single_label_classification": 3, "multi_label_classification": 3, "regression": 1}
 

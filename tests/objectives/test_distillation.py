@@ -16,7 +16,7 @@ from rnn_hf import (
     RnnTrainingArguments,
     train_tokenizer,
 )
-from rnn_hf.training.distillation import count_targets, distillation_losses
+from rnn_hf.objectives.distillation import count_targets, distillation_losses
 
 PROBLEMS = ("single_label_classification", "multi_label_classification", "regression")
 

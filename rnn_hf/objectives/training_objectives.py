@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..data.examples import iterate_column
 from ..models.base import Encoded
 from ..models.configuration_rnn import RnnConfig
 from ..models.language_model import LanguageModelHead
 from ..models.losses import average_loss, check_class_ids, cross_entropy, score_labels, symmetric_kl
 from ..utils.messages import shown
-from .batching import iterate_column
 from .distillation import distillation_losses
 from .semi_supervised import CrossViewHeads, entropies, is_unlabelled, ramp_up, virtual_adversarial_losses
 
@@ -51,7 +51,7 @@ class TrainingObjectives(nn.Module):
     ```python
     >>> import torch
     >>> from rnn_hf import RnnConfig, RnnForSequenceClassification
-    >>> from rnn_hf.training.objectives import TrainingObjectives
+    >>> from rnn_hf.objectives.training_objectives import TrainingObjectives
     >>> model = RnnForSequenceClassification(RnnConfig(vocab_size=100, hidden_size=8, num_labels=2)).train()
     >>> model.objectives = TrainingObjectives(model.config, rdrop_loss_weight=1.0)
     >>> model(input_ids=torch.tensor([[5, 6, 7]]), labels=torch.tensor([1])).logits.shape
@@ -248,7 +248,7 @@ def balanced_weights(train_dataset: Any, num_labels: int, problem_type: str) -> 
     Example:
     ```python
     >>> from datasets import Dataset
-    >>> from rnn_hf.training.objectives import balanced_weights
+    >>> from rnn_hf.objectives.training_objectives import balanced_weights
     >>> balanced_weights(Dataset.from_dict({"labels": [0, 0, 0, 1]}), 2, "single_label_classification")
     [0.6666666666666666, 2.0]
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from strategies import few, little_config
 
 from rnn_hf import RnnForSequenceClassification, train_tokenizer
+from rnn_hf.linear import ngram_choice as module
+from rnn_hf.linear.ngram_choice import set_ngrams
 from rnn_hf.models.ngrams import character_ngrams, entry_keys, find_buckets, word_ngrams
 from rnn_hf.text.characters import set_vocabulary
-from rnn_hf.training import ngram_choice as module
-from rnn_hf.training.ngram_choice import set_ngrams
 
 WORDS = ["cat", "cats", "dog", "Dogs", "a", "the"]
 TOKENIZER = train_tokenizer(WORDS * 2, "word")

@@ -24,7 +24,7 @@ def parameter_groups(model: nn.Module, args: TrainingArguments) -> list[dict[str
     ```python
     >>> from rnn_hf import RnnConfig, RnnForSequenceClassification
     >>> from transformers import TrainingArguments
-    >>> from rnn_hf.training.optimization import parameter_groups
+    >>> from rnn_hf.optimizers.parameter_groups import parameter_groups
     >>> model = RnnForSequenceClassification(RnnConfig(vocab_size=9))
     >>> [group["weight_decay"] for group in parameter_groups(model, TrainingArguments(weight_decay=0.1))]
     [0.1, 0.0]
@@ -73,7 +73,7 @@ def layer_depth(name: str, model: nn.Module) -> int:
     Example:
     ```python
     >>> from rnn_hf import RnnConfig, RnnForSequenceClassification
-    >>> from rnn_hf.training.optimization import layer_depth
+    >>> from rnn_hf.optimizers.parameter_groups import layer_depth
     >>> model = RnnForSequenceClassification(RnnConfig(vocab_size=9, hidden_size=4, num_hidden_layers=2))
     >>> names = ("classifier.weight", "model.rnn.bias_ih_l1", "model.rnn.bias_ih_l0", "model.embeddings")
     >>> [layer_depth(name, model) for name in names]
@@ -95,7 +95,7 @@ class GradualUnfreezing(TrainerCallback):
 
     Example:
     ```python
-    >>> from rnn_hf.training.optimization import GradualUnfreezing
+    >>> from rnn_hf.optimizers.parameter_groups import GradualUnfreezing
     >>> GradualUnfreezing(0.5).num_layers(step=15, steps_per_epoch=10)
     3
 
@@ -117,22 +117,4 @@ class GradualUnfreezing(TrainerCallback):
                 parameter.grad = None
 
 
-def diverged(what: str) -> ValueError:
-    """Make the error of a training that went wrong in its numbers.
-
-    Args:
-        what (`str`): What tells so.
-
-    Example:
-    ```python
-    >>> from rnn_hf.training.optimization import diverged
-    >>> print(diverged("the loss is nan"))
-    Training diverged: the loss is nan. Take a smaller --learning_rate, and check the labels of a regression.
-
-    ```
-    """
-    advice = "Take a smaller --learning_rate, and check the labels of a regression."
-    return ValueError(f"Training diverged: {what}. {advice}")
-
-
-__all__ = ["GradualUnfreezing", "diverged", "layer_depth", "parameter_groups"]
+__all__ = ["GradualUnfreezing", "layer_depth", "parameter_groups"]

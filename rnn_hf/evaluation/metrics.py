@@ -36,7 +36,7 @@ class Accuracy(evaluate.Metric):
 
     Example:
     ```python
-    >>> from rnn_hf.training.metrics import Accuracy
+    >>> from rnn_hf.evaluation.metrics import Accuracy
     >>> Accuracy().compute(predictions=[0, 1, 1, 0], references=[0, 1, 0, 0])
     {'accuracy': 0.75}
 
@@ -57,7 +57,7 @@ class F1(evaluate.Metric):
 
     Example:
     ```python
-    >>> from rnn_hf.training.metrics import F1
+    >>> from rnn_hf.evaluation.metrics import F1
     >>> F1().compute(predictions=[0, 1, 1, 0], references=[0, 1, 0, 0])["f1"].__round__(3)
     0.733
 
@@ -86,7 +86,7 @@ def f1_scores(predictions: Any, references: Any, average: str = "macro") -> dict
     Example:
     ```python
     >>> import numpy as np
-    >>> from rnn_hf.training.metrics import f1_scores
+    >>> from rnn_hf.evaluation.metrics import f1_scores
     >>> f1_scores(np.array([[0, 1], [1, 1]]), np.array([[0, 1], [1, 0]]), "micro")["f1"]
     0.8
 
@@ -113,7 +113,7 @@ def average_precision(scores: np.ndarray, references: np.ndarray) -> float:
     Example:
     ```python
     >>> import numpy as np
-    >>> from rnn_hf.training.metrics import average_precision
+    >>> from rnn_hf.evaluation.metrics import average_precision
     >>> average_precision(np.array([[-1.0], [-3.0], [-2.0]]), np.array([[1], [0], [0]]))
     1.0
 
@@ -130,7 +130,7 @@ class ExactMatch(evaluate.Metric):
 
     Example:
     ```python
-    >>> from rnn_hf.training.metrics import ExactMatch
+    >>> from rnn_hf.evaluation.metrics import ExactMatch
     >>> ExactMatch().compute(predictions=[[0, 1], [1, 1]], references=[[0, 1], [1, 0]])
     {'exact_match': 0.5}
 
@@ -150,7 +150,7 @@ class TokenAccuracy(evaluate.Metric):
 
     Example:
     ```python
-    >>> from rnn_hf.training.metrics import TokenAccuracy
+    >>> from rnn_hf.evaluation.metrics import TokenAccuracy
     >>> TokenAccuracy().compute(predictions=[["DET", "NOUN"], ["VERB"]], references=[["DET", "NOUN"], ["NOUN"]])
     {'accuracy': 0.6666666666666666}
 
@@ -174,7 +174,7 @@ class SpanF1(evaluate.Metric):
 
     Example:
     ```python
-    >>> from rnn_hf.training.metrics import SpanF1
+    >>> from rnn_hf.evaluation.metrics import SpanF1
     >>> predictions, references = [["B-LOC", "I-LOC", "O"]], [["B-LOC", "I-LOC", "S-PER"]]
     >>> SpanF1().compute(predictions=predictions, references=references)["f1"].__round__(3)
     0.667
@@ -204,7 +204,7 @@ class ExpectedCalibrationError(evaluate.Metric):
 
     Example:
     ```python
-    >>> from rnn_hf.training.metrics import ExpectedCalibrationError
+    >>> from rnn_hf.evaluation.metrics import ExpectedCalibrationError
     >>> error = ExpectedCalibrationError().compute(predictions=[0.9, 0.9, 0.9, 0.9], references=[1, 1, 1, 0])
     >>> round(error["expected_calibration_error"], 3)
     0.15
@@ -234,7 +234,7 @@ def expected_calibration_error(confidences: np.ndarray, is_right: np.ndarray) ->
     Example:
     ```python
     >>> import numpy as np
-    >>> from rnn_hf.training.metrics import expected_calibration_error
+    >>> from rnn_hf.evaluation.metrics import expected_calibration_error
     >>> expected_calibration_error(np.array([0.75, 1.0, 0.75, 0.0]), np.array([1, 1, 0, 0]))
     0.125
 
@@ -251,7 +251,7 @@ class SquaredError(evaluate.Metric):
 
     Example:
     ```python
-    >>> from rnn_hf.training.metrics import SquaredError
+    >>> from rnn_hf.evaluation.metrics import SquaredError
     >>> SquaredError().compute(predictions=[1.0, 2.0, 3.0], references=[1.0, 2.0, 5.0])["mse"].__round__(3)
     1.333
 

@@ -26,7 +26,7 @@ def distillation_losses(
     Example:
     ```python
     >>> import torch
-    >>> from rnn_hf.training.distillation import distillation_losses
+    >>> from rnn_hf.objectives.distillation import distillation_losses
     >>> student, teacher = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 2.0]])
     >>> distillation_losses(student, teacher, "single_label_classification", temperature=2.0)
     tensor([0.])

@@ -38,7 +38,7 @@ class JustInTimeAdamW(torch.optim.AdamW):
     Example:
     ```python
     >>> import torch
-    >>> from rnn_hf.training.just_in_time import JustInTimeAdamW
+    >>> from rnn_hf.optimizers.just_in_time import JustInTimeAdamW
     >>> table = torch.nn.Embedding(1000, 8, sparse=True)
     >>> optimizer = JustInTimeAdamW(table.parameters(), [table.weight], weight_decay=0.0)
     >>> table(torch.tensor([3, 5])).sum().backward()
@@ -215,7 +215,7 @@ def has_closed_form(group: dict[str, Any]) -> bool:
 
     Example:
     ```python
-    >>> from rnn_hf.training.just_in_time import has_closed_form
+    >>> from rnn_hf.optimizers.just_in_time import has_closed_form
     >>> has_closed_form({"weight_decay": 0.0}), has_closed_form({"weight_decay": 0.01})
     (True, False)
 

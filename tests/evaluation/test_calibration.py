@@ -17,12 +17,12 @@ from rnn_hf import (
     RnnTrainingArguments,
     train_tokenizer,
 )
+from rnn_hf.evaluation import calibration
+from rnn_hf.evaluation.calibration import fit_ratio, fit_temperature, fit_thresholds
 from rnn_hf.export import runtime
 from rnn_hf.export.folder import export
 from rnn_hf.inference.loading import load
 from rnn_hf.inference.predictor import predict
-from rnn_hf.training import calibration
-from rnn_hf.training.calibration import fit_ratio, fit_temperature, fit_thresholds
 from rnn_hf.training.evaluate import evaluate_checkpoint
 from rnn_hf.training.options import parse_arguments
 from rnn_hf.training.train import train

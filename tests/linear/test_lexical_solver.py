@@ -10,12 +10,12 @@ from sklearn.svm import LinearSVC
 from strategies import little_config
 
 from rnn_hf import RnnForTokenClassification, RnnTrainer, RnnTrainingArguments, train_tokenizer
+from rnn_hf.linear import lexical_solver as module
+from rnn_hf.linear.lexical_solver import join_solution, solve_lexical
 from rnn_hf.models.lexical import LARGEST_SIZE, WINDOW
 from rnn_hf.text.characters import count_lexical_features, set_vocabulary
 from rnn_hf.text.encoding import encode_words
-from rnn_hf.training import lexical_solver as module
 from rnn_hf.training import presets
-from rnn_hf.training.lexical_solver import join_solution, solve_lexical
 from rnn_hf.training.options import parse_arguments
 from rnn_hf.training.train import train
 

@@ -3,7 +3,7 @@
 import torch
 from datasets import Dataset
 
-from rnn_hf.training.batching import iterate_examples
+from rnn_hf.data.examples import iterate_examples
 
 ROWS = [{"input_ids": list(range(number % 5)), "labels": float(number), "text": str(number)} for number in range(2_003)]
 

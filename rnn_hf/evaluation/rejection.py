@@ -40,7 +40,7 @@ def rejection_scores(
     Example:
     ```python
     >>> import numpy as np
-    >>> from rnn_hf.training.rejection import rejection_scores
+    >>> from rnn_hf.evaluation.rejection import rejection_scores
     >>> confidences, is_right = np.linspace(0.5, 1.0, 21), np.array([True] * 20 + [False])
     >>> scores = rejection_scores(confidences, is_right, np.array([0.2, 0.4, 0.6]))
     >>> {name: round(score, 3) for name, score in scores.items()}  # doctest: +NORMALIZE_WHITESPACE
@@ -120,7 +120,7 @@ def read_texts(file: str, arguments: DataArguments) -> Iterator[str]:
     ```python
     >>> import tempfile
     >>> from rnn_hf.data.arguments import DataArguments
-    >>> from rnn_hf.training.rejection import read_texts
+    >>> from rnn_hf.evaluation.rejection import read_texts
     >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
     ...     _ = file.write("text\nwhat is this\n")
     ...     file.flush()

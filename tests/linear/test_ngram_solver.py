@@ -11,13 +11,13 @@ from sklearn.svm import LinearSVC
 from strategies import little_config
 
 from rnn_hf import RnnForSequenceClassification, train_tokenizer
+from rnn_hf.evaluation import calibration
+from rnn_hf.linear import ngram_solver as module
+from rnn_hf.linear.ngram_choice import set_ngrams
+from rnn_hf.linear.ngram_solver import solve_ngrams
 from rnn_hf.models.ngrams import MOST_LABELS
 from rnn_hf.models.packing import Packing
 from rnn_hf.text.characters import set_vocabulary
-from rnn_hf.training import calibration
-from rnn_hf.training import ngram_solver as module
-from rnn_hf.training.ngram_choice import set_ngrams
-from rnn_hf.training.ngram_solver import solve_ngrams
 from rnn_hf.training.options import parse_arguments
 from rnn_hf.training.train import train
 

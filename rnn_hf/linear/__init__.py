@@ -1,0 +1,1 @@
+"""Linear models of n-grams and of lexical features, which are solved before training."""

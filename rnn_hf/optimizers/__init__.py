@@ -1,0 +1,1 @@
+"""Groups of parameters, and AdamW for large tables."""
