@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, distributed
 
 from rnn_hf import RnnConfig
-from rnn_hf.data.spans import Span
+from rnn_hf.formats.spans import Span
 from rnn_hf.models.ngrams import NgramFeatures, bucket_choices, character_ngrams, entry_keys, word_ngrams
 from rnn_hf.objectives.training_objectives import TrainingObjectives
 from rnn_hf.text.encoding import encode_words

@@ -78,7 +78,7 @@ def code_of(page: str) -> list[str]:
 def training_options() -> set[str]:
     """Name the fields of the dataclasses that training takes."""
     modules = [
-        "rnn_hf.data.arguments",
+        "rnn_hf.formats.arguments",
         "rnn_hf.data.text_corpus",
         "rnn_hf.training.arguments",
         "rnn_hf.training.options",

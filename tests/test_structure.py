@@ -15,7 +15,7 @@ SCRIPTS = [
     PACKAGE / "cli.py",
 ]
 # Each folder may import from those before it.
-FOLDERS = ["utils", "models", "text", "data", "inference", "export", "engines", "sharing"]
+FOLDERS = ["utils", "models", "text", "formats", "data", "inference", "export", "engines", "sharing"]
 FOLDERS += ["evaluation", "linear", "objectives", "optimizers", "training", "benchmarks", "commands"]
 # What `pip install rnn_hf` brings, which is enough to load a model and to run it.
 CORE_REQUIREMENTS = {"torch", "transformers", "tokenizers", "huggingface_hub", "safetensors"}

@@ -13,10 +13,10 @@ from typing import Any, get_args
 
 from transformers import PreTrainedTokenizerBase
 
-from ..data.arguments import Task
 from ..data.corpus import load_corpus
 from ..export.folder import export
 from ..export.runtime import load as load_exported
+from ..formats.arguments import Task
 from ..inference.bfloat16 import Precision
 from ..inference.loading import load
 from ..inference.predictor import predict

@@ -10,10 +10,10 @@ import sys
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..data.arguments import DataArguments, Task
 from ..data.corpus import load_corpus
 from ..data.report import report_on
 from ..data.report_table import print_report
+from ..formats.arguments import DataArguments, Task
 from ..text.encoding import NO_LIMIT
 from ..training.evaluate import quieten
 from ..training.options import DataclassParser

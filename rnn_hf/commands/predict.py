@@ -31,8 +31,8 @@ from typing import IO, Any
 
 from transformers.utils import logging
 
-from ..data.arguments import DataArguments, Task, builder_options, check_data_arguments
-from ..data.span_files import find_span_file
+from ..formats.arguments import DataArguments, Task, builder_options, check_data_arguments
+from ..formats.span_files import find_span_file
 from ..inference.bfloat16 import choose_precision
 from ..inference.loading import is_tagger, load
 from ..inference.predictor import predict
@@ -81,7 +81,7 @@ def _without_labels(path: str) -> Iterator[str]:
             if has_labels:
                 logger.warning(f"{path} is a file of fastText: its labels are left out of the texts.")
         if has_labels:
-            from ..data.fasttext import split_line
+            from ..formats.fasttext import split_line
 
             line = split_line(line)[0]
         yield line
@@ -269,7 +269,7 @@ def _by_content(options: Any, input_format: str, output_format: str) -> tuple[st
     is_table = input_format == "tsv"
     if options.input == "-" or not os.path.isfile(options.input) or options.input_format == "lines":
         return input_format, output_format
-    from ..data.sniffing import content_format  # which takes a second of import
+    from ..formats.sniffing import content_format  # which takes a second of import
 
     name = content_format(options.input, "token-classification", needs_spans=not is_table)
     if name not in ("conll", "conllu"):
@@ -288,7 +288,7 @@ def _formats(options: Any) -> tuple[str, str]:
     if input_format is None:
         input_format = "lines"
         if options.input != "-" and ending not in ("", ".txt"):
-            from ..data.rows import row_format  # which takes a second of import
+            from ..formats.rows import row_format  # which takes a second of import
 
             input_format = row_format(options.input) or "lines"
     output_format = options.output_format
@@ -325,8 +325,8 @@ def _predict_rows(
     model: Any, tokenizer: Any, options: Any, input_format: str, output_format: str, bounds: dict[str, Any]
 ) -> None:
     """Predict on the rows of a file, and write them with all their columns."""
-    from ..data.row_writers import RowWriter, free_name
-    from ..data.rows import Rows, input_column, read_rows
+    from ..formats.row_writers import RowWriter, free_name
+    from ..formats.rows import Rows, input_column, read_rows
 
     task: Task = "token-classification" if is_tagger(model) else "text-classification"
     arguments = DataArguments(

@@ -9,7 +9,7 @@ The options of the data are those of the other training commands. The folder is 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..data.arguments import DataArguments, Task
+from ..formats.arguments import DataArguments, Task
 from ..training.options import DataclassParser
 from ..training.teacher_training import TeacherTrainingArguments, train_teacher
 from ..utils.command_line import command

@@ -1,1 +1,1 @@
-"""Corpora: options, files, checks, encoding, packed batches."""
+"""Corpora: checks, labels, splits, encoding, packed batches."""

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from ..formats.arguments import check_label_name
+from ..formats.label_texts import sort_names
+from ..formats.loading import Split, column_names, quiet
+from ..formats.spans import mark_ends
 from ..models.labels import tagging_scheme
 from ..utils.messages import listed, shown
-from .arguments import check_label_name
-from .label_texts import sort_names
-from .loading import Split, column_names, quiet
-from .spans import mark_ends
 from .validation import SplitCheck, class_label
 
 _BATCH_SIZE = 1000

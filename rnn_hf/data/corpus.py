@@ -9,17 +9,17 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ..formats.arguments import DataArguments, Task, check_data_arguments, columns
+from ..formats.columns import choose_column
+from ..formats.hints import column_hint
+from ..formats.loading import CONLLU_COLUMNS, SPLIT_NAMES, Split, column_names, format_of, load_splits
+from ..formats.spans import mark_ends
 from ..text.encoding import encode_texts, encode_words, max_length_of
 from ..utils.messages import listed, shown
-from .arguments import DataArguments, Task, check_data_arguments, columns
 from .auxiliary import auxiliary_labels, ends_of_spans
-from .columns import choose_column
-from .hints import column_hint
 from .hold_out import hold_out
 from .label_columns import accepted_rows
 from .labels import LabelReader
-from .loading import CONLLU_COLUMNS, SPLIT_NAMES, Split, column_names, format_of, load_splits
-from .spans import mark_ends
 from .tag_conversion import to_iob2
 from .tag_names import name_tags, usual_columns
 from .unlabelled import Unlabelled, load_unlabelled

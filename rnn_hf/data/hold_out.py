@@ -8,8 +8,8 @@ from typing import Any
 from datasets import Dataset
 from transformers.utils import logging
 
+from ..formats.loading import SPLIT_NAMES, Split
 from ..utils.messages import shown
-from .loading import SPLIT_NAMES, Split
 from .validation import label_name
 
 logger = logging.get_logger(__name__)

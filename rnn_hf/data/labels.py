@@ -9,11 +9,11 @@ from typing import Any
 from datasets import Dataset
 from transformers.utils import logging
 
+from ..formats.arguments import DataArguments
+from ..formats.label_texts import missing_fault, number_fault, parse_list, read_label_names
+from ..formats.loading import Split
 from ..utils.messages import listed, shown
-from .arguments import DataArguments
 from .label_columns import LISTS, are_whole_fractions, has_blanks
-from .label_texts import missing_fault, number_fault, parse_list, read_label_names
-from .loading import Split
 
 logger = logging.get_logger(__name__)
 
@@ -155,7 +155,7 @@ class LabelReader:
     Example:
     ```python
     >>> from datasets import Dataset
-    >>> from rnn_hf.data.arguments import DataArguments
+    >>> from rnn_hf.formats.arguments import DataArguments
     >>> from rnn_hf.data.labels import LabelReader
     >>> split = Dataset.from_dict({"text": ["one", "two"], "label": ["1.5", "2"]})
     >>> LabelReader(DataArguments(), "label").read(split, "a.csv")["label"][:]

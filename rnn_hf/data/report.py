@@ -14,11 +14,11 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from ..formats.loading import Split, column_names, format_of, quiet
+from ..formats.span_splits import is_of_spans
 from ..text.encoding import max_length_of
 from .corpus import Corpus, DataArguments, Task
-from .loading import Split, column_names, format_of, quiet
 from .report_examples import examples_of
-from .span_splits import is_of_spans
 from .validation import label_name
 
 _BATCH_SIZE = 1000

@@ -9,11 +9,8 @@ from typing import Any
 import datasets
 from transformers.utils import logging
 
-from ..models.crf import allowed_transitions
-from ..models.labels import tagging_scheme
-from ..utils.messages import listed, shown
-from .loading import Split, quiet
-from .tag_schemes import (
+from ..formats.loading import Split, quiet
+from ..formats.tag_schemes import (
     MOST_TAGS,
     Bigrams,
     StrayTagError,
@@ -23,6 +20,9 @@ from .tag_schemes import (
     count_spans,
     find_scheme,
 )
+from ..models.crf import allowed_transitions
+from ..models.labels import tagging_scheme
+from ..utils.messages import listed, shown
 from .validation import class_label, label_name
 
 logger = logging.get_logger(__name__)

@@ -6,10 +6,10 @@ from typing import Any
 import datasets
 from transformers.utils import logging
 
+from ..formats.arguments import DataArguments
+from ..formats.label_texts import read_label_names
+from ..formats.loading import Split
 from ..utils.messages import listed, shown
-from .arguments import DataArguments
-from .label_texts import read_label_names
-from .loading import Split
 from .validation import class_label
 
 logger = logging.get_logger(__name__)

@@ -9,12 +9,12 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ..formats.arguments import DataArguments, Task
+from ..formats.loading import Split, column_names, format_of
+from ..formats.sniffing import content_format
 from ..text.encoding import encode_texts, encode_words
 from ..text.words import split_words
-from .arguments import DataArguments, Task
 from .corpus import Corpus
-from .loading import Split, column_names, format_of
-from .sniffing import content_format
 from .unlabelled import Unlabelled, load_unlabelled
 
 logger = logging.get_logger(__name__)

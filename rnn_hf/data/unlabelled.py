@@ -10,14 +10,23 @@ from typing import Any
 import datasets
 from transformers import PreTrainedTokenizerBase
 
+from ..formats.arguments import DataArguments, Task, columns, source_name
+from ..formats.columns import choose_column
+from ..formats.loading import (
+    CONLLU_COLUMNS,
+    Split,
+    column_names,
+    first_line,
+    format_of,
+    load_splits,
+    quiet,
+    reading_fault,
+)
+from ..formats.sniffing import content_format
+from ..formats.span_files import find_span_file
 from ..text.encoding import encode_texts, encode_words, max_length_of
 from ..utils.messages import listed, shown
-from .arguments import DataArguments, Task, columns, source_name
 from .augmentation import fill_masks
-from .columns import choose_column
-from .loading import CONLLU_COLUMNS, Split, column_names, first_line, format_of, load_splits, quiet, reading_fault
-from .sniffing import content_format
-from .span_files import find_span_file
 from .tag_names import usual_columns
 
 _BATCH_SIZE = 1000

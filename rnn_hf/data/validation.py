@@ -9,11 +9,11 @@ from typing import Any, Literal
 import datasets
 from transformers.utils import logging
 
+from ..formats.arguments import Task, check_label_name
+from ..formats.label_texts import joined_labels, missing_fault, number_fault, number_hint, sort_names
+from ..formats.loading import Split, quiet, reading_fault
 from ..utils.messages import listed, shown
-from .arguments import Task, check_label_name
-from .label_texts import joined_labels, missing_fault, number_fault, number_hint, sort_names
 from .labels import RowError
-from .loading import Split, quiet, reading_fault
 
 logger = logging.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from ..data.spans import tag_spans
+from ..formats.spans import tag_spans
 from ..inference.bfloat16 import Precision, choose_precision
 from ..inference.loading import is_tagger, load
 from ..inference.predictor import check_rejection, default_batch_size, predict, text_fault, words_fault

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from ..data.tables import csv_options, find_separator
+from ..formats.tables import csv_options, find_separator
 from ..utils.messages import listed, shown
 from .sources import Source, csv_rows, decode_line, json_row, open_source, read_parquet, set_encoding, table_row
 
@@ -86,7 +86,7 @@ def _plan_parquet(source: Source, size: int, options: dict[str, Any], text_colum
 
 
 def _plan_lines(source: Source, size: int, options: dict[str, Any], text_column: str) -> tuple[list[int], int]:
-    from ..data.fasttext import is_fasttext  # which takes a second of import
+    from ..formats.fasttext import is_fasttext  # which takes a second of import
 
     set_encoding(source, options, ())
     source.columns = ["text"]
@@ -227,7 +227,7 @@ class BlockReader:
                 text, fault = decode_line(line, source, offset)
                 text = text.rstrip("\r\n")
                 if source.options.get("has_labels"):
-                    from ..data.fasttext import split_line
+                    from ..formats.fasttext import split_line
 
                     text = split_line(text)[0]
                 yield {"text": text}, fault

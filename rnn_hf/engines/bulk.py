@@ -11,9 +11,9 @@ from typing import Any, Literal
 from tqdm import tqdm
 from transformers.utils import logging
 
-from ..data.arguments import source_name
-from ..data.columns import choose_column
-from ..data.row_writers import add_features, free_name
+from ..formats.arguments import source_name
+from ..formats.columns import choose_column
+from ..formats.row_writers import add_features, free_name
 from ..inference.bfloat16 import choose_precision
 from ..inference.download import find_folder
 from ..inference.loading import load_config

@@ -14,7 +14,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from transformers.utils import logging
 
-from ..data.arguments import source_name
+from ..formats.arguments import source_name
 from ..utils.display import json_line
 from ..utils.files import replacing
 from ..utils.messages import shown

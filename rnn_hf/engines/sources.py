@@ -11,7 +11,7 @@ from typing import IO, Any
 import fsspec
 from fsspec.core import OpenFile
 
-from ..data.arguments import source_name
+from ..formats.arguments import source_name
 from ..utils.messages import listed, shown
 
 FORMATS = ("lines", "csv", "tsv", "json", "parquet")

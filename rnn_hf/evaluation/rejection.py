@@ -9,9 +9,9 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from transformers import PreTrainedTokenizerBase
 
-from ..data.arguments import DataArguments
-from ..data.columns import choose_column
-from ..data.loading import column_names, load_splits
+from ..formats.arguments import DataArguments
+from ..formats.columns import choose_column
+from ..formats.loading import column_names, load_splits
 from ..inference.bfloat16 import Precision
 from ..inference.predictor import check_rejection, predict
 from ..utils.messages import listed, shown
@@ -119,7 +119,7 @@ def read_texts(file: str, arguments: DataArguments) -> Iterator[str]:
     Example:
     ```python
     >>> import tempfile
-    >>> from rnn_hf.data.arguments import DataArguments
+    >>> from rnn_hf.formats.arguments import DataArguments
     >>> from rnn_hf.evaluation.rejection import read_texts
     >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
     ...     _ = file.write("text\nwhat is this\n")

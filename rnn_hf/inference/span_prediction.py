@@ -7,8 +7,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from ..data.span_files import SpanFile
-from ..data.spans import tag_spans
+from ..formats.span_files import SpanFile
+from ..formats.spans import tag_spans
 from ..text.words import split_words
 from ..utils.files import replace_file
 from .predictor import predict
@@ -27,7 +27,7 @@ def predict_spans(
     Args:
         model ([`RnnForTokenClassification`]): A tagger, of torch or of onnxruntime.
         tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
-        file ([`SpanFile`]): What [`~rnn_hf.data.span_files.find_span_file`] found. All texts are tagged, also those
+        file ([`SpanFile`]): What [`~rnn_hf.formats.span_files.find_span_file`] found. All texts are tagged, also those
             that no one has annotated.
         output_dir (`str` or `Path`, *optional*): Of brat's files, the folder to write texts and annotations to.
         options: See [`~predictor.predict`].
@@ -43,7 +43,7 @@ def predict_spans(
     ```python
     >>> import tempfile
     >>> from rnn_hf import RnnConfig, RnnForTokenClassification, train_tokenizer
-    >>> from rnn_hf.data.span_files import find_span_file
+    >>> from rnn_hf.formats.span_files import find_span_file
     >>> from rnn_hf.inference.span_prediction import predict_spans
     >>> tokenizer = train_tokenizer([["Anna"]], kind="word", min_frequency=1, is_split_into_words=True)
     >>> model = RnnForTokenClassification(RnnConfig(vocab_size=len(tokenizer), id2label={0: "B-PER"}))

@@ -17,9 +17,9 @@ from transformers import Trainer, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from ..data.arguments import MODELS_OF, DataArguments, Task, named_auxiliary
 from ..data.text_corpus import TextArguments
 from ..evaluation.task_metrics import score_names
+from ..formats.arguments import MODELS_OF, DataArguments, Task, named_auxiliary
 from ..models.configuration_rnn import RnnConfig
 from ..text.transformer_vectors import is_transformer
 from ..utils.command_line import describe

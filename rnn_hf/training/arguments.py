@@ -7,7 +7,7 @@ import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import SchedulerType
 
-from ..data.arguments import Task
+from ..formats.arguments import Task
 from ..models.configuration_rnn import RnnConfig
 from ..utils.command_line import shown_default
 

@@ -16,8 +16,8 @@ from transformers import HfArgumentParser, TrainingArguments
 from transformers.hf_argparser import string_to_bool
 from transformers.trainer_pt_utils import AcceleratorConfig
 
-from ..data.arguments import MODELS_OF, DataArguments, Task
 from ..data.text_corpus import TextArguments
+from ..formats.arguments import MODELS_OF, DataArguments, Task
 from ..utils.command_line import CommandParser, fail
 from .arguments import ConfigArguments, RnnTrainingArguments, TokenizerArguments
 
@@ -60,7 +60,7 @@ class DataclassParser(CommandParser, HfArgumentParser):
 
     Example:
     ```python
-    >>> from rnn_hf.data.arguments import DataArguments
+    >>> from rnn_hf.formats.arguments import DataArguments
     >>> from rnn_hf.training.options import DataclassParser
     >>> parser = DataclassParser(DataArguments, task="token-classification")
     >>> data, _ = parser.parse_args_into_dataclasses(["--tags_column", "ner"])

@@ -9,8 +9,8 @@ from typing import Any
 
 from transformers.utils import logging
 
-from ..data.arguments import DataArguments, Task
 from ..data.unlabelled import load_unlabelled
+from ..formats.arguments import DataArguments, Task
 from ..objectives.semi_supervised import DEFAULT_WEIGHT
 from .arguments import RnnTrainingArguments, TokenizerArguments
 from .checkpoints import RESULTS, find_checkpoint, list_checkpoints, read_options
@@ -45,7 +45,7 @@ def chooses_self_training(data: DataArguments, training: RnnTrainingArguments) -
     Example:
     ```python
     >>> from rnn_hf import RnnTrainingArguments
-    >>> from rnn_hf.data.arguments import DataArguments
+    >>> from rnn_hf.formats.arguments import DataArguments
     >>> from rnn_hf.training.self_training import chooses_self_training
     >>> data = DataArguments(train_file="few.csv", unlabelled_file="more.txt")
     >>> chooses_self_training(data, RnnTrainingArguments("out"))
@@ -71,7 +71,7 @@ def settle_self_training(args: RnnTrainingArguments, data: DataArguments) -> Non
     Example:
     ```python
     >>> from rnn_hf import RnnTrainingArguments
-    >>> from rnn_hf.data.arguments import DataArguments
+    >>> from rnn_hf.formats.arguments import DataArguments
     >>> from rnn_hf.training.self_training import settle_self_training
     >>> args = RnnTrainingArguments("out")
     >>> settle_self_training(args, DataArguments(train_file="few.csv", unlabelled_file="more.txt"))

@@ -21,8 +21,8 @@ from transformers.utils import logging
 
 from ..data.augmentation import Augmentation
 from ..data.corpus import Corpus
-from ..data.loading import Split, column_names
 from ..data.unlabelled import encode_unlabelled
+from ..formats.loading import Split, column_names
 from ..sharing.run_record import file_name
 from ..utils.files import replace_file
 from .teacher import Teacher, describe_teachers

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
-from ..data.arguments import MODELS_OF
 from ..data.augmentation import fill_masks
 from ..data.collator import cut_batches
 from ..data.corpus import Corpus
 from ..evaluation.task_metrics import score_names
+from ..formats.arguments import MODELS_OF
 from ..inference.loading import load
 from ..inference.model_files import read_json
 from ..models.configuration_rnn import RnnConfig

@@ -21,14 +21,14 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from ..data.arguments import Task
 from ..data.collator import DataCollatorWithPacking
-from ..data.conll_columns import WORD_NAMES
 from ..data.corpus import Corpus, DataArguments, load_corpus
-from ..data.loading import format_of, load_splits
-from ..data.sniffing import content_format
-from ..data.span_files import find_span_file
 from ..evaluation.task_metrics import compute_metrics_for, preprocess_logits_for_metrics, score_names
+from ..formats.arguments import Task
+from ..formats.conll_columns import WORD_NAMES
+from ..formats.loading import format_of, load_splits
+from ..formats.sniffing import content_format
+from ..formats.span_files import find_span_file
 from ..text.encoding import max_length_of
 from ..utils.display import one_line
 from ..utils.files import replace_file

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..data.corpus import Corpus
-from ..data.span_splits import is_of_spans
+from ..formats.span_splits import is_of_spans
 from ..inference.download import find_folder
 from ..inference.loading import MISSING_TOKENIZER, TOKENIZER_FILES, VOCABULARIES
 from ..inference.model_files import check_file

@@ -12,7 +12,7 @@ from datasets import ClassLabel, Dataset, Features, IterableDataset, List, Value
 
 from rnn_hf import train_tokenizer
 from rnn_hf.data.corpus import DataArguments, load_corpus
-from rnn_hf.data.loading import CONLLU_COLUMNS
+from rnn_hf.formats.loading import CONLLU_COLUMNS
 from rnn_hf.text.encoding import encode_texts
 from rnn_hf.text.raw_text import words_kept_whole
 

@@ -10,7 +10,7 @@ import pytest
 from rnn_hf import train_tokenizer
 from rnn_hf.cli import main
 from rnn_hf.data.corpus import DataArguments, load_corpus
-from rnn_hf.data.label_texts import joined_labels, parse_list, read_label_names
+from rnn_hf.formats.label_texts import joined_labels, parse_list, read_label_names
 
 CLASSIFY = "text-classification"
 

@@ -7,7 +7,7 @@ import pytest
 
 from rnn_hf import train_tokenizer
 from rnn_hf.data.corpus import DataArguments, load_corpus
-from rnn_hf.data.label_texts import read_label_names
+from rnn_hf.formats.label_texts import read_label_names
 
 TAG = "token-classification"
 NAMES = ["O", "B-PER", "I-PER", "B-LOC"]

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from rnn_hf import train_tokenizer
-from rnn_hf.data.arguments import DataArguments
 from rnn_hf.data.corpus import load_corpus
 from rnn_hf.data.unlabelled import encode_unlabelled, load_unlabelled
+from rnn_hf.formats.arguments import DataArguments
 
 TEXTS = ["a good film", "a bad one", "so so"]
 SENTENCES = [text.split() for text in TEXTS]

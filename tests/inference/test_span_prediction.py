@@ -7,7 +7,7 @@ from transformers import pipeline
 
 from rnn_hf import RnnConfig, RnnForTokenClassification, train_tokenizer
 from rnn_hf.commands.predict import main
-from rnn_hf.data.span_files import find_span_file
+from rnn_hf.formats.span_files import find_span_file
 from rnn_hf.inference.predictor import predict
 from rnn_hf.inference.span_prediction import predict_spans, tag_texts
 from rnn_hf.training.options import parse_arguments

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import pytest
 
 from rnn_hf import RnnConfig
-from rnn_hf.data.arguments import DataArguments
+from rnn_hf.formats.arguments import DataArguments
 from rnn_hf.training.arguments import ConfigArguments, DefaultMetric, RnnTrainingArguments, TokenizerArguments
 from rnn_hf.training.options import parse_arguments
 

@@ -12,7 +12,7 @@ import yaml
 from transformers import TrainingArguments
 
 from rnn_hf import RnnConfig
-from rnn_hf.data.arguments import DataArguments
+from rnn_hf.formats.arguments import DataArguments
 from rnn_hf.training.arguments import ConfigArguments, RnnTrainingArguments, TokenizerArguments
 from rnn_hf.training.options import DataclassParser, parse_arguments
 

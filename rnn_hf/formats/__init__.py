@@ -1,0 +1,1 @@
+"""Files of any format: options, layouts, rows that are read and written."""
