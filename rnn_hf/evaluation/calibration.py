@@ -122,7 +122,7 @@ def fit_ratio(states: Tensor, ngrams: Tensor, labels: Tensor) -> float:
 
     ```
     """
-    losses = [_least_loss(_weighed(states, ngrams, ratio), labels) for ratio in RATIOS]
+    losses = [least_loss(_weighed(states, ngrams, ratio), labels) for ratio in RATIOS]
     return max(ratio for ratio, loss in zip(RATIOS, losses, strict=True) if loss <= min(losses) + 0.5)
 
 
@@ -131,8 +131,23 @@ def _weighed(states: Tensor, ngrams: Tensor, ratio: float) -> Tensor:
     return states / max(ratio, 1.0) + ngrams * min(ratio, 1.0)
 
 
-def _least_loss(logits: Tensor, labels: Tensor) -> float:
-    """Return the negative log-likelihood of labels at the best temperature."""
+def least_loss(logits: Tensor, labels: Tensor) -> float:
+    """Return the negative log-likelihood of labels at the best temperature.
+
+    Args:
+        logits (`torch.FloatTensor` of shape `[num_texts, num_labels]`): Logits.
+        labels (`torch.Tensor`): See [`fit_temperature`].
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from rnn_hf.evaluation.calibration import least_loss
+    >>> logits, labels = torch.tensor([[4.0, 0.0]] * 4), torch.tensor([0, 0, 0, 1])
+    >>> round(least_loss(logits, labels), 3) == round(least_loss(9 * logits, labels), 3)
+    True
+
+    ```
+    """
     fitted = fit_temperature(logits, labels)
     temperatures = [LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE] if fitted is None else [fitted]
     return min(_loss(logits, labels, 1 / temperature)[0] for temperature in temperatures)
@@ -315,4 +330,4 @@ def _macro_f1(applies: Tensor, labels: Tensor) -> float:
     return float((2 * (applies & expected).sum(dim=0) / counts.clamp(min=1)).mean())
 
 
-__all__ = ["RATIOS", "calibrate", "fit_temperature", "fit_thresholds"]
+__all__ = ["MIN_TEXTS", "RATIOS", "calibrate", "fit_ratio", "fit_temperature", "fit_thresholds", "least_loss"]

@@ -228,7 +228,7 @@ def _prepare(
             lesson = teach(teachers, corpus, encoded["train"], tokenizer, **how)
             encoded["train"], num_rows, for_solving, teaching = lesson
         if has_new_head:
-            _solve_linear_parts(model, for_solving, config_arguments, args)
+            _solve_linear_parts(model, for_solving, encoded.get("validation"), config_arguments, args)
         unlabelled = None
         if corpus.unlabelled is not None and not teachers:
             options_of_rows = (str(corpus.problem_type), len(corpus.label_names), data_arguments.max_seq_length)
@@ -255,11 +255,13 @@ def _prepare(
     return trainer, corpus, encoded, checkpoint, options, report, teaching
 
 
-def _solve_linear_parts(model: Any, dataset: Any, config_arguments: Any, args: RnnTrainingArguments) -> None:
+def _solve_linear_parts(
+    model: Any, dataset: Any, validation: Any, config_arguments: Any, args: RnnTrainingArguments
+) -> None:
     """Choose the n-grams of a new classifier; solve them, or a tagger's lexical features, unless they have a rate."""
     if isinstance(model, RnnForSequenceClassification) and model.ngrams is not None:
         num_ngrams = set_ngrams(model, dataset, config_arguments.ngram_buckets)
-        is_solved = args.ngram_learning_rate is None and solve_ngrams(model, dataset, args.class_weights)
+        is_solved = args.ngram_learning_rate is None and solve_ngrams(model, dataset, args.class_weights, validation)
         how = ": a linear support vector machine, solved" if is_solved else ", and are trained with them"
         logger.warning(f"{num_ngrams:,} n-grams of words and characters count beside the recurrent layers{how}.")
     is_tagger = isinstance(model, RnnForTokenClassification)

@@ -126,6 +126,31 @@ def test_texts_without_a_label_do_not_count():
     assert torch.equal(model.ngrams.weight, other.ngrams.weight)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.4])
+def test_errors_cost_more_where_validation_labels_are_likelier_then(noise):
+    """Of labels without noise, that is so; of noisy ones, the larger penalty would fit the noise."""
+    models = []
+    for has_validation in (False, True):
+        (model, examples), random = make(2), np.random.default_rng(1)
+        for example in examples:
+            example["labels"] = (example["input_ids"][0] + int(random.random() < noise)) % 2
+        validation = examples[200:] if has_validation else None
+        solve_ngrams(model, examples[:200], validation=validation)
+        models.append(model)
+    is_usual = torch.equal(models[0].ngrams.weight, models[1].ngrams.weight)
+    assert is_usual == (noise > 0)
+
+
+@pytest.mark.parametrize("unknown", [-100, 2])
+def test_few_validation_labels_and_unknown_ones_choose_nothing(unknown):
+    model, examples = make(2)
+    other, _ = make(2)
+    solve_ngrams(model, examples)
+    others = [one | {"labels": unknown} for one in examples[99:]]
+    solve_ngrams(other, examples, validation=examples[:99] + others)
+    assert torch.equal(model.ngrams.weight, other.ngrams.weight)
+
+
 def test_balanced_labels_favour_the_rare_one():
     logits = []
     for class_weights in (None, "balanced"):
