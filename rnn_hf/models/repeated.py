@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .packing import Packing
+from .stepwise import transpose
 
 # Of fewer sequences or tokens, steps cost more than is saved.
 _LEAST_SEQUENCES, _LEAST_TOKENS = 16, 256
@@ -95,21 +96,30 @@ def run_repeated(
                 given += biases[0] + biases[1]
             columns = states[:, direction * size : (direction + 1) * size]
             initial = (part[direction].to(dtype) for part in state)
-            finals.append(_steps(given.index_select(0, rows), columns, packing, initial, weight_hh.t(), direction == 1))
+            finals.append(_steps(given, rows, columns, packing, initial, transpose(weight_hh), direction == 1))
     return states, tuple(map(torch.stack, zip(*finals, strict=True)))
 
 
 def _steps(
-    gates: Tensor, states: Tensor, packing: Packing, initial: Iterable[Tensor], weight: Tensor, backwards: bool
+    given: Tensor,
+    rows: Tensor,
+    states: Tensor,
+    packing: Packing,
+    initial: Iterable[Tensor],
+    weight: Tensor,
+    backwards: bool,
 ) -> tuple[Tensor, ...]:
-    """Write the states of a direction, and return its final ones; `gates` are changed."""
+    """Write the states of a direction, and return its final ones."""
     size = states.shape[1]
     h_n, c_n = (part.clone() for part in initial)
     sizes = packing.step_sizes
-    steps = list(zip(gates.split(sizes), states.split(sizes), sizes, strict=True))
-    for gate, state, num_rows in reversed(steps) if backwards else steps:
+    # The gates of one step stay in the processor's cache; those of all tokens would not.
+    gates = given.new_empty(packing.num_sequences, given.shape[1])
+    steps = list(zip(rows.split(sizes), states.split(sizes), sizes, strict=True))
+    for chosen, state, num_rows in reversed(steps) if backwards else steps:
         # Rows that have ended, or have not begun, keep what they have.
         h, c = h_n[:num_rows], c_n[:num_rows]
+        gate = torch.index_select(given, 0, chosen, out=gates[:num_rows])
         gate.addmm_(h, weight)
         gate[:, : 2 * size].sigmoid_()
         i, f, g, o = gate.split(size, dim=1)

@@ -80,7 +80,7 @@ class _RnnSteps(torch.autograd.Function):
     def forward(ctx: Any, mode, packing, reverse, packed, h_0, weight_ih, weight_hh, bias_ih, bias_hh):  # type: ignore[no-untyped-def]
         # Becomes the states in place. What a function returns must be no view of what it has made.
         states = _project(packed, weight_ih, bias_ih, bias_hh).clone()
-        transposed = _transposed(weight_hh)
+        transposed = transpose(weight_hh)
         h = None
         for step in _steps(states, packing, reverse):
             h = _carry(h, h_0, len(step))
@@ -122,7 +122,7 @@ class _GruSteps(torch.autograd.Function):
         hidden_bias = None if bias_hh is None else torch.cat([bias_hh[: 2 * size], torch.zeros_like(bias_hh[:size])])
         gates = _project(packed, weight_ih, bias_ih, hidden_bias)  # [num_tokens, r z n], activated in place
         states, candidates = (packed.new_empty(len(packed), size) for _ in range(2))
-        weight_rz, weight_n = _transposed(weight_hh[: 2 * size]), _transposed(weight_hh[2 * size :])
+        weight_rz, weight_n = transpose(weight_hh[: 2 * size]), transpose(weight_hh[2 * size :])
         bias_n = packed.new_zeros(size) if bias_hh is None else bias_hh[2 * size :]
         columns = (gates[:, : 2 * size], *gates.split(size, dim=1), candidates, states)
         h = None
@@ -183,7 +183,7 @@ class _LstmSteps(torch.autograd.Function):
         size = weight_hh.shape[1]
         gates = _project(packed, weight_ih, bias_ih, bias_hh)  # [num_tokens, i f g o], activated in place
         states, cells = (packed.new_empty(len(packed), size) for _ in range(2))
-        transposed = _transposed(weight_hh)
+        transposed = transpose(weight_hh)
         columns = (gates, gates[:, : 2 * size], *gates.split(size, dim=1), cells, states)
         h = c = None
         for gate, if_, i, f, g, o, cell, step in zip(
@@ -248,8 +248,15 @@ def _project(packed: Tensor, weight_ih: Tensor, bias_ih: Tensor | None, bias_hh:
     return torch.addmm(bias_ih + bias_hh, _rounded_up(packed), weight_ih.t())[: len(packed)]
 
 
-def _transposed(weight_hh: Tensor) -> Tensor:
-    """Lay recurrent weights out as steps multiply them: in single precision, a few rows take a third less time."""
+def transpose(weight_hh: Tensor) -> Tensor:
+    """Lay recurrent weights out as steps multiply them: in single precision, a few rows take a third less time.
+
+    Args:
+        weight_hh (`torch.Tensor` of shape `[num_gates * hidden_size, hidden_size]`): The weights.
+
+    Returns:
+        `torch.Tensor` of shape `[hidden_size, num_gates * hidden_size]`.
+    """
     transposed = weight_hh.t()
     return transposed.contiguous() if weight_hh.dtype == torch.float32 else transposed
 
@@ -301,4 +308,4 @@ def _at_first_step(values: Tensor, packing: Packing, reverse: bool) -> Tensor:
     return values.index_select(0, packing.last_positions) if reverse else values[: packing.num_sequences]
 
 
-__all__ = ["run_steps"]
+__all__ = ["run_steps", "transpose"]
