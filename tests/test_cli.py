@@ -217,6 +217,12 @@ class TestCommands:
         rows = json.loads(Path("crf.json").read_text(encoding="utf-8"))
         assert [row["training step"] for row in rows] == ["with CRF, 20 labels", "without CRF, 20 labels"]
 
+    @pytest.mark.parametrize("modes", [["inference"], ["training", "inference"]])
+    def test_a_benchmark_of_a_layer_is_drawn(self, modes, model, capsys):
+        words = ["--size", "4", "--lengths", "2", "3", "--batch_sizes", "2", "--repeat", "1", "--plot", "layer.png"]
+        main(["benchmark", "layer", "--modes", *modes, *words])
+        assert Path("layer.png").read_bytes().startswith(b"\x89PNG")
+
 
 def trained_by(program: list[str], monkeypatch) -> str:
     """Train a tiny tagger as if the process had been started with a program, and return the command in its card."""

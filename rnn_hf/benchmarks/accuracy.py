@@ -61,8 +61,10 @@ def accuracy(options: argparse.Namespace) -> list[Row]:
     with TemporaryDirectory() as folder:
         arguments = parse_arguments(task, "", [*options.rest, "--output_dir", f"{folder}/model"])
         corpus = load_corpus(arguments[0], task, arguments[2].problem_type)
-        if corpus.problem_type != "single_label_classification" or "test" not in corpus.splits:
-            raise ValueError("accuracy needs one label for each text or word, and test data: name it with --test_file.")
+        if corpus.problem_type != "single_label_classification":
+            raise ValueError("accuracy needs one label for each text or word.")
+        if "test" not in corpus.splits:
+            raise ValueError("accuracy needs test data: name it with --test_file.")
         scores = score_names(task, corpus.problem_type, corpus.label_names)[:2]
         make_rows = _linear_classifiers if task == "text-classification" else _linear_taggers
         rows = list(make_rows(corpus, scores))

@@ -19,18 +19,19 @@ def print_rows(rows: list[Row], title: str) -> None:
 
 
 def plot(rows: list[Row], path: str) -> None:
-    """Draw the cost of a token against the length of the sequences."""
+    """Draw the cost of a token against the length of the sequences, in training where that was measured."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4))
+    mode = rows[0]["mode"]
     for cell in dict.fromkeys(row["cell"] for row in rows):
-        chosen = [row for row in rows if row["cell"] == cell and row["mode"] == "training"]
+        chosen = [row for row in rows if row["cell"] == cell and row["mode"] == mode]
         lengths = [row["length"] for row in chosen]
         (line,) = axes.plot(lengths, [row["ours us/token"] for row in chosen], "o-", label=f"{cell.upper()}, rnn_hf")
         if all("stock / ours" in row for row in chosen):
             stock = [row["ours us/token"] * row["stock / ours"] for row in chosen]
             axes.plot(lengths, stock, "x--", color=line.get_color(), label=f"{cell.upper()}, packed torch")
-    axes.set(xscale="log", yscale="log", xlabel="length of the sequences", ylabel="training, µs a token")
+    axes.set(xscale="log", yscale="log", xlabel="length of the sequences", ylabel=f"{mode}, µs a token")
     axes.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=150)

@@ -23,6 +23,8 @@ busy machine drifts. The number of threads is fixed and printed.
 """
 
 import json
+import math
+from argparse import ArgumentTypeError
 from importlib import import_module
 from pathlib import Path
 
@@ -53,6 +55,17 @@ MEASURES = {
 CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 
+def _share(text: str) -> float:
+    """Read a number from a half to 1: lengths that are drawn evenly fill no less."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0.5 <= share <= 1:
+        raise ArgumentTypeError(f"must be a number from 0.5 to 1, got {text}")
+    return share
+
+
 @command
 def main(argv: list[str] | None = None) -> None:
     """Parse the command line, measure, show and save."""
@@ -62,7 +75,8 @@ def main(argv: list[str] | None = None) -> None:
         "--task",
         choices=["text-classification", "token-classification"],
         default="text-classification",
-        help="for accuracy and words; other options are those of rnn-hf train-classifier or rnn-hf train-tagger",
+        help="for accuracy and words; training measures taggers. Other options are those of rnn-hf train-classifier or "
+        "rnn-hf train-tagger",
     )
     parser.add_argument("--flair_python", metavar="PATH", help="for flair: a Python with the package flair")
     parser.add_argument("--linear_only", action="store_true", help="for accuracy: train linear models alone")
@@ -72,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
         "--lengths", nargs="+", type=positive_int, default=[25, 200], help="longest sequence, for layer"
     )
     parser.add_argument("--batch_sizes", nargs="+", type=positive_int, default=[32], help="for layer")
-    parser.add_argument("--fills", nargs="+", type=float, default=[0.95], help="share of tokens, for layer")
+    parser.add_argument("--fills", nargs="+", type=_share, default=[0.95], help="share of tokens, for layer")
     parser.add_argument("--length", type=positive_int, help="longest sequence, for the others")
     parser.add_argument("--batch_size", type=positive_int, default=32, help="for the others")
     parser.add_argument(
@@ -96,6 +110,11 @@ def main(argv: list[str] | None = None) -> None:
     options.bf16 = options.bf16 == "true"
     if options.rest and options.what not in TRAINS:
         parser.error(f"unknown options: {name_unknown(options.rest)}; only {', '.join(TRAINS)} hand options on")
+    for name, file in (("--json", options.json), ("--plot", options.plot)):
+        if file is not None and not Path(file).parent.is_dir():
+            parser.error(f"{name} {file}: there is no folder {Path(file).parent}")
+    if options.plot and options.what != "layer":
+        parser.error("--plot is for layer: leave it out")
     options.length = options.length or {"memory": 400, "pooling": 4000, "long_text": 100_000}.get(options.what, 25)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -106,5 +125,5 @@ def main(argv: list[str] | None = None) -> None:
     report.print_rows(rows, f"{options.what}, {options.threads} thread(s), torch {torch.__version__}")
     if options.json:
         Path(options.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    if options.plot and options.what == "layer":
+    if options.plot:
         report.plot(rows, options.plot)

@@ -226,7 +226,10 @@ def calibrate(trainer: Any, dataset: Any) -> str:
     temperature = fit_temperature(logits, labels)
     texts = f"{len(logits):,}{' of the' if sample.is_part else ''} validation texts"
     if temperature is None:
-        said = f"Probabilities are not calibrated: no temperature is best on {texts}, as where all of them are right."
+        said = (
+            f"Probabilities are not calibrated: no temperature is best on {texts}, as where all of them are right, or "
+            "no more than by chance."
+        )
     elif 2 * (_loss(logits, labels, 1.0)[0] - _loss(logits, labels, 1 / temperature)[0]) < _SIGNIFICANT:
         said = f"Probabilities are left as they are: on {texts}, no temperature is better than 1 by more than chance."
     else:
@@ -278,6 +281,8 @@ def _predict(trainer: Any, dataset: Any, num_labels: int) -> _Sample | None:
     trainer.preprocess_logits_for_metrics, trainer.compute_metrics = lambda logits, _: at_least_float32(logits), None
     trainer.args = copy.copy(trainer.args)
     trainer.args.prediction_loss_only = trainer.args.batch_eval_metrics = False
+    # They would leave the model in half precision.
+    trainer.args.fp16_full_eval = trainer.args.bf16_full_eval = False
     trainer.args.eval_do_concat_batches = True
     try:
         output = trainer.predict(dataset, metric_key_prefix="calibration")

@@ -119,13 +119,13 @@ class NgramFeatures(nn.Module):
             `torch.FloatTensor` of shape `[batch_size, num_labels]`.
         """
         texts = packing.sorted_indices[packing.sorted_rows]  # [num_tokens]
-        counts = _count_in_texts(input_ids, texts, packing.batch_size).to(self.scales.dtype)
+        counts = _count_in_texts(input_ids, texts, packing.batch_size).to(self._type_of_sums)
         of_words, positions, counts_of_words = self._word_buckets(input_ids, packing, counts)
         distinct, inverse = input_ids.unique(return_inverse=True)
         of_entries, entries = self._entry_buckets(distinct)
         # One look-up for both: its gradient is as large as the whole table.
         buckets = torch.cat([of_words, of_entries])
-        scales = self.scales[buckets]
+        scales = self.scales[buckets].to(self._type_of_sums)
         if self.before_reading is not None:
             self.before_reading(self, (buckets,))
         given = nn.functional.embedding(buckets, self.weight, sparse=self.sparse) * scales.unsqueeze(1)
@@ -136,7 +136,9 @@ class NgramFeatures(nn.Module):
         pooled = self._pool(words, squares_of_words, counts_of_words, texts[positions], packing.batch_size)
         characters = nn.functional.embedding(inverse, characters)
         pooled = pooled + self._pool(characters, squares[inverse], counts, texts, packing.batch_size)
-        return (pooled if self.projection is None else score_labels(self.projection, pooled)) + self.bias
+        if self.projection is not None:
+            pooled = score_labels(self.projection, pooled.to(self.projection.weight.dtype))
+        return pooled + self.bias
 
     def values(self, input_ids: Tensor, packing: Packing) -> tuple[Tensor, Tensor, Tensor]:
         """Say how much each n-gram counts: by what [`forward`] multiplies `weight` before it sums.
@@ -149,7 +151,7 @@ class NgramFeatures(nn.Module):
             Texts, buckets and values, each of shape `[num_ngrams]`; an n-gram stands there as often as in its text.
         """
         texts = packing.sorted_indices[packing.sorted_rows]  # [num_tokens]
-        counts = _count_in_texts(input_ids, texts, packing.batch_size).to(self.scales.dtype)
+        counts = _count_in_texts(input_ids, texts, packing.batch_size).to(self._type_of_sums)
         of_words, positions, counts_of_words = self._word_buckets(input_ids, packing, counts)
         of_entries, owners = self._entry_buckets(input_ids)
         values = []
@@ -157,7 +159,7 @@ class NgramFeatures(nn.Module):
             (of_words, texts[positions], counts_of_words),
             (of_entries, texts[owners], counts[owners]),
         ):
-            scales = self.scales[buckets]
+            scales = self.scales[buckets].to(self._type_of_sums)
             lengths = _lengths(scales**2, times, rows, packing.batch_size)
             values.append(scales * times ** (POWER - 1) / lengths[rows])
         return torch.cat([texts[positions], texts[owners]]), torch.cat([of_words, of_entries]), torch.cat(values)
@@ -171,6 +173,11 @@ class NgramFeatures(nn.Module):
             with torch.inference_mode(False), torch.no_grad():
                 self._entries = (state, find_entry_ngrams(self.spellings.clone(), self.hashes.clone()))
         return self._entries[1]
+
+    @property
+    def _type_of_sums(self) -> torch.dtype:
+        """Sums of many squares need more than half precision."""
+        return torch.promote_types(self.scales.dtype, torch.float32)
 
     def _word_buckets(self, input_ids: Tensor, packing: Packing, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Find the buckets of n-grams of words, the position of the last token of each, and how often each counts."""
@@ -241,7 +248,7 @@ class NgramsMixin:
         if input_ids is None:
             raise ValueError("This classifier counts n-grams of tokens: give input_ids beside inputs_embeds.")
         self.match_vocabulary()
-        return logits + self.ngrams(input_ids, packing)
+        return logits + self.ngrams(input_ids, packing).to(logits.dtype)
 
 
 def _match_vocabulary_first(model: Any, prefix: str, keep_vars: bool) -> None:

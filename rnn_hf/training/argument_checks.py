@@ -127,6 +127,7 @@ def check_arguments(
         raise ValueError(f"--output_dir {training.output_dir!r} is no name of a folder.")
     if training.vectors_learning_rate and tokenizer.vectors is None and tokenizer.model_name_or_path is None:
         raise ValueError("--vectors_learning_rate has no effect without --vectors: leave it out.")
+    _check_features(config, training)
     _check_metric(task, training)
     _check_schedule(data, training)
     _check_scheduler(training)
@@ -211,6 +212,17 @@ def _check_config(task: Task, config: Any) -> None:
     except (StrictDataclassError, TypeError, ValueError) as error:
         message = describe(error)
         raise ValueError(f"--{message}" if message.split(" ")[0].split("=")[0] in given else message) from error
+
+
+def _check_features(config: Any, training: RnnTrainingArguments) -> None:
+    """Refuse options of n-grams and of lexical features where there are none."""
+    for size, names in (
+        ("ngram_buckets", ("max_ngram", "ngram_dropout", "ngram_learning_rate")),
+        ("num_lexical_features", ("lexical_dropout", "lexical_learning_rate")),
+    ):
+        for name in names if getattr(config, size) == 0 else ():
+            if getattr(training if name.endswith("rate") else config, name) is not None:
+                raise ValueError(f"--{name} has no effect with --{size} 0: leave one of them out.")
 
 
 def _check_tokenizer(data: DataArguments, tokenizer: TokenizerArguments, training: RnnTrainingArguments) -> None:

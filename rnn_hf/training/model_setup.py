@@ -38,7 +38,10 @@ _HEADS = (
     *("ngrams.", "word_starts"),
 )
 # Of those, what scores the labels of a tagger.
-_OF_LABELS = ("classifier.", "crf.", "lexical.weight", "lexical.projection.")
+_OF_LABELS = (
+    *("classifier.", "crf.", "lexical.weight", "lexical.projection."),
+    *("ngrams.weight", "ngrams.bias", "ngrams.projection."),
+)
 # Most lexical features that a new tagger has by default.
 _MOST_LEXICAL_FEATURES = 65536
 
@@ -282,9 +285,11 @@ def _pretrained_model(
     before, config = config, RnnConfig.from_dict(config.to_dict() | changes | overrides)
     weights = load_weights(folder)
     is_refined = [one.span_labels is not None for one in (before, config)]
-    if is_refined[0] != is_refined[1] or (all(is_refined) and len(before.label_names) != len(config.label_names)):
-        # Scores of other labels may be as many.
-        weights = {name: value for name, value in weights.items() if not name.startswith(_OF_LABELS)}
+    has_other_labels = before.label_names != config.label_names and corpus.task != "language-modeling"
+    # Other labels may be as many.
+    has_other_scores = has_other_labels or is_refined[0] != is_refined[1]
+    dropped = {name for name in weights if has_other_scores and name.startswith(_OF_LABELS)}
+    weights = {name: value for name, value in weights.items() if name not in dropped}
     with _without_report():
         loaded: Any = MODEL_CLASSES[corpus.task].from_pretrained(
             None,
@@ -302,7 +307,8 @@ def _pretrained_model(
         )
     if (parts := _parts(new)) and not has_new_head:
         logger.warning(f"The {parts} new: {printable(name)} has none for these labels and options.")
-    if (parts := _parts(info["unexpected_keys"])) and not has_new_head:
+    unused = {*info["unexpected_keys"], *(dropped - model.state_dict().keys())}
+    if (parts := _parts(unused)) and not has_new_head:
         logger.warning(f"The {parts} left out: {printable(name)} has weights of a kind that this model does not use.")
     return model
 

@@ -264,9 +264,13 @@ def _solve_linear_parts(
         is_solved = args.ngram_learning_rate is None and solve_ngrams(model, dataset, args.class_weights, validation)
         how = ": a linear support vector machine, solved" if is_solved else ", and are trained with them"
         logger.warning(f"{num_ngrams:,} n-grams of words and characters count beside the recurrent layers{how}.")
+        if is_solved and config_arguments.ngram_dropout:
+            logger.warning("--ngram_dropout has no effect on solved n-grams; --ngram_learning_rate trains them.")
     is_tagger = isinstance(model, RnnForTokenClassification)
     if is_tagger and model.lexical is not None and args.lexical_learning_rate is None and solve_lexical(model, dataset):
         logger.warning("Lexical features are solved before training, as a linear model of their own.")
+        if config_arguments.lexical_dropout:
+            logger.warning("--lexical_dropout has no effect on solved features; --lexical_learning_rate trains them.")
 
 
 def _tells_ends(corpus: Corpus, config_arguments: Any, base_config: Any) -> bool:

@@ -53,7 +53,7 @@ def test_other_problems_are_refused(label, options, tmp_path, capsys):
     file = write(tmp_path / "train.jsonl", [{"text": f"a {number}", "label": label} for number in range(20)])
     with pytest.raises(SystemExit):
         rows_of(tmp_path, "--train_file", file, "--test_file", file)
-    assert "accuracy needs one label for each text or word, and test data" in capsys.readouterr().err
+    assert "accuracy needs one label for each text or word" in capsys.readouterr().err
 
 
 def test_features_of_words():

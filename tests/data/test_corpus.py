@@ -809,6 +809,13 @@ class TestRefusedRows:
         message = refusal(train_file=file, problem_type="multi_label_classification")
         assert message.startswith(f"{file}, row 1: column 'label' must hold a list of labels, got 'a'. Say with --lab")
 
+    @pytest.mark.parametrize("several", [["a", "b"], []])
+    def test_lists_where_a_text_has_one_label(self, several, tmp_path):
+        rows = [{"text": "good", "label": ["a"]}, {"text": "bad", "label": ["b"]}, {"text": "both", "label": several}]
+        file = write(tmp_path / "a.jsonl", json_lines(rows))
+        message = refusal(train_file=file, problem_type="single_label_classification")
+        assert message.startswith(f"{file}, row 3: column 'label' must hold one label for each text, got {several}")
+
     @pytest.mark.parametrize("label", [{"name": "a"}, [{"name": "a"}]])
     def test_label_that_is_an_object(self, tmp_path, label):
         file = save([{"text": "a", "label": label}], tmp_path / "a.jsonl")

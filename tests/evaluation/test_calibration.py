@@ -311,6 +311,16 @@ class TestTrainer:
         assert other.model.config.temperature == one.model.config.temperature != 1
         assert (other.args.prediction_loss_only, other.args.eval_do_concat_batches) == (True, False)
 
+    @pytest.mark.parametrize("option", ["bf16_full_eval", "fp16_full_eval"])
+    def test_leaves_the_weights_in_their_precision(self, option, tmp_path):
+        one, other = trainer(tmp_path, 120), trainer(tmp_path, 120)
+        setattr(one.args, option, True)
+        one.calibrate()
+        other.calibrate()
+        assert one.model.dtype == torch.float32
+        assert one.model.config.temperature == other.model.config.temperature
+        assert getattr(one.args, option) is True
+
     def test_calibrating_twice_changes_nothing(self, tmp_path):
         one = trainer(tmp_path, 120)
         one.calibrate()

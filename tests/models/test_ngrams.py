@@ -142,6 +142,21 @@ def test_vectors_alone_do_not_do():
         model(inputs_embeds=torch.zeros(1, 2, 5))
 
 
+@pytest.mark.parametrize("num_labels", [3, MOST_LABELS + 1])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_sums_long_texts_in_single_precision(dtype, num_labels):
+    model = RnnForSequenceClassification(little_config(ngram_buckets=301, num_labels=num_labels)).eval()
+    set_random_ngrams(model.ngrams, 0)
+    torch.nn.init.normal_(model.ngrams.weight)
+    ids = torch.arange(70_000) % VOCAB_SIZE
+    packing = Packing.from_mask(torch.ones(1, len(ids)))
+    with torch.no_grad():
+        expected = model.ngrams(ids, packing)
+        found = model.to(dtype).ngrams(ids, packing)
+        torch.testing.assert_close(found.float(), expected, atol=0.1, rtol=0.02)
+        assert model(input_ids=ids[None, :9]).logits.dtype == dtype
+
+
 def test_dropout_leaves_ngrams_out_in_training_alone():
     ngrams = make(1, ngram_dropout=0.5)
     ids, packing = torch.arange(20), Packing.from_mask(torch.ones(1, 20))

@@ -151,6 +151,8 @@ OF_CLASSIFIERS = [
     ("--neftune_noise_alpha 5", "--neftune_noise_alpha is for embeddings of transformers"),
     ("--prediction_loss_only true", "--prediction_loss_only leaves no scores"),
     ("--label_names ham spam", "column 'label' holds 'ham', but --label_names names the whole numbers"),
+    ("--ngram_buckets 0 --max_ngram 3", "--max_ngram has no effect with --ngram_buckets 0: leave one of them out"),
+    ("--ngram_buckets 0 --ngram_learning_rate 0.01", "--ngram_learning_rate has no effect with --ngram_buckets 0"),
     ("--vectors nowhere.txt", "--vectors nowhere.txt is neither a file nor an installed package"),
     ("--model_name_or_path ./nowhere", "./nowhere holds no model"),
     ("--tokenizer_name ./nowhere", "./nowhere holds no tokenizer"),
@@ -328,6 +330,11 @@ OTHERS = [
     ("benchmark", "layer --lengths 0", "must be a whole number of at least 1, got '0'"),
     ("benchmark", "layer --threads 0", "must be a whole number of at least 1, got '0'"),
     ("benchmark", "latency --length -1", "at least 1"),
+    ("benchmark", "layer --fills 2", "must be a number from 0.5 to 1, got 2"),
+    ("benchmark", "layer --fills x", "must be a number from 0.5 to 1, got x"),
+    ("benchmark", "layer --json nowhere/a.json", "--json nowhere/a.json: there is no folder nowhere"),
+    ("benchmark", "layer --plot nowhere/a.png", "--plot nowhere/a.png: there is no folder nowhere"),
+    ("benchmark", "crf --plot a.png", "--plot is for layer: leave it out"),
     ("quickstart", "--nosuch", "unknown options or values: --nosuch. See"),
 ]
 

@@ -461,12 +461,39 @@ class TestFineTuning:
         plain = build_for(["ADP", "NAME", "NAME"], "plain", model_name_or_path=str(tmp_path / "spans"))
         assert [len(model.crf.label_names) for model in (others, plain)] == [2, 2]
 
+    def test_as_many_other_labels_make_a_new_head(self, tmp_path, messages):
+        def build_for(labels, folder, **arguments):
+            rows = [{"text": f"a {label} film", "label": label} for label in labels] * 3
+            (tmp_path / f"{folder}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            corpus = load_corpus(DataArguments(train_file=str(tmp_path / f"{folder}.jsonl")), CLASSIFY)
+            (tmp_path / folder).mkdir()
+            config = ConfigArguments(**(LITTLE if not arguments else {}))
+            tokenizer, model = build(corpus, TokenizerArguments(**arguments), config, tmp_path / folder)
+            if not arguments:
+                torch.nn.init.normal_(model.ngrams.weight)
+            model.save_pretrained(tmp_path / folder)
+            tokenizer.save_pretrained(tmp_path / folder)
+            return model
+
+        old = build_for("ab", "old")
+        same = build_for("ba", "same", model_name_or_path=str(tmp_path / "old"))
+        assert same.config.label_names == old.config.label_names
+        assert torch.equal(same.classifier.weight, old.classifier.weight)
+        assert torch.equal(same.ngrams.weight, old.ngrams.weight)
+        assert not any("new" in message for message in messages())
+        new = build_for("xy", "new", model_name_or_path=str(tmp_path / "old"))
+        assert torch.equal(new.model.rnn.weight_hh_l0, old.model.rnn.weight_hh_l0)
+        assert not torch.equal(new.classifier.weight, old.classifier.weight)
+        assert not new.ngrams.weight.any()
+        assert any(message.startswith("The classifier and the n-grams are new") for message in messages())
+
     def test_new_parts_of_a_head_are_said_in_one_line_each(self, make, trained, caplog):
         logging.enable_propagation()
         make(TAG, model_name_or_path=str(trained[CLASSIFY]), config={"use_crf": True})
         logging.disable_propagation()
         assert [message for message in caplog.messages if "the tags are in IOB2" not in message] == [
-            f"The conditional random field is new: {trained[CLASSIFY]} has none for these labels and options.",
+            "The classifier and the conditional random field are new: "
+            f"{trained[CLASSIFY]} has none for these labels and options.",
             f"The n-grams are left out: {trained[CLASSIFY]} has weights of a kind that this model does not use.",
         ]
 
