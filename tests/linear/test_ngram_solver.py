@@ -174,7 +174,7 @@ def test_of_too_many_texts_it_takes_chunks_at_equal_distances(monkeypatch):
 
 
 @pytest.mark.parametrize("ratio", [0.5, 2.0])
-def test_a_trained_model_holds_them_weighed(ratio, tmp_path, monkeypatch):
+def test_a_trained_model_holds_them_weighed(ratio, tmp_path, monkeypatch, messages):
     monkeypatch.setattr(calibration, "fit_ratio", lambda states, ngrams, labels: ratio)
     random = np.random.default_rng(0)
     rows = []
@@ -190,7 +190,18 @@ def test_a_trained_model_holds_them_weighed(ratio, tmp_path, monkeypatch):
         "--disable_tqdm",
         "1",
     ]
-    options += ["--hidden_size", "4", "--embedding_size", "4", "--num_train_epochs", "1", "--save_strategy", "epoch"]
+    options += [
+        "--ngram_dropout",
+        "0.5",
+        "--hidden_size",
+        "4",
+        "--embedding_size",
+        "4",
+        "--num_train_epochs",
+        "1",
+        "--save_strategy",
+        "epoch",
+    ]
     results = train("text-classification", *parse_arguments("text-classification", "", options))
     model = RnnForSequenceClassification.from_pretrained(tmp_path / "model")
     checkpoint = RnnForSequenceClassification.from_pretrained(next((tmp_path / "model").glob("checkpoint-*")))
@@ -201,3 +212,4 @@ def test_a_trained_model_holds_them_weighed(ratio, tmp_path, monkeypatch):
         torch.testing.assert_close(layer.weight, before.weight * factor)
         torch.testing.assert_close(layer.bias, before.bias * factor)
     assert results["test_accuracy"] > 0.5
+    assert "--ngram_dropout has no effect on solved n-grams; --ngram_learning_rate trains them." in messages()
