@@ -182,27 +182,9 @@ def test_a_trained_model_holds_them_weighed(ratio, tmp_path, monkeypatch, messag
         words = random.choice(WORDS, size=4).tolist()
         rows.append({"text": " ".join(words), "label": words[0] if random.random() < 0.9 else "cat"})
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    options = [
-        "--train_file",
-        str(tmp_path / "a.jsonl"),
-        "--output_dir",
-        str(tmp_path / "model"),
-        "--disable_tqdm",
-        "1",
-    ]
-    options += [
-        "--ngram_dropout",
-        "0.5",
-        "--hidden_size",
-        "4",
-        "--embedding_size",
-        "4",
-        "--num_train_epochs",
-        "1",
-        "--save_strategy",
-        "epoch",
-    ]
-    results = train("text-classification", *parse_arguments("text-classification", "", options))
+    words = f"--train_file {tmp_path}/a.jsonl --output_dir {tmp_path}/model --disable_tqdm 1 --save_strategy epoch "
+    words += "--hidden_size 4 --embedding_size 4 --num_train_epochs 1 --ngram_dropout 0.5"
+    results = train("text-classification", *parse_arguments("text-classification", "", words.split()))
     model = RnnForSequenceClassification.from_pretrained(tmp_path / "model")
     checkpoint = RnnForSequenceClassification.from_pretrained(next((tmp_path / "model").glob("checkpoint-*")))
     for layer, before, factor in (
