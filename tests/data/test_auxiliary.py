@@ -7,7 +7,7 @@ import random
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
-from test_conll import load, read, write
+from tagged_files import load, read, write
 
 from rnn_hf import train_tokenizer
 from rnn_hf.data.auxiliary import auxiliary_labels

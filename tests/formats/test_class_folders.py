@@ -1,10 +1,11 @@
 """Folders of texts: one for each label."""
 
 import pytest
-from test_labels import CLASSIFY
 
 from rnn_hf.data.corpus import DataArguments, load_corpus
 from rnn_hf.formats.class_folders import class_folders
+
+CLASSIFY = "text-classification"
 
 
 @pytest.fixture

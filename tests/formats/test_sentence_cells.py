@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from test_conll import load as load_words
-from test_conll import read, refusal, write
+from tagged_files import load as load_words
+from tagged_files import read, refusal, write
 
 SENTENCES = [["Anna", "lives", "in", "Oslo"], ["Bye", "now"], ["Hi"]]
 TAGS = [["B-PER", "O", "O", "B-LOC"], ["O", "O"], ["O"]]

@@ -1,7 +1,7 @@
 """Files whose names do not tell their format."""
 
 import pytest
-from test_conll import TAG, write
+from tagged_files import TAG, write
 
 from rnn_hf.data.corpus import DataArguments, load_corpus
 from rnn_hf.formats.sniffing import content_format
