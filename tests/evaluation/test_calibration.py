@@ -151,17 +151,7 @@ def trained(request, tmp_path_factory):
         )
     output = folder / "model"
     options = [f"--{name}_file={file}" for name, file in files.items()]
-    options += [
-        "--output_dir",
-        str(output),
-        "--num_train_epochs",
-        "8",
-        "--ngram_learning_rate",
-        "0.01",
-        *TINY,
-        "--per_device_train_batch_size",
-        "32",
-    ]
+    options += ["--output_dir", str(output), "--num_train_epochs", "8", *TINY, "--per_device_train_batch_size", "32"]
     results = train("text-classification", *parse_arguments("text-classification", "", options))
     return output, results, files, request.param
 
