@@ -105,6 +105,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", help="file to write the measurements to")
     parser.add_argument("--plot", help="PNG file for cost against length, for layer")
     options, rest = parser.parse_known_args(argv)
+    if any(word.partition("=")[0].replace("-", "_") == "__output_dir" for word in rest):
+        parser.error("models of a benchmark are not kept: leave --output_dir out")
     hands_on = options.what in TRAINS and options.bf16 is not None
     options.rest = [*rest, "--bf16", options.bf16] if hands_on else rest
     options.bf16 = options.bf16 == "true"

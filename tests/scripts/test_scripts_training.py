@@ -334,6 +334,7 @@ OTHERS = [
     ("benchmark", "layer --fills x", "must be a number from 0.5 to 1, got x"),
     ("benchmark", "layer --json nowhere/a.json", "--json nowhere/a.json: there is no folder nowhere"),
     ("benchmark", "layer --plot nowhere/a.png", "--plot nowhere/a.png: there is no folder nowhere"),
+    ("benchmark", "accuracy --output_dir out", "models of a benchmark are not kept: leave --output_dir out"),
     ("benchmark", "crf --plot a.png", "--plot is for layer: leave it out"),
     ("quickstart", "--nosuch", "unknown options or values: --nosuch. See"),
 ]
