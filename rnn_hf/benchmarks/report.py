@@ -23,7 +23,7 @@ def plot(rows: list[Row], path: str) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4))
-    mode = rows[0]["mode"]
+    mode = "training" if any(row["mode"] == "training" for row in rows) else "inference"
     for cell in dict.fromkeys(row["cell"] for row in rows):
         chosen = [row for row in rows if row["cell"] == cell and row["mode"] == mode]
         lengths = [row["length"] for row in chosen]

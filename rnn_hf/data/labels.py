@@ -84,8 +84,8 @@ class LabelForm:
         if self.is_single and isinstance(label, list):
             if len(label) != 1:
                 raise ValueError(
-                    f"column {self.column!r} must hold one label for each text, got {shown(label)}: the model has one. "
-                    "A new model may learn several: --problem_type multi_label_classification."
+                    f"column {self.column!r} must hold one label for each text, got {shown(label)}. A new model may "
+                    "learn several: --problem_type multi_label_classification."
                 )
             label = label[0]
         if self.has_blanks and isinstance(label, str):

@@ -228,7 +228,7 @@ def calibrate(trainer: Any, dataset: Any) -> str:
     if temperature is None:
         said = (
             f"Probabilities are not calibrated: no temperature is best on {texts}, as where all of them are right, or "
-            "no more than by chance."
+            "no more than chance would have right."
         )
     elif 2 * (_loss(logits, labels, 1.0)[0] - _loss(logits, labels, 1 / temperature)[0]) < _SIGNIFICANT:
         said = f"Probabilities are left as they are: on {texts}, no temperature is better than 1 by more than chance."

@@ -107,7 +107,7 @@ class LexicalFeatures(nn.Module):
         weight (`torch.FloatTensor` of shape `[num_lexical_features + 1, 5 * size]`): For each feature the scores that
             it gives to the second word after a word, the next, itself, the previous and the one before that; zeros at
             first. Row 0 is that of no feature.
-        is_solved (`bool`): Whether the weights are the solution of [`~training.lexical_solver.solve_lexical`], and the
+        is_solved (`bool`): Whether the weights are the solution of [`~linear.lexical_solver.solve_lexical`], and the
             recurrent layers are to be trained without them.
         solved_transitions (`list[Tensor]`): Those of the conditional random field that it is the solution of.
         sparse (`bool`): Whether the gradient of `weight` is sparse.

@@ -53,7 +53,7 @@ class NgramFeatures(nn.Module):
     the length of the vector of all weights, once for n-grams of words and once for those of characters, as in TF-IDF.
     A token that stands in a text `n` times counts there as `n^(2/3)`, for words come in bursts
     (https://mlanthology.org/icml/2003/rennie2003icml-tackling); each n-gram of words, as its rarest word does. N-grams
-    that own no bucket do not count: [`~training.ngram_choice.set_ngrams`] chooses those of the training data, and their
+    that own no bucket do not count: [`~linear.ngram_choice.set_ngrams`] chooses those of the training data, and their
     weights.
 
     Args:
@@ -68,7 +68,7 @@ class NgramFeatures(nn.Module):
         weight (`torch.FloatTensor` of shape `[ngram_buckets, size]`): What it gives to each label; of more than 256
             labels, to a vector, which `projection` maps to labels.
         bias (`torch.FloatTensor` of shape `[num_labels]`): What each label has without n-grams.
-        is_solved (`bool`): Whether the weights are the solution of [`~training.ngram_solver.solve_ngrams`], and the
+        is_solved (`bool`): Whether the weights are the solution of [`~linear.ngram_solver.solve_ngrams`], and the
             recurrent layers are to be trained without them.
         sparse (`bool`): Whether the gradient of `weight` is sparse.
         before_reading (`Callable`, *optional*): Called with the module and the rows before they are read.
